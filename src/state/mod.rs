@@ -9,9 +9,12 @@
 //! - [`apply`]: the one path from the log into a store, for flush, restart and restore.
 //! - [`store`]: the port that a store implements; [`memory`]: the store that needs no disk.
 
+pub mod apply;
 pub mod codec;
 mod header;
 pub mod key;
+pub mod memory;
+pub mod merge;
 pub mod store;
 
 pub use header::{
