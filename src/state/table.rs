@@ -13,7 +13,7 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 
 use super::codec::DeltaWriter;
-use super::key;
+use super::key::{self, WindowKey};
 use super::stateful::{MemoryUse, PutEntry};
 use super::store::{Store, StoreError};
 
@@ -64,6 +64,8 @@ struct Window<V> {
     /// A delta or the store may hold entries of this window.
     persisted: bool,
     heap_bytes: usize,
+    /// How many entries the store does not hold in their newest form.
+    pinned: usize,
 }
 
 struct Entry<V> {
@@ -93,6 +95,7 @@ impl<V> Window<V> {
             complete,
             persisted: !complete,
             heap_bytes: 0,
+            pinned: 0,
         }
     }
 
@@ -197,7 +200,7 @@ impl<C: ValueCodec> WindowTable<C> {
         loop {
             let Some(entry) = store.scan(&from, &to)?.next() else { break };
             let (found, _) = entry?;
-            let Some((end_ms, _)) = key::split_window(&self.prefix, &found) else {
+            let Some(WindowKey { window_end_ms: end_ms, .. }) = key::split(&found) else {
                 return Err(StoreError::Corrupt(format!("a key that no window operator writes: {found:02x?}")));
             };
             self.windows.push(Window::new(end_ms, false));
@@ -236,6 +239,7 @@ impl<C: ValueCodec> WindowTable<C> {
         let window = &mut self.windows[place];
         let entry = &mut window.entries[index];
         if entry.changed_at != self.checkpoint {
+            window.pinned += usize::from(entry.changed_at <= self.flushed);
             entry.changed_at = self.checkpoint;
             window.dirty.push(index as u32);
         }
@@ -302,7 +306,7 @@ impl<C: ValueCodec> WindowTable<C> {
             }
             let mut dirty = std::mem::take(&mut window.dirty);
             sort_by_key(window, &mut dirty);
-            key::window_key(&mut full_key, &self.prefix, window.end_ms, &[]);
+            key::write_window_key(&mut full_key, &self.prefix, window.end_ms, &[]);
             let start = full_key.len();
             for index in &dirty {
                 let entry = &window.entries[*index as usize];
@@ -358,6 +362,9 @@ impl<C: ValueCodec> WindowTable<C> {
     /// See [`Stateful::flushed`](super::Stateful::flushed).
     pub fn flushed(&mut self, checkpoint: u64) {
         self.flushed = self.flushed.max(checkpoint);
+        for window in &mut self.windows {
+            window.pinned = window.entries.iter().filter(|entry| entry.changed_at > self.flushed).count();
+        }
     }
 
     /// Memory in use.
@@ -366,9 +373,8 @@ impl<C: ValueCodec> WindowTable<C> {
         for window in &self.windows {
             let bytes = window.bytes();
             memory.total += bytes;
-            let pinned = window.entries.iter().filter(|entry| entry.changed_at > self.flushed).count();
-            if pinned > 0 {
-                memory.pinned += bytes / window.entries.len() * pinned;
+            if window.pinned > 0 {
+                memory.pinned += bytes / window.entries.len() * window.pinned;
             }
         }
         memory
@@ -409,6 +415,7 @@ impl<C: ValueCodec> WindowTable<C> {
                 let hash = self.hasher.hash_one(key);
                 let index = kept.insert(hash, key, entry.value, &self.hasher);
                 kept.entries[index].changed_at = entry.changed_at;
+                kept.pinned += usize::from(entry.changed_at > self.flushed);
                 if entry.changed_at == self.checkpoint {
                     kept.dirty.push(index as u32);
                 }
@@ -434,9 +441,7 @@ impl<C: ValueCodec> WindowTable<C> {
             full_from.extend_from_slice(from);
             for stored in store.scan(&full_from, &self.window_end_key(window.end_ms))? {
                 let (full_key, bytes) = stored?;
-                let Some((_, key)) = key::split_window(&self.prefix, &full_key) else {
-                    return Err(StoreError::Corrupt(format!("a key of no window: {full_key:02x?}")).into());
-                };
+                let key = &full_key[full_from.len() - from.len()..];
                 let mut hidden = false;
                 while let Some(index) = window.order.get(at).filter(|index| window.key_at(**index) <= key) {
                     hidden = window.key_at(*index) == key;
@@ -480,7 +485,7 @@ impl<C: ValueCodec> WindowTable<C> {
     fn load(&mut self, place: usize, key: &[u8]) -> Result<Option<C::Value>, StoreError> {
         let window = &self.windows[place];
         let Some(store) = self.store.as_ref().filter(|_| !window.complete) else { return Ok(None) };
-        key::window_key(&mut self.scratch, &self.prefix, window.end_ms, key);
+        key::write_window_key(&mut self.scratch, &self.prefix, window.end_ms, key);
         match store.get(&self.scratch)? {
             Some(bytes) => Ok(Some(self.decode(&self.scratch, &bytes)?)),
             None => Ok(None),
@@ -494,9 +499,7 @@ impl<C: ValueCodec> WindowTable<C> {
     }
 
     fn window_start_key(&self, end_ms: i64) -> Vec<u8> {
-        let mut start = Vec::with_capacity(self.prefix.len() + 8);
-        key::window_key(&mut start, &self.prefix, end_ms, &[]);
-        start
+        key::window_end_prefix(&self.prefix, end_ms)
     }
 
     /// The end of the range of a window's keys.
