@@ -20,7 +20,7 @@ pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
 pub use map::{Map, MapFunction, RowMap};
 pub use sink::{RecordWriter, RowWriter, Sink, Written};
-pub use source::{Decode, Decoded, JsonRows, Pipeline, Source, Timing};
+pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
     Aggregator, EmitRows, KeySelector, LateRecords, RowKey, RowResults, WindowOperator, WindowResult,

@@ -11,12 +11,14 @@
 
 pub mod apply;
 pub mod codec;
-mod header;
+pub mod header;
 pub mod key;
 pub mod memory;
 pub mod merge;
+mod stateful;
 pub mod store;
+mod table;
 
-pub use header::{
-    ChunkHeader, FORMAT_VERSION, Header, OperatorState, SourcePosition, Sweep, THIS_CHECKPOINT,
-};
+pub use header::Header;
+pub use stateful::{MemoryUse, PutEntry, Stateful};
+pub use table::{EntryRef, ValueCodec, WindowTable};

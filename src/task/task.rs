@@ -12,10 +12,10 @@ use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::record::{Records, TopicPartition};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
 use crate::state::header::{Header, OperatorState, SourcePosition};
-use crate::state::merge::Merge;
-use crate::state::store::{Store, StoreError, StorePosition};
+use crate::state::apply::{Applier, ApplyError};
+use crate::state::store::{Store, StoreError};
 use crate::state::{MemoryUse, key};
-use crate::worker::port::OutputRecord;
+use crate::worker::port::{OutputRecord, TopicId};
 
 /// The bounds that a task keeps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,8 +52,9 @@ pub struct Contribution {
 /// Committed changes on their way into the store.
 pub struct FlushJob {
     store: Arc<dyn Store>,
+    topic_id: TopicId,
     records: Vec<(i64, Arc<Vec<u8>>)>,
-    position: StorePosition,
+    next_offset: i64,
 }
 
 /// A flush that succeeded: the store is at this checkpoint and safe on the disk.
@@ -66,24 +67,23 @@ pub struct Flushed {
 impl FlushJob {
     /// Writes to the store and syncs it. Blocks on the disk. `between` is called when the store has
     /// been written and not synced.
-    pub fn run(self, between: &dyn Fn()) -> Result<Flushed, StoreError> {
-        let mut merge = Merge::new();
+    pub fn run(self, between: &dyn Fn()) -> Result<Flushed, ApplyError> {
+        let mut applier = Applier::new(self.store.clone(), self.topic_id, 0, usize::MAX)?;
         for (offset, record) in &self.records {
-            merge.add(*offset, record).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+            applier.push(*offset, record)?;
         }
-        let writes = merge.finish().map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        self.store.write(&writes, &self.position)?;
+        let applied = applier.finish(self.next_offset)?;
         between();
         self.store.sync()?;
-        let checkpoint = self.position.header.as_ref().map_or(0, |header| header.checkpoint);
-        Ok(Flushed { checkpoint, next_offset: self.position.next_offset })
+        let checkpoint = applied.position.header.as_ref().map_or(0, |header| header.checkpoint);
+        Ok(Flushed { checkpoint, next_offset: self.next_offset })
     }
 }
 
 /// The part of a task that only a task with state has.
 struct Durable {
     store: Arc<dyn Store>,
-    topic_id: [u8; 16],
+    topic_id: TopicId,
     changelog: TopicPartition,
     /// The number of the last committed checkpoint.
     checkpoint: u64,
@@ -94,8 +94,8 @@ struct Durable {
     unflushed: Vec<(i64, Arc<Vec<u8>>)>,
     unflushed_bytes: usize,
     unflushed_since_ms: u64,
-    /// The last committed header, and the offset after its checkpoint's last record.
-    committed: Option<(Header, i64)>,
+    /// The offset after the last committed checkpoint's last record.
+    committed_log_offset: i64,
     flushing: bool,
     flushed_offset: i64,
     cut_offset: i64,
@@ -175,7 +175,7 @@ impl Task {
                     unflushed: Vec::new(),
                     unflushed_bytes: 0,
                     unflushed_since_ms: 0,
-                    committed: None,
+                    committed_log_offset: restored.synced_offset,
                     flushing: false,
                     flushed_offset: restored.synced_offset,
                     cut_offset: restored.log_start,
@@ -411,14 +411,13 @@ impl Task {
         let Some(mut pending) = self.pending.take() else { return Counters::default() };
         self.committed_offset = pending.next_offset;
         self.committed_finished = pending.header.as_ref().map_or(self.finished, |header| header.finished);
-        if let (Some(durable), Some(mut header)) = (&mut self.durable, pending.header)
+        if let (Some(durable), Some(header)) = (&mut self.durable, pending.header)
             && let (Some(first), Some(last)) = (change_offsets.first(), change_offsets.last())
         {
-            header.resolve(*first);
             pending.sweep.resolve(*first);
             durable.checkpoint = header.checkpoint;
             durable.sweep = pending.sweep;
-            durable.committed = Some((header, last + 1));
+            durable.committed_log_offset = last + 1;
             if durable.unflushed.is_empty() {
                 durable.unflushed_since_ms = now_ms;
             }
@@ -437,18 +436,13 @@ impl Task {
         if durable.flushing || durable.unflushed.is_empty() || !due {
             return None;
         }
-        let (header, next_offset) = durable.committed.clone()?;
         durable.flushing = true;
         durable.unflushed_bytes = 0;
         Some(FlushJob {
             store: durable.store.clone(),
+            topic_id: durable.topic_id,
             records: std::mem::take(&mut durable.unflushed),
-            position: StorePosition {
-                topic_id: durable.topic_id,
-                next_offset,
-                header: Some(header),
-                restoring: false,
-            },
+            next_offset: durable.committed_log_offset,
         })
     }
 
