@@ -284,8 +284,8 @@ impl Checker<'_> {
         }
         let mut known: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
         known.dedup();
-        let message = format!("unknown function `{name}`; there are has, {}", known.join(", "));
-        self.fail_unknown(span, message, name, known.into_iter().chain([names::HAS]))
+        known.push(names::HAS);
+        self.fail_unknown(span, "function", name, &known)
     }
 
     /// Points at the first argument that no overload takes.

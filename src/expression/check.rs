@@ -34,6 +34,9 @@ pub(super) fn check(
     }
 }
 
+/// How many known names an error lists.
+const LISTED_MAX: usize = 20;
+
 const META_NAMES: [&str; 6] = ["key", "timestamp", "topic", "partition", "offset", "headers"];
 
 /// The check of one expression; its operators and functions are in `call.rs`.
@@ -51,14 +54,21 @@ impl Checker<'_> {
         None
     }
 
-    pub(super) fn fail_unknown<'n, T>(
+    /// A name that is not known: the nearest known one, or else a list of them.
+    pub(super) fn fail_unknown<T>(
         &mut self,
         span: Span,
-        message: String,
+        what: &str,
         name: &str,
-        known: impl Iterator<Item = &'n str>,
+        known: &[&str],
     ) -> Option<T> {
         let suggestion = nearest(name, known);
+        let list = match suggestion {
+            Some(_) => String::new(),
+            None if known.len() > LISTED_MAX => format!("; there are {}, …", known[..LISTED_MAX].join(", ")),
+            None => format!("; there are {}", known.join(", ")),
+        };
+        let message = format!("unknown {what} `{name}`{list}");
         self.errors.push(ExpressionError { suggestion, ..self.text.error(span, message) });
         None
     }
@@ -113,10 +123,8 @@ impl Checker<'_> {
             let names = META_NAMES.map(|name| format!("meta.{name}")).join(", ");
             return self.fail(span, format!("`meta` is no value itself; there are {names}"));
         }
-        let names = schema.fields.iter().map(|field| field.name.as_str());
-        let known = names.clone().collect::<Vec<_>>().join(", ");
-        let message = format!("unknown field `{name}`; the fields are {known}");
-        self.fail_unknown(span, message, name, names.chain(["meta"]))
+        let known: Vec<&str> = schema.fields.iter().map(|field| field.name.as_str()).collect();
+        self.fail_unknown(span, "field", name, &known)
     }
 
     fn select(&mut self, id: u64, select: &SelectExpr) -> Option<Checked> {
@@ -182,8 +190,7 @@ impl Checker<'_> {
                 return self.fail(span, "`meta.headers` is no value itself; write meta.headers[\"name\"]");
             }
             _ => {
-                let message = format!("`meta` has no `{name}`; it has {}", META_NAMES.join(", "));
-                return self.fail_unknown(span, message, name, META_NAMES.into_iter());
+                return self.fail_unknown(span, "metadata", name, &META_NAMES);
             }
         };
         Some(Checked { operand: Operand::Code(operand), ty, nullable, span })
@@ -229,11 +236,12 @@ fn text_slot(bytes: Option<&[u8]>) -> Slot<'_> {
 }
 
 /// The known name that `name` was most likely meant to be, if one is near enough.
-pub(super) fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<String> {
+fn nearest(name: &str, known: &[&str]) -> Option<String> {
     let name = name.to_lowercase();
     known
+        .iter()
         .map(|known| (strsim::osa_distance(&name, &known.to_lowercase()), known))
         .filter(|(distance, known)| *distance <= (known.len() / 3).max(1))
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known.to_owned())
+        .map(|(_, known)| (*known).to_owned())
 }

@@ -49,7 +49,7 @@ pub struct ExpressionError {
     pub message: String,
     /// Where it begins, in characters from the start of the expression.
     pub start: usize,
-    /// Where it ends (exclusive), in characters.
+    /// Where it ends (exclusive), in characters; equal to `start` where the text ends too early.
     pub end: usize,
     /// The nearest known name, where a name is not known.
     pub suggestion: Option<String>,

@@ -93,14 +93,26 @@ pub(super) fn parse(source: &str) -> Result<(IdedExpr, Text<'_>), Vec<Expression
         return Err(vec![error_at(source, 0, "the expression is empty".into())]);
     }
     check_limits(source).map_err(|error| vec![error])?;
-    let parser = cel::Env::default().parser().max_recursion_depth(NESTING_MAX as u16 * 2);
-    match parser.parse_with_source_info(source) {
-        Ok((root, info)) => Ok((root, Text { source, info })),
-        Err(errors) => {
-            let mut errors: Vec<_> = errors.errors.iter().map(|error| grammar_error(source, error)).collect();
-            errors.dedup_by(|next, error| next.start == error.start);
-            Err(errors)
-        }
+    let parser = cel::Env::default()
+        .parser()
+        .enable_optional_syntax(false)
+        .max_recursion_depth(NESTING_MAX as u16 * 2);
+    parser
+        .parse_with_source_info(source)
+        .map(|(root, info)| (root, Text { source, info }))
+        .map_err(|errors| grammar_errors(source, &errors.errors))
+}
+
+/// The errors that say something: after a wrong token, what the parser finds further on are consequences.
+fn grammar_errors(source: &str, errors: &[cel::ParseError]) -> Vec<ExpressionError> {
+    let token = errors.iter().find(|error| error.msg.starts_with(SYNTAX));
+    let errors: Vec<_> = match token {
+        Some(token) => vec![grammar_error(source, token)],
+        None => errors.iter().map(|error| grammar_error(source, error)).collect(),
+    };
+    match errors.is_empty() {
+        true => vec![error_at(source, 0, "this is no expression".into())],
+        false => errors,
     }
 }
 
@@ -138,36 +150,41 @@ fn check_limits(source: &str) -> Result<(), ExpressionError> {
     Ok(())
 }
 
-/// An error on the word, or else the character, at `start` (in characters).
-fn error_at(source: &str, start: usize, message: String) -> ExpressionError {
-    let word = source.chars().skip(start).take_while(|c| c.is_ascii_alphanumeric() || *c == '_').count();
-    ExpressionError { message, start, end: start + word.max(1), suggestion: None }
+/// The word, or else the character, at `start` (in characters); empty at the end.
+fn word_at(source: &str, start: usize) -> &str {
+    let rest = source.char_indices().nth(start).map_or("", |(at, _)| &source[at..]);
+    let word = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+    let first = rest.chars().next().map_or(0, char::len_utf8);
+    &rest[..word.max(first)]
 }
+
+fn error_at(source: &str, start: usize, message: String) -> ExpressionError {
+    let end = start + word_at(source, start).chars().count();
+    ExpressionError { message, start, end, suggestion: None }
+}
+
+/// How the parser's messages about tokens begin.
+const SYNTAX: &str = "Syntax error: ";
 
 /// A parser's error in words of ours: its own list the grammar's tokens and rules.
 fn grammar_error(source: &str, error: &cel::ParseError) -> ExpressionError {
     let (line, column) = (error.pos.0.max(1) as usize, error.pos.1.max(1) as usize);
     let before: usize = source.split_inclusive('\n').take(line - 1).map(|line| line.chars().count()).sum();
-    let length = source.chars().count();
-    let start = (before + column - 1).min(length);
-    let found: String = source.chars().skip(start).take(1).collect();
-    let word = {
-        let error = error_at(source, start, String::new());
-        source.chars().skip(start).take(error.end - start).collect::<String>()
-    };
-    let message = error.msg.strip_prefix("Syntax error: ").unwrap_or(&error.msg);
+    let start = (before + column - 1).min(source.chars().count());
+    let word = word_at(source, start);
+    let message = error.msg.strip_prefix(SYNTAX).unwrap_or(&error.msg);
     let message = if message.starts_with("token recognition error") {
-        match found.as_str() {
+        match word {
             "\"" | "'" => "this text is not closed, or has an unknown escape in it".to_owned(),
             "=" => "`=` does not compare; write `==`".to_owned(),
-            "&" | "|" => format!("`{found}` is no operator; write `{found}{found}`"),
-            _ => format!("`{found}` means nothing in an expression"),
+            "&" | "|" => format!("`{word}` is no operator; write `{word}{word}`"),
+            _ => format!("`{word}` means nothing in an expression"),
         }
-    } else if start >= length {
+    } else if word.is_empty() {
         "the expression ends too early".to_owned()
-    } else if message.starts_with("UNKNOWN") {
+    } else if message == "UNKNOWN" {
         "the expression is nested too deeply; split it".to_owned()
-    } else if let Some(word) = message.strip_prefix("reserved identifier: ") {
+    } else if message.starts_with("reserved identifier") {
         format!("`{word}` is a reserved word of the language and no name of a field")
     } else if message.starts_with("invalid int literal") {
         format!("`{word}` is out of the range of an int (64 bits)")
@@ -176,12 +193,13 @@ fn grammar_error(source: &str, error: &cel::ParseError) -> ExpressionError {
     } else if message.starts_with("invalid ") || message.starts_with("unsupported ") {
         message.to_owned()
     } else {
-        match word.as_str() {
-            "and" | "AND" => "`and` is no operator; write `&&`".to_owned(),
-            "or" | "OR" => "`or` is no operator; write `||`".to_owned(),
-            "not" | "NOT" => "`not` is no operator; write `!`".to_owned(),
+        match word {
+            "and" | "AND" => format!("`{word}` is no operator; write `&&`"),
+            "or" | "OR" => format!("`{word}` is no operator; write `||`"),
+            "not" | "NOT" => format!("`{word}` is no operator; write `!`"),
+            "`" => "names are not quoted by backticks".to_owned(),
             word => format!("`{word}` is unexpected here"),
         }
     };
-    ExpressionError { message, ..error_at(source, start, String::new()) }
+    error_at(source, start, message)
 }
