@@ -74,7 +74,7 @@ impl Decoder {
             DecodeError::new(format!("invalid UTF-8 after byte {} of the record", error.valid_up_to()))
         })?;
         slots.fill(Slot::Null);
-        if self.guesses && guess::read(&mut self.layout, text, slots).is_some() {
+        if self.guesses && guess::read(&mut self.layout, text, arena, slots).is_some() {
             return Ok(());
         }
         slots.fill(Slot::Null);

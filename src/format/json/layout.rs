@@ -6,6 +6,9 @@ use crate::record::{FieldForm, SourceField, SourceSchema, Type};
 /// How many undeclared keys an object remembers; more are looked up in vain each time.
 const IGNORED_KEYS_MAX: usize = 32;
 
+/// How many bytes of a key are compared at once.
+const HEAD_BYTES: usize = 16;
+
 /// A schema as the decoder uses it.
 pub(super) struct Layout {
     /// The root is number 0.
@@ -68,8 +71,11 @@ pub(super) struct Object {
 
 struct Key {
     name: Box<str>,
-    /// The name as JSON text, without the opening quote and with the closing one.
+    /// The name as JSON text without the opening quote, with the closing one and the colon.
     raw: Box<[u8]>,
+    /// The first bytes of `raw`, and which of them count: one comparison decides about most keys.
+    head: u128,
+    mask: u128,
     target: Target,
 }
 
@@ -85,6 +91,16 @@ pub(super) enum Target {
     /// All that this element of [`Layout::several`] names: fields may share a path, and a field may
     /// want text where another one leads further down.
     Several(usize),
+}
+
+/// A key in a record's text.
+pub(super) struct Found {
+    /// What it leads to.
+    pub target: Target,
+    /// Its length in bytes, with the closing quote and the colon.
+    pub length: usize,
+    /// Where the next one is expected.
+    pub guess: usize,
 }
 
 impl Layout {
@@ -146,27 +162,50 @@ impl Layout {
 
 impl Key {
     fn new(name: &str, target: Target) -> Self {
-        let mut raw = Vec::with_capacity(name.len() + 2);
+        let mut raw = Vec::with_capacity(name.len() + 3);
         write_string(name, &mut raw);
         raw.remove(0);
-        Key { name: name.into(), raw: raw.into(), target }
+        raw.push(b':');
+        let head = u128::from_le_bytes(first_bytes(&raw));
+        let mask = u128::MAX >> (8 * HEAD_BYTES.saturating_sub(raw.len()));
+        Key { name: name.into(), raw: raw.into(), head, mask, target }
+    }
+
+    /// Whether `rest`, whose first bytes are `head`, begins with this key.
+    fn begins(&self, rest: &[u8], head: u128) -> bool {
+        head & self.mask == self.head && (self.raw.len() <= HEAD_BYTES || rest.starts_with(&self.raw))
     }
 }
 
+/// The first bytes, with zeros behind if there are fewer; no key in JSON text has a zero.
+fn first_bytes(bytes: &[u8]) -> [u8; HEAD_BYTES] {
+    let mut first = [0; HEAD_BYTES];
+    let length = bytes.len().min(HEAD_BYTES);
+    first[..length].copy_from_slice(&bytes[..length]);
+    first
+}
+
 impl Object {
-    /// The key that `rest` begins with, if it is the one expected at `guess` or another known one:
-    /// what it leads to and its length with the closing quote. `guess` moves on behind it.
-    pub fn match_key(&mut self, rest: &[u8], guess: &mut usize) -> Option<(Target, usize)> {
-        let found = self.position(*guess, |key| rest.starts_with(&key.raw))?;
-        let length = self.keys[found].raw.len();
-        Some((self.visit(found, guess), length))
+    /// The key, and its colon, that `rest` begins with, if it is the one expected at `guess` or another known one.
+    pub fn match_key(&mut self, rest: &[u8], guess: usize) -> Option<Found> {
+        let head = match rest.first_chunk() {
+            Some(head) => *head,
+            None => first_bytes(rest),
+        };
+        let head = u128::from_le_bytes(head);
+        let place = self.position(guess, |key| key.begins(rest, head))?;
+        let length = self.keys[place].raw.len();
+        let (target, guess) = self.visit(place, guess);
+        Some(Found { target, length, guess })
     }
 
     /// What the key called `name` leads to. An unknown one is remembered, so that it is expected in its
     /// place from now on.
     pub fn find_key(&mut self, name: &str, guess: &mut usize) -> Target {
-        if let Some(found) = self.position(*guess, |key| *key.name == *name) {
-            return self.visit(found, guess);
+        if let Some(place) = self.position(*guess, |key| *key.name == *name) {
+            let (target, next) = self.visit(place, *guess);
+            *guess = next;
+            return target;
         }
         if self.ignored < IGNORED_KEYS_MAX {
             self.ignored += 1;
@@ -183,15 +222,15 @@ impl Object {
         ahead.or_else(|| before.iter().position(&fits))
     }
 
-    /// Notes that the key at `found` came where the one at `guess` was expected.
-    fn visit(&mut self, found: usize, guess: &mut usize) -> Target {
-        let target = self.keys[found].target;
-        if found >= *guess {
+    /// Notes that the key at `place` came where the one at `guess` was expected. What it leads to, and
+    /// the next guess.
+    fn visit(&mut self, place: usize, guess: usize) -> (Target, usize) {
+        let target = self.keys[place].target;
+        if place >= guess {
             // The keys between are absent this time: leave them where they are.
-            *guess = found + 1;
-        } else {
-            self.keys[found..*guess].rotate_left(1);
+            return (target, place + 1);
         }
-        target
+        self.keys[place..guess].rotate_left(1);
+        (target, guess)
     }
 }

@@ -287,10 +287,12 @@ fn the_first_tier_reads_plain_records() {
         r#"{"a":"text","o":{"d":1.25},"i":3}"#,
         r#"{ "i": null, "x": [1, {"y": true}], "o": {"e": "", "d": -1e3}, "a": "" }"#,
         r#"{"o":{"d":0.12345678901234567},"a":"längerer Text"}"#,
+        r#"{"x":"\u00e4\\","a":"\"\u00e4\"","o":{"d":0}}"#,
     ] {
         let mut slots = [Slot::Null; 3];
         let mut layout = super::layout::Layout::new(&schema);
-        assert_eq!(super::guess::read(&mut layout, text, &mut slots), Some(()), "{text}");
+        let arena = Bump::new();
+        assert_eq!(super::guess::read(&mut layout, text, &arena, &mut slots), Some(()), "{text}");
     }
 }
 
