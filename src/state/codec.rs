@@ -43,8 +43,8 @@ pub enum RecordKind {
 pub enum CodecError {
     /// Not a changelog record at all.
     #[error(
-        "the record begins with the bytes {0:02x?}, which is no changelog record of this version: does \
-         another application write to this topic?"
+        "the record begins with the bytes {0:02x?}, so it is no changelog record of this version; another \
+         application may write to this topic"
     )]
     Unknown(Vec<u8>),
     /// Written by a later version.
@@ -479,3 +479,6 @@ fn take_bytes<'r>(rest: &mut &'r [u8]) -> Result<&'r [u8], CodecError> {
     let length = take_varint(rest)?;
     take(rest, length)
 }
+
+#[cfg(test)]
+mod tests;
