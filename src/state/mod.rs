@@ -11,6 +11,8 @@
 
 pub mod apply;
 pub mod codec;
+#[cfg(test)]
+pub(crate) mod conformance;
 mod header;
 pub mod key;
 pub mod memory;
