@@ -204,7 +204,7 @@ fn foreign_and_later_records_are_refused_by_name() {
 
     let mut message = Vec::new();
     encode_message(&Header { format_version: 2, checkpoint: 1, parts: 1, ..Header::default() }, &mut message);
-    let later = encode_record(RecordKind::Delta, &message, &[], &mut CompressTable::large());
+    let later = Compressor::new().record(RecordKind::Delta, &message, &[]);
     assert_eq!(read_header(&later).unwrap_err(), CodecError::Newer { found: 2 });
 }
 
@@ -212,7 +212,7 @@ fn foreign_and_later_records_are_refused_by_name() {
 fn lengths_that_no_block_can_hold_are_refused_before_memory_is_taken() {
     let mut message = Vec::new();
     encode_message(&Header { format_version: 1, checkpoint: 1, parts: 1, ..Header::default() }, &mut message);
-    let mut record = encode_record(RecordKind::Delta, &message, &[], &mut CompressTable::large());
+    let mut record = Compressor::new().record(RecordKind::Delta, &message, &[]);
     record.pop();
     put_varint(&mut record, usize::MAX);
     record.extend_from_slice(&[0; 8]);
