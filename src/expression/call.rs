@@ -239,6 +239,10 @@ impl Checker<'_> {
     fn function(&mut self, id: u64, call: &CallExpr) -> Option<Checked> {
         let name = call.func_name.as_str();
         let span = self.text.call_name(id, name);
+        if MACROS.contains(&name) {
+            return self
+                .fail(span, format!("`{name}` is a macro over lists, which are not part of the language"));
+        }
         let arguments: Vec<_> = call
             .target
             .as_deref()
@@ -275,10 +279,6 @@ impl Checker<'_> {
     }
 
     fn unknown_function(&mut self, span: Span, name: &str) -> Option<Checked> {
-        if MACROS.contains(&name) {
-            return self
-                .fail(span, format!("`{name}` is a macro over lists, which are not part of the language"));
-        }
         if name == names::HAS {
             return self.fail(span, "`has` is called as has(field)");
         }

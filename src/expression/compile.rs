@@ -214,8 +214,8 @@ pub(super) fn logic(left: Operand, right: Operand, decisive: bool) -> Operand {
             false => other,
         },
         (left, right) => Operand::Code(code(move |environment| match left.get(environment) {
-            Ok(Slot::Bool(value)) if value == decisive => return Ok(Slot::Bool(decisive)),
-            Ok(Slot::Bool(_)) => return bool_or_null(right.get(environment)?),
+            Ok(Slot::Bool(value)) if value == decisive => Ok(Slot::Bool(decisive)),
+            Ok(Slot::Bool(_)) => bool_or_null(right.get(environment)?),
             Ok(Slot::Null) => match right.get(environment)? {
                 Slot::Bool(value) if value == decisive => Ok(Slot::Bool(decisive)),
                 other => bool_or_null(other).map(|_| Slot::Null),

@@ -1,11 +1,14 @@
 //! Arithmetic, comparison and `in`: which types they take, and their closures.
 
 use std::fmt::Display;
+use std::mem::discriminant;
 
 use ahash::AHashSet;
 
 use super::EvaluationError;
-use super::compile::{Code, Constant, Evaluated, Operand, binary, code, null_or_mismatch, show, unary};
+use super::compile::{
+    Code, Constant, Evaluated, Operand, binary, code, mismatch, null_or_mismatch, show, unary,
+};
 use crate::record::{Slot, Type};
 
 /// An arithmetic operator.
@@ -293,7 +296,7 @@ pub(super) fn contains(needle: Operand, elements: Vec<Operand>, mixed: bool) -> 
             let needle = needle.eval(environment)?;
             let mut unknown = needle.is_null();
             for element in &elements {
-                match equal(needle, element.eval(environment)?) {
+                match equal(needle, element.eval(environment)?)? {
                     Some(true) => return Ok(Slot::Bool(true)),
                     Some(false) => {}
                     None => unknown = true,
@@ -312,11 +315,15 @@ pub(super) fn contains(needle: Operand, elements: Vec<Operand>, mixed: bool) -> 
         member::<Whole>(needle, unknown, move |value| wholes.contains(value))
     } else {
         unary(needle, move |needle, _| {
-            if needle.is_null() {
-                return Ok(Slot::Null);
+            let mut unknown = needle.is_null();
+            for constant in &constants {
+                match equal(needle, constant.slot())? {
+                    Some(true) => return Ok(Slot::Bool(true)),
+                    Some(false) => {}
+                    None => unknown = true,
+                }
             }
-            let found = constants.iter().any(|constant| equal(needle, constant.slot()) == Some(true));
-            Ok(if !found && unknown { Slot::Null } else { Slot::Bool(found) })
+            Ok(if unknown { Slot::Null } else { Slot::Bool(false) })
         })
     }
 }
@@ -335,11 +342,12 @@ fn member<K: Kind>(
     })
 }
 
-/// Whether two values are equal; `None` if one is null or they are not comparable.
-fn equal(left: Slot<'_>, right: Slot<'_>) -> Option<bool> {
+/// Whether two values are equal; `None` if one is null.
+fn equal(left: Slot<'_>, right: Slot<'_>) -> Result<Option<bool>, EvaluationError> {
     match (left, right) {
-        (Slot::Int(a), Slot::Double(b)) | (Slot::Double(b), Slot::Int(a)) => Some(a as f64 == b),
-        (Slot::Null, _) | (_, Slot::Null) => None,
-        (left, right) => Some(left == right),
+        (Slot::Null, _) | (_, Slot::Null) => Ok(None),
+        (Slot::Int(a), Slot::Double(b)) | (Slot::Double(b), Slot::Int(a)) => Ok(Some(a as f64 == b)),
+        (left, right) if discriminant(&left) == discriminant(&right) => Ok(Some(left == right)),
+        (left, right) => Err(mismatch(&[left, right])),
     }
 }
