@@ -723,3 +723,37 @@ fn an_expression_of_any_shape_within_the_limits_compiles_on_a_small_stack() {
     };
     thread.spawn(work).unwrap().join().unwrap();
 }
+
+#[test]
+fn the_reference_is_true() {
+    let reference = include_str!("../../docs/expressions.md");
+    let field = |name: &str, ty, nullable| Field { name: name.into(), ty, nullable, form: FieldForm::Plain };
+    let schema = Schema {
+        fields: vec![
+            field("status", Type::String, false),
+            field("amount", Type::Double, false),
+            field("discount", Type::Double, true),
+            field("coupon", Type::String, true),
+            field("country", Type::String, false),
+            field("email", Type::String, false),
+            field("created_at", Type::Timestamp, false),
+        ],
+    };
+    let blocks = reference.split("```cel\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let examples: Vec<&str> = blocks.flat_map(str::lines).collect();
+    assert!(examples.len() > 5);
+    for example in examples {
+        let compiled = Expression::compile(example, &Scope { schema: &schema, meta: true });
+        assert!(compiled.is_ok(), "{example}: {compiled:?}");
+    }
+    for function in functions::FUNCTIONS {
+        let call = format!("{}(", function.name);
+        assert!(reference.contains(&call), "the reference does not name {call})");
+    }
+}
+
+#[test]
+fn an_expression_is_shared_by_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&compile("s.matches(\"x\") && i in [1, ni]").unwrap());
+}
