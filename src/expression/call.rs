@@ -82,9 +82,6 @@ impl Checker<'_> {
         no: &IdedExpr,
     ) -> Option<Checked> {
         let condition = self.bool("?", condition);
-        if is_null(yes) && is_null(no) {
-            return self.fail(token, "both branches are null, which has no type");
-        }
         let null_branch = is_null(yes) || is_null(no);
         let branch = |checker: &mut Self, node| match is_null(node) {
             true => Some(None),
@@ -102,8 +99,7 @@ impl Checker<'_> {
                 let message = format!("the branches of ? : differ in type: {yes} and {no}");
                 return self.fail(token, message);
             }
-            // Both null, which was refused above.
-            (None, None) => return None,
+            (None, None) => return self.fail(token, "both branches are null, which has no type"),
         };
         let nullable = null_branch || [&yes, &no].into_iter().flatten().any(|branch| branch.nullable);
         let span =
@@ -158,7 +154,7 @@ impl Checker<'_> {
                 continue;
             };
             if !operators::comparable(needle.ty, element.ty) {
-                let message = format!("{} is never among {}s", a(needle.ty), element.ty);
+                let message = format!("`in` cannot compare {} with {}", a(needle.ty), a(element.ty));
                 complete = self.fail::<()>(element.span, message).is_some();
             }
             mixed |= needle.ty != element.ty;

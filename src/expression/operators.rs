@@ -240,7 +240,7 @@ pub(super) fn comparable(left: Type, right: Type) -> bool {
     left == right || matches!((left, right), (Type::Int, Type::Double) | (Type::Double, Type::Int))
 }
 
-/// a comparison of two types that are [`comparable`].
+/// A comparison of two types that are [`comparable`].
 pub(super) fn comparison(op: Comparison, types: (Type, Type), left: Operand, right: Operand) -> Operand {
     match types.0 {
         Type::Int | Type::Double if types != (Type::Int, Type::Int) => compare::<Number>(op, left, right),
