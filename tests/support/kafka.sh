@@ -109,7 +109,8 @@ run() { # DIR PORT CPORT
     -cp "$libs/*" kafka.Kafka "$dir/server.properties" >"$dir/stdout.log" 2>&1
 }
 
-alive() { kill -0 "$1" 2>/dev/null; }
+# The id may be that of a process that nobody has reaped yet, or have gone to another process since.
+alive() { grep -qsa kafka "/proc/$1/cmdline"; }
 
 await() { # PID DIR: returns when the broker serves
   for _ in $(seq 600); do
@@ -146,12 +147,12 @@ start() { # PORT [DIR]
 stop() { # PORT [DIR]
   local dir=${2:-$cache/broker-$1} pid
   pid=$(cat "$dir/pid" 2>/dev/null) || { echo "kafka: none was started on port $1"; return; }
-  kill "$pid" 2>/dev/null || true
+  if alive "$pid"; then kill "$pid"; fi
   for _ in $(seq 100); do
     alive "$pid" || break
     sleep 0.1
   done
-  kill -KILL "$pid" 2>/dev/null || true
+  if alive "$pid"; then kill -KILL "$pid"; fi
   rm -f "$dir/pid"
 }
 
