@@ -81,6 +81,7 @@ background.threads=2
 CONFIG
   cat >"$1/log4j2.properties" <<CONFIG
 status=error
+shutdownHook=disable
 appender.file.type=File
 appender.file.name=file
 appender.file.fileName=$1/server.log
