@@ -527,7 +527,7 @@ fn check_sources(
         assert!(expected.contains(&place), "{what}: {place:?} must not be there: {record:?}");
         assert!(seen.insert(place), "{what}: {place:?} is there twice");
         let source = by_place[&place];
-        assert_eq!(record.header("thalweg.topic").is_some(), true, "{what}: {record:?}");
+        assert!(record.header("thalweg.topic").is_some(), "{what}: {record:?}");
         if identical {
             assert_eq!((&record.key, &record.value), (&source.key, &source.value), "{what}: {place:?}");
             assert_ne!(record.header("thalweg.error").unwrap_or_default(), "", "{what}: {record:?}");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{free_port, kafka, thalweg::signal, wait_for};
+use super::{free_port, kafka, tail, thalweg::signal, wait_for};
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -96,8 +96,7 @@ impl Broker {
         for name in ["start.log", "stdout.log", "server.log"] {
             text += &std::fs::read_to_string(self.dir.join(name)).unwrap_or_default();
         }
-        let from = text.len().saturating_sub(6000);
-        text[text.ceil_char_boundary(from)..].to_string()
+        tail(&text, 6_000).to_string()
     }
 }
 

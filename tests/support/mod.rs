@@ -26,13 +26,16 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Optio
 }
 
 /// A port of 127.0.0.1 that nothing listens on, below the range from which the kernel takes ports for
-/// clients, so that a broker finds it free again after a restart.
+/// clients, so that a broker finds it free again after a restart. No port is given out twice.
 pub fn free_port() -> u16 {
-    let seed = u64::from(std::process::id()) ^ (unix_ms() as u64) << 20;
-    let mut random = random::Random::new(seed);
+    static GIVEN: std::sync::Mutex<std::collections::BTreeSet<u16>> =
+        std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let mut given = GIVEN.lock().expect("not poisoned");
+    let mut random = random::Random::new(u64::from(std::process::id()) ^ (unix_ms() as u64) << 20);
     for _ in 0..1000 {
         let port = 20_000 + random.below(10_000) as u16;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if !given.contains(&port) && std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            given.insert(port);
             return port;
         }
     }
@@ -59,4 +62,13 @@ pub fn unique(name: &str) -> String {
     static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let n = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     format!("{name}-{}-{}-{n}", unix_ms(), std::process::id())
+}
+
+/// The end of a long text, for messages.
+pub fn tail(text: &str, bytes: usize) -> &str {
+    let mut from = text.len().saturating_sub(bytes);
+    while !text.is_char_boundary(from) {
+        from += 1;
+    }
+    &text[from..]
 }

@@ -147,7 +147,7 @@ impl Generator {
         let whole = String::from_utf8(std::mem::take(value)).expect("JSON is text");
         let created = format!("\"created_at\":{created_ms}");
         let broken = match self.random.below(9) {
-            0 => whole[..whole.floor_char_boundary(whole.len() / 2)].to_string(),
+            0 => whole.split_inclusive("\"status\":").next().expect("a first part").to_string(),
             1 => whole.replace("\"status\":", "\"stat\":"),
             2 => whole.replace("\"amount\":", "\"amount\":true,\"_\":"),
             3 => whole.replace(&created, "\"created_at\":\"yesterday\""),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{free_port, wait_for};
+use super::{free_port, tail, wait_for};
 
 /// How a killed process ends, as a shell would say it; also how one ends at a crash point.
 pub const KILLED: i32 = 137;
@@ -223,12 +223,7 @@ impl Thalweg {
     pub fn log(&self) -> String {
         let bytes = std::fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes[(self.log_start as usize).min(bytes.len())..]).into_owned();
-        const SHOWN: usize = 20_000;
-        if text.len() <= SHOWN {
-            text
-        } else {
-            text[text.ceil_char_boundary(text.len() - SHOWN)..].to_string()
-        }
+        tail(&text, 20_000).to_string()
     }
 
     /// A path of its HTTP server: status and body. `None` if nobody answers within 2 s.
