@@ -140,6 +140,12 @@ impl Admin {
         (0..count).map(|p| bounds(p).expect("a partition's bounds")).collect()
     }
 
+    /// How many members a consumer group has.
+    pub fn group_members(&self, group: &str) -> usize {
+        let groups = self.client.inner().fetch_group_list(Some(group), LIMIT).expect("the list of groups");
+        groups.groups().iter().filter(|g| g.name() == group).map(|g| g.members().len()).sum()
+    }
+
     /// All topics.
     pub fn topics(&self) -> Vec<String> {
         let metadata = self.client.inner().fetch_metadata(None, LIMIT).expect("the list of topics");

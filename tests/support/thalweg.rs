@@ -9,8 +9,27 @@ use std::time::{Duration, Instant};
 
 use super::{free_port, tail, wait_for};
 
-/// How a killed process ends, as a shell would say it; also how one ends at a crash point.
-pub const KILLED: i32 = 137;
+/// How a process ends at a crash point, as a shell would say it: by SIGKILL or by SIGABRT. (A panic, or
+/// any error that the engine knows of, ends with 1.)
+pub const CRASHED: [i32; 2] = [137, 134];
+
+/// The places where `THALWEG_CRASH_POINT` lets a process die.
+pub const CRASH_POINTS: [&str; 10] = [
+    "offsets_sent",
+    "commit_sent",
+    "committed",
+    "before_flush",
+    "during_flush",
+    "between_chunks",
+    "before_delete_records",
+    "after_delete_records",
+    "during_restore",
+    "during_revoke",
+];
+
+/// See [`Start::busy_state`].
+const BUSY_STATE: [(&str, &str); 3] =
+    [("state.flush_interval", "500ms"), ("state.flush_bytes", "64KiB"), ("state.chunk_bytes_min", "16KiB")];
 
 /// The binary: beside this test, or beside this example.
 pub fn binary() -> PathBuf {
@@ -92,6 +111,12 @@ impl Start {
         self.arguments.push("--set".to_string());
         self.arguments.push(format!("{key}={value}"));
         self
+    }
+
+    /// With settings under which flushes, chunks and cuts of the changelog, seconds or minutes apart by
+    /// default, happen all the time.
+    pub fn busy_state(self) -> Start {
+        BUSY_STATE.iter().fold(self, |start, (key, value)| start.set(key, value))
     }
 
     /// Dies at a named point, the `nth` time that it gets there.
