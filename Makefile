@@ -41,7 +41,7 @@ audit: ## Licences and advisories of all dependencies, by cargo-deny
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny --locked check
 
-bench: setup ## CPU, memory and changelog beside a bare loop, 10 million orders (ROUNDS=3)
+bench: setup ## CPU, memory and changelog beside a bare loop, 10 million orders (RECORDS=, ROUNDS=)
 	@tests/support/kafka.sh fetch
-	@$(CARGO) build --release --locked --bins --example bare_loop --example generate
-	@benches/run.sh
+	@$(CARGO) build --release --locked --bins --example bare_loop --example bench
+	@$(CARGO_TARGET_DIR)/release/examples/bench

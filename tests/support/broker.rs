@@ -1,5 +1,6 @@
 //! Brokers: the one that all tests share, and ones of their own for tests that kill it.
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -21,14 +22,25 @@ pub struct Broker {
     dir: PathBuf,
     port: u16,
     controller_port: u16,
+    apart: bool,
     process: Option<Child>,
 }
 
 impl Broker {
     /// Starts one with its data under `dir`; returns when it serves.
     pub fn start(dir: &Path) -> Broker {
-        let mut broker =
-            Broker { dir: dir.to_path_buf(), port: free_port(), controller_port: free_port(), process: None };
+        Broker::start_as(dir, false)
+    }
+
+    /// As [`start`](Broker::start), out of reach of a Ctrl-C in this terminal: for a program that ends it
+    /// in order then.
+    pub fn start_apart(dir: &Path) -> Broker {
+        Broker::start_as(dir, true)
+    }
+
+    fn start_as(dir: &Path, apart: bool) -> Broker {
+        let (port, controller_port) = (free_port(), free_port());
+        let mut broker = Broker { dir: dir.to_path_buf(), port, controller_port, apart, process: None };
         broker.restart();
         broker
     }
@@ -62,7 +74,11 @@ impl Broker {
         std::fs::create_dir_all(&self.dir).expect("the broker's folder");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/kafka.sh");
         let out = std::fs::File::create(self.dir.join("start.log")).expect("the broker's start log");
-        let process = Command::new(script)
+        let mut command = Command::new(script);
+        if self.apart {
+            command.process_group(0);
+        }
+        let process = command
             .arg("run")
             .arg(&self.dir)
             .args([self.port.to_string(), self.controller_port.to_string()])

@@ -177,10 +177,19 @@ impl rdkafka::producer::ProducerContext for Delivery {
 impl Writer {
     /// Connects.
     pub fn new(bootstrap: &str) -> Writer {
+        Writer::with_linger(bootstrap, "5")
+    }
+
+    /// For millions of records at once.
+    pub fn fast(bootstrap: &str) -> Writer {
+        Writer::with_linger(bootstrap, "100")
+    }
+
+    fn with_linger(bootstrap: &str, linger_ms: &str) -> Writer {
         let producer = config(bootstrap)
             .set("enable.idempotence", "true")
             .set("compression.type", "lz4")
-            .set("linger.ms", "5")
+            .set("linger.ms", linger_ms)
             .set("queue.buffering.max.messages", "1000000")
             .create_with_context(Delivery::default())
             .expect("a producer");

@@ -27,6 +27,8 @@ pub struct Orders {
     pub malformed_share: f64,
     /// Records without a value.
     pub null_share: f64,
+    /// Orders that are good and unusual: other forms of numbers, unknown, repeated and missing fields.
+    pub odd_share: f64,
 }
 
 impl Default for Orders {
@@ -42,6 +44,7 @@ impl Default for Orders {
             late_ms: 300_000,
             malformed_share: 0.01,
             null_share: 0.003,
+            odd_share: 0.3,
         }
     }
 }
@@ -117,23 +120,25 @@ impl Generator {
     }
 
     fn order(&mut self, number: u64, customer: u64, created_ms: i64, value: &mut Vec<u8>) {
+        let odd = self.random.chance(self.spec.odd_share);
         let random = &mut self.random;
         let (status, currency, note) = (random.pick(&STATUS), random.pick(&CURRENCY), random.pick(&NOTE));
+        let (whole, cents) = (random.below(500), random.below(100));
         write(
             value,
             format_args!("{{\"order_id\":\"order-{number:010}\",\"customer\":\"customer-{customer:06}\""),
         );
-        match random.below(50) {
-            0 => write(value, format_args!(",\"amount\":{}", random.below(500))),
-            1 => write(value, format_args!(",\"amount\":-{}.5", random.below(100))),
-            2 => write(value, format_args!(",\"amount\":\"nothing\",\"amount\":{}e-2", random.below(9999))),
-            _ => write(value, format_args!(",\"amount\":{}.{:02}", random.below(500), random.below(100))),
+        match if odd { random.below(8) } else { 8 } {
+            0 => write(value, format_args!(",\"amount\":{whole}")),
+            1 => write(value, format_args!(",\"amount\":-{whole}.5")),
+            2 => write(value, format_args!(",\"amount\":\"nothing\",\"amount\":{cents}e-2")),
+            _ => write(value, format_args!(",\"amount\":{whole}.{cents:02}")),
         }
         write(
             value,
             format_args!(",\"status\":\"{status}\",\"created_at\":{created_ms},\"currency\":\"{currency}\""),
         );
-        match random.below(8) {
+        match if odd { random.below(4) } else { 4 } {
             0 => {}
             1 => write(value, format_args!(",\"note\":null")),
             2 => write(value, format_args!(",\"items\":[{{\"sku\":\"a\"}},2],\"note\":\"{note}\"")),

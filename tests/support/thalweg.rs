@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -69,8 +70,10 @@ pub struct Start {
     pub bounded: bool,
     /// More arguments.
     pub arguments: Vec<String>,
-    /// `THALWEG_CRASH_POINT`.
-    pub crash_point: Option<String>,
+    /// Environment variables.
+    pub environment: Vec<(String, String)>,
+    /// Out of reach of a Ctrl-C in this terminal, for a program that ends it in order then.
+    pub apart: bool,
 }
 
 impl Start {
@@ -84,7 +87,8 @@ impl Start {
             commit_interval: "100ms".to_string(),
             bounded: false,
             arguments: Vec::new(),
-            crash_point: None,
+            environment: Vec::new(),
+            apart: false,
         }
     }
 
@@ -121,7 +125,7 @@ impl Start {
 
     /// Dies at a named point, the `nth` time that it gets there.
     pub fn crash_at(mut self, point: &str, nth: u32) -> Start {
-        self.crash_point = Some(format!("{point}:{nth}"));
+        self.environment.push(("THALWEG_CRASH_POINT".to_string(), format!("{point}:{nth}")));
         self
     }
 
@@ -146,12 +150,12 @@ impl Start {
             .args(["--commit-interval", &self.commit_interval])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .args(&self.arguments)
-            .env_remove("THALWEG_CRASH_POINT")
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a second handle"))
             .stderr(out);
-        if let Some(point) = &self.crash_point {
-            command.env("THALWEG_CRASH_POINT", point);
+        if self.apart {
+            command.process_group(0);
         }
         let log_start = std::fs::metadata(&log).map_or(0, |m| m.len());
         let process = command.spawn().expect("the binary starts");
@@ -204,7 +208,6 @@ impl Thalweg {
 
     /// Waits until it ends by itself; its exit code, 137 for one that was killed.
     pub fn exit_code(&mut self, limit: Duration) -> i32 {
-        use std::os::unix::process::ExitStatusExt;
         let status = self.wait(limit);
         status.code().or_else(|| status.signal().map(|s| 128 + s)).expect("an exit code or a signal")
     }
