@@ -26,8 +26,8 @@ const PROCESSES: usize = 2;
 const WORKERS: u32 = 2;
 const PARTITIONS: i32 = 6;
 const READY: Duration = Duration::from_secs(120);
-/// Longer than any session time-out that the engine chooses by itself.
-const ZOMBIE_SLEEP: Duration = Duration::from_secs(14);
+/// Longer than the session time-out.
+const ZOMBIE_SLEEP: Duration = Duration::from_secs(9);
 const END: Duration = Duration::from_secs(180);
 
 /// What happened.
@@ -124,7 +124,7 @@ impl Campaign {
     }
 
     fn start_of(&self, process: usize) -> Start {
-        self.application.start(&format!("state{process}")).workers(WORKERS).busy_state()
+        self.application.start(&format!("state{process}")).workers(WORKERS).busy_state().session_of_6_s()
     }
 
     fn start(&mut self, process: usize, arm: bool) {

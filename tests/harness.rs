@@ -223,3 +223,29 @@ fn a_broker_killed_and_started_again_has_what_it_had() {
     broker.stop();
     assert!(!serves(&bootstrap));
 }
+
+#[test]
+fn a_commit_is_held_and_lands_though_its_sender_is_gone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (broker, proxy) = Broker::start_with_proxy(dir.path());
+    Admin::new(&broker.bootstrap()).create(&[("late", 1)]);
+    let producer: ThreadedProducer<_> = ClientConfig::new()
+        .set("bootstrap.servers", proxy.bootstrap())
+        .set("transactional.id", "late")
+        .set("transaction.timeout.ms", "60000")
+        .create()
+        .expect("a producer");
+    let limit = Duration::from_secs(20);
+    producer.init_transactions(limit).expect("init");
+    producer.begin_transaction().expect("begin");
+    producer.send(BaseRecord::<(), str>::to("late").payload("x")).map_err(|(e, _)| e).expect("send");
+    producer.flush(limit).expect("flush");
+    proxy.hold_next_end();
+    assert!(producer.commit_transaction(Duration::from_millis(500)).is_err(), "nobody acknowledges it");
+    proxy.holds(limit);
+    drop(producer);
+    let mut reader = Reader::new(&broker.bootstrap(), "late", Isolation::Committed);
+    assert_eq!(reader.read_to_end(), 0);
+    proxy.release();
+    reader.read_until(1, limit);
+}

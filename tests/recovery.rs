@@ -40,7 +40,7 @@ impl Scene {
     }
 
     fn start(&self, state: &str) -> Start {
-        self.application.start(state).busy_state()
+        self.application.start(state).busy_state().session_of_6_s()
     }
 
     /// Lets orders arrive until `reached`.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{free_port, kafka, tail, thalweg::signal, wait_for};
+use super::{free_port, kafka, proxy::Proxy, tail, thalweg::signal, wait_for};
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 
@@ -23,24 +23,34 @@ pub struct Broker {
     port: u16,
     controller_port: u16,
     apart: bool,
+    /// The ports of a second listener: its own, and the proxy's that it sends clients to.
+    proxied: Option<(u16, u16)>,
     process: Option<Child>,
 }
 
 impl Broker {
     /// Starts one with its data under `dir`; returns when it serves.
     pub fn start(dir: &Path) -> Broker {
-        Broker::start_as(dir, false)
+        Broker::start_as(dir, false, None)
     }
 
     /// As [`start`](Broker::start), out of reach of a Ctrl-C in this terminal: for a program that ends it
     /// in order then.
     pub fn start_apart(dir: &Path) -> Broker {
-        Broker::start_as(dir, true)
+        Broker::start_as(dir, true, None)
     }
 
-    fn start_as(dir: &Path, apart: bool) -> Broker {
+    /// As [`start`](Broker::start), with a proxy before it; who connects to that stays behind it.
+    pub fn start_with_proxy(dir: &Path) -> (Broker, Proxy) {
+        let listener = free_port();
+        let proxy = Proxy::start(listener);
+        (Broker::start_as(dir, false, Some((listener, proxy.port()))), proxy)
+    }
+
+    fn start_as(dir: &Path, apart: bool, proxied: Option<(u16, u16)>) -> Broker {
         let (port, controller_port) = (free_port(), free_port());
-        let mut broker = Broker { dir: dir.to_path_buf(), port, controller_port, apart, process: None };
+        let mut broker =
+            Broker { dir: dir.to_path_buf(), port, controller_port, apart, proxied, process: None };
         broker.restart();
         broker
     }
@@ -82,6 +92,7 @@ impl Broker {
             .arg("run")
             .arg(&self.dir)
             .args([self.port.to_string(), self.controller_port.to_string()])
+            .args(self.proxied.iter().flat_map(|(listener, proxy)| [listener.to_string(), proxy.to_string()]))
             .stdin(Stdio::null())
             .stdout(out.try_clone().expect("a second handle"))
             .stderr(out)

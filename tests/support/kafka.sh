@@ -2,7 +2,9 @@
 # One Apache Kafka broker (KRaft, combined mode) on the loopback, for tests, the demo and play.
 #
 #   kafka.sh fetch                download the jars into the cache, unless they are there
-#   kafka.sh run DIR PORT CPORT   become a broker (this process) with its data under DIR
+#   kafka.sh run DIR PORT CPORT [LISTEN ADVERTISED]
+#                                 become a broker (this process) with its data under DIR; with a second
+#                                 listener that sends its clients to a proxy's port, if that is given
 #   kafka.sh start PORT           start one in the background; returns when it serves
 #   kafka.sh stop PORT            stop it; its data stays
 #   kafka.sh free-port            print a port that nothing listens on
@@ -42,14 +44,18 @@ free_port() { # below the range from which the kernel takes ports for clients
   return 1
 }
 
-write_config() { # DIR PORT CPORT
+write_config() { # DIR PORT CPORT [LISTEN ADVERTISED]
+  local proxied='' proxy='' protocol=''
+  if [ $# -gt 3 ]; then
+    proxied=,PROXIED://127.0.0.1:$4 proxy=,PROXIED://127.0.0.1:$5 protocol=,PROXIED:PLAINTEXT
+  fi
   mkdir -p "$1"
   cat >"$1/server.properties" <<CONFIG
 process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3
-advertised.listeners=PLAINTEXT://127.0.0.1:$2
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:$2,CONTROLLER://127.0.0.1:$3$proxied
+advertised.listeners=PLAINTEXT://127.0.0.1:$2$proxy
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT$protocol
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:$3
 log.dirs=$1/data
@@ -93,7 +99,7 @@ rootLogger.appenderRef.file.ref=file
 CONFIG
 }
 
-run() { # DIR PORT CPORT
+run() { # DIR PORT CPORT [LISTEN ADVERTISED]
   local dir=$1
   fetch
   write_config "$@"
@@ -159,9 +165,9 @@ stop() { # PORT [DIR]
 
 case ${1:-} in
   fetch) fetch ;;
-  run) run "$2" "$3" "$4" ;;
+  run) run "${@:2}" ;;
   start) start "$2" "${3:-}" ;;
   stop) stop "$2" "${3:-}" ;;
   free-port) free_port ;;
-  *) sed -n '2,10p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,12p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

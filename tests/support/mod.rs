@@ -7,6 +7,7 @@ pub mod application;
 pub mod broker;
 pub mod kafka;
 pub mod orders;
+pub mod proxy;
 pub mod random;
 pub mod reference;
 pub mod thalweg;

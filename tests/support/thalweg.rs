@@ -117,6 +117,11 @@ impl Start {
         self
     }
 
+    /// Where the group gives a silent process up after 6 s.
+    pub fn session_of_6_s(self) -> Start {
+        self.set("kafka.session_timeout", "6s")
+    }
+
     /// With settings under which flushes, chunks and cuts of the changelog, seconds or minutes apart by
     /// default, happen all the time.
     pub fn busy_state(self) -> Start {
