@@ -7,6 +7,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time; the engine does not")]
 
+#[path = "support/store.rs"]
+mod store;
 mod support;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +43,7 @@ struct Counts {
     broker_kills: u64,
     states_lost: u64,
     states_damaged: u64,
+    stores_compared: u64,
 }
 
 struct Campaign {
@@ -100,6 +103,9 @@ impl Campaign {
                 self.kill_broker();
             } else {
                 self.kill(victim);
+                if self.random.chance(0.3) {
+                    self.compare_stores(victim);
+                }
                 self.maybe_damage_state(victim);
                 if self.random.chance(0.5) {
                     self.pause(2_000);
@@ -168,6 +174,24 @@ impl Campaign {
         self.counts.kills += 1;
     }
 
+    /// What RocksDB holds after a kill is what the committed changelog says, up to the store's offset.
+    fn compare_stores(&mut self, victim: usize) {
+        let stores = store::stores(&self.state_dir(victim));
+        let bootstrap = self.broker.bootstrap();
+        let topic = self.application.changelog();
+        // The log start last: a cut while the log was read leaves no more than what lies behind it.
+        let log = Reader::all(&bootstrap, &topic);
+        let bounds = Admin::new(&bootstrap).bounds(&topic);
+        for (path, partition) in stores {
+            let start = bounds[partition as usize].0;
+            let records: Vec<_> =
+                log.iter().filter(|r| r.partition == partition && r.offset >= start).collect();
+            if store::equals_the_changelog(&path, &records, start) {
+                self.counts.stores_compared += 1;
+            }
+        }
+    }
+
     fn maybe_damage_state(&mut self, victim: usize) {
         let dir = self.state_dir(victim);
         if self.random.chance(0.1) {
@@ -231,6 +255,7 @@ impl Campaign {
         println!("campaign: {} records, at least {aborted} aborted transactions", expected.input.len());
         assert!(self.counts.zombies_fenced > 0, "void: no zombie was fenced: {:?}", self.counts);
         assert!(aborted > 0, "void: no transaction was aborted: {:?}", self.counts);
+        assert!(self.counts.stores_compared > 0, "void: no store was compared: {:?}", self.counts);
         assert_eq!(self.counts.broker_kills, 2, "void: {:?}", self.counts);
     }
 }
