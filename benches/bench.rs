@@ -24,7 +24,7 @@ const PARTITIONS: i32 = 4;
 const LIMIT: Duration = Duration::from_secs(3_600);
 
 fn main() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     let broker = Broker::start(&dir.path().join("kafka"));
     let records: u64 = env_or("RECORDS", 10_000_000);
     let rounds: u64 = env_or("ROUNDS", 3);

@@ -35,7 +35,7 @@ const SECONDS_MAX: u64 = 900;
 fn main() -> ExitCode {
     let seconds = env_or("DEMO_SECONDS", SECONDS_MAX).min(SECONDS_MAX);
     let stop = stop_on_ctrl_c();
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     println!("starting Apache Kafka…");
     let broker = Broker::start_apart(&dir.path().join("kafka"));
     let bootstrap = broker.bootstrap();

@@ -21,13 +21,13 @@ struct Scene {
     application: Application,
     writer: Writer,
     orders: Generator,
-    _dir: tempfile::TempDir,
+    _dir: support::Folder,
 }
 
 impl Scene {
     fn new(seed: u64) -> Scene {
         let bootstrap = shared();
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = support::Folder::new();
         let input = unique("orders");
         Admin::new(&bootstrap).create(&[(&input, 2)]);
         let spec = Orders { seed, keys: 200, partitions: 2, step_ms: 25.0, ..Orders::default() };

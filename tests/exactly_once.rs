@@ -62,7 +62,7 @@ fn the_output_is_that_of_a_run_without_faults() {
     let kills: u64 = env_or("KILLS", 30);
     let seed: u64 = env_or("SEED", unix_ms() as u64);
     println!("campaign: KILLS={kills} SEED={seed}");
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     let broker = Broker::start(&dir.path().join("kafka"));
     let bootstrap = broker.bootstrap();
     let input = unique("orders");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use serde_json::json;
-use support::application::{REVENUE, Rows, compare};
+use support::application::{Application, Expected, REVENUE, Rows, SHARED, compare};
 use support::broker::{Broker, shared};
 use support::kafka::{Admin, Isolation, Reader, Record, Writer, serves};
 use support::orders::{Generated, Generator, Orders, close_windows, produce};
@@ -208,7 +208,7 @@ fn a_reader_of_committed_records_sees_no_others() {
 
 #[test]
 fn a_broker_killed_and_started_again_has_what_it_had() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     let mut broker = Broker::start(dir.path());
     let bootstrap = broker.bootstrap();
     Admin::new(&bootstrap).create(&[("kept", 2)]);
@@ -226,7 +226,7 @@ fn a_broker_killed_and_started_again_has_what_it_had() {
 
 #[test]
 fn a_commit_is_held_and_lands_though_its_sender_is_gone() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     let (broker, proxy) = Broker::start_with_proxy(dir.path());
     Admin::new(&broker.bootstrap()).create(&[("late", 1)]);
     let producer: ThreadedProducer<_> = ClientConfig::new()
@@ -248,4 +248,83 @@ fn a_commit_is_held_and_lands_though_its_sender_is_gone() {
     assert_eq!(reader.read_to_end(), 0);
     proxy.release();
     reader.read_until(1, limit);
+}
+
+/// Writes what an application would write: its expected rows, dead letters and late records.
+fn play(application: &Application, expected: &Expected, writer: &Writer) {
+    for ((output, topic), rows) in
+        application.case.outputs.iter().zip(&application.outputs).zip(&expected.rows)
+    {
+        for row in rows.values().flatten() {
+            let key = row[output.key[0]].as_str().expect("text");
+            let at = row.get("window_end").map_or(0, |end| end.as_i64().expect("milliseconds") - 1);
+            let fields: Vec<_> = output.fields.iter().map(|f| format!("{}:{}", json!(f), row[*f])).collect();
+            let value = format!("{{{}}}", fields.join(","));
+            let partition = partition_of(key.as_bytes(), 3);
+            writer.send(topic, partition, Some(key.as_bytes()), Some(value.as_bytes()), at);
+        }
+    }
+    let place = |r: &Record| (r.partition, r.offset);
+    for source in &expected.input {
+        let (partition, offset) = (source.partition.to_string(), source.offset.to_string());
+        let at = source.timestamp_ms.to_string();
+        let headers = [
+            ("thalweg.error", "no order"),
+            ("thalweg.operator", "orders"),
+            ("thalweg.topic", application.input.as_str()),
+            ("thalweg.partition", partition.as_str()),
+            ("thalweg.offset", offset.as_str()),
+            ("thalweg.timestamp", at.as_str()),
+        ];
+        let (key, value) = (source.key.as_deref(), source.value.as_deref());
+        if expected.folded.rejected.contains(&place(source)) {
+            writer.send_with(&application.dead, 0, key, value, 0, &headers);
+        }
+        if expected.folded.late.contains(&place(source)) {
+            writer.send_with(&application.late, 0, key, value, 0, &headers);
+        }
+    }
+    writer.flush();
+}
+
+#[test]
+fn the_right_output_passes_the_check_and_no_other() {
+    let bootstrap = shared();
+    let dir = support::Folder::new();
+    let input = unique("harness-input");
+    Admin::new(&bootstrap).create(&[(&input, 4)]);
+    let writer = Writer::new(&bootstrap);
+    let mut generator = Generator::new(Orders { step_ms: 40.0, ..Orders::default() });
+    produce(&writer, &input, &mut generator, 3_000);
+    let played = |bounded| {
+        let application = Application::new(&SHARED, &bootstrap, &input, dir.path());
+        let expected = application.expected(bounded);
+        play(&application, &expected, &writer);
+        (application, expected)
+    };
+    let fails = |(application, expected): &(Application, Expected)| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| application.check(expected))).is_err()
+    };
+    let right = played(true);
+    right.0.wait_for_outputs(&right.1, Duration::from_secs(20));
+    assert!(!fails(&right));
+
+    let again = |topic: &str| {
+        let record = Reader::all(&bootstrap, topic).pop().expect("a record");
+        let headers: Vec<_> =
+            record.headers.iter().map(|(n, _)| (n.as_str(), record.header(n).unwrap())).collect();
+        let (key, value) = (record.key.as_deref(), record.value.as_deref());
+        writer.send_with(topic, record.partition, key, value, record.timestamp_ms, &headers);
+        writer.flush();
+    };
+    for topic in [&right.0.dead, &right.0.late, &right.0.outputs[0], &right.0.outputs[2]] {
+        let repeated = played(true);
+        let name = topic.strip_prefix(&right.0.name).expect("a topic of the application");
+        again(&format!("{}{name}", repeated.0.name));
+        assert!(fails(&repeated), "a repeated record in {name} was not noticed");
+    }
+    // The end of the input closes windows that would stay open without.
+    let (application, _) = played(true);
+    let open = application.expected(false);
+    assert!(fails(&(application, open)), "windows that must be open were not noticed");
 }

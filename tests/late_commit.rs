@@ -24,7 +24,7 @@ fn places(reader: &mut Reader) -> BTreeSet<(i32, i64)> {
 
 #[test]
 fn a_dying_owners_commit_lands_between_the_new_owners_lookups() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     let (broker, proxy) = Broker::start_with_proxy(dir.path());
     let bootstrap = broker.bootstrap();
     let input = unique("orders");

@@ -20,13 +20,13 @@ struct Scene {
     admin: Admin,
     writer: Writer,
     orders: Generator,
-    _dir: tempfile::TempDir,
+    _dir: support::Folder,
 }
 
 impl Scene {
     fn new(case: &'static Case, spec: Orders) -> Scene {
         let bootstrap = shared();
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = support::Folder::new();
         let input = unique("orders");
         let admin = Admin::new(&bootstrap);
         admin.create(&[(&input, PARTITIONS)]);

@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_secs(90);
 
 fn equals_the_reference_fold(case: &'static Case, seed: u64) {
     let bootstrap = shared();
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     let input = unique("orders");
     Admin::new(&bootstrap).create(&[(&input, 4)]);
     let writer = Writer::new(&bootstrap);

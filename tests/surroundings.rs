@@ -22,13 +22,13 @@ struct Scene {
     application: Application,
     writer: Writer,
     orders: Generator,
-    _dir: tempfile::TempDir,
+    _dir: support::Folder,
 }
 
 impl Scene {
     fn new(case: &'static support::application::Case, orders: Orders) -> Scene {
         let bootstrap = shared();
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = support::Folder::new();
         let input = unique("orders");
         Admin::new(&bootstrap).create(&[(&input, orders.partitions)]);
         let application = Application::new(case, &bootstrap, &input, dir.path());
@@ -317,7 +317,7 @@ fn reset_forgets_what_an_application_has_done() {
 
 #[test]
 fn exit_codes_of_the_commands() {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = support::Folder::new();
     let write = |name: &str, yaml: &str| {
         let path = dir.path().join(name);
         std::fs::write(&path, yaml).expect("a file");

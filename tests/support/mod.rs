@@ -73,3 +73,27 @@ pub fn tail(text: &str, bytes: usize) -> &str {
     }
     &text[from..]
 }
+
+/// A temporary folder that goes with the test, unless that fails: then it stays, for its logs.
+pub struct Folder(Option<tempfile::TempDir>);
+
+impl Folder {
+    /// Creates one.
+    #[allow(clippy::new_without_default, reason = "it does more than a default value")]
+    pub fn new() -> Folder {
+        Folder(Some(tempfile::tempdir().expect("a temporary folder")))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        self.0.as_ref().expect("it is there until it is dropped").path()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Some(dir) = self.0.take().filter(|_| std::thread::panicking()) {
+            eprintln!("its files stay in {}", dir.keep().display());
+        }
+    }
+}
