@@ -199,6 +199,8 @@ pub struct TopicDescription {
 
 /// Administration. All calls block, at most a time-out of their own (30 s).
 pub trait LogAdmin: Send {
+    /// The names of all topics that begin with `prefix`, in ascending order.
+    fn list(&mut self, prefix: &str) -> Result<Vec<String>, LogError>;
     /// Describes topics; `None` for one that does not exist.
     fn describe(&mut self, topics: &[String]) -> Result<Vec<Option<TopicDescription>>, LogError>;
     /// Creates a topic and waits until its leaders are known. A topic that exists is no error.
