@@ -68,6 +68,10 @@ pub trait Log {
     /// Up to `records_max` records that have arrived, in offset order per partition, one element per
     /// partition. Never blocks; empty when nothing has arrived.
     fn fetch(&mut self, records_max: usize) -> Result<Vec<Box<dyn Records>>, LogError>;
+    /// The offset up to which a partition has been read to its end, markers and aborted records
+    /// included; `None` while the end has not been reached. May lag, never runs ahead of what `fetch`
+    /// has returned.
+    fn read_up_to(&self, partition: &TopicPartition) -> Option<i64>;
     /// For each assigned partition, the offset after the last record that this consumer may see (its
     /// last stable offset) as far as the client knows it, for lag; `None` if it does not know yet.
     fn end_offset(&self, partition: &TopicPartition) -> Option<i64>;
