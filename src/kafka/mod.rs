@@ -1,1 +1,29 @@
-//! Placeholder.
+//! Kafka behind the ports of the worker (`worker::port`): the consumer, the transactional producer,
+//! the reader of changelogs and the admin client, all on librdkafka.
+//!
+//! - [`KafkaLog`]: a member of the application's group, static, classic protocol, `range`.
+//! - [`KafkaTransactionLog`]: one checkpoint, one transaction.
+//! - [`KafkaChangelogReader`]: what a restore looks up and reads.
+//! - [`KafkaAdmin`]: topics, groups, cutting a changelog.
+//!
+//! Unsafe code stands in `raw` alone. `docs/kafka.md` tells operators which rights and settings all
+//! this needs.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the outside: sockets have time-outs, by the wall clock"
+)]
+
+mod admin;
+mod consumer;
+mod failure;
+mod notice;
+mod producer;
+mod raw;
+mod reader;
+mod settings;
+
+pub use admin::KafkaAdmin;
+pub use consumer::KafkaLog;
+pub use producer::{CrashPoint, KafkaTransactionLog};
+pub use reader::KafkaChangelogReader;
+pub use settings::{ConnectionSettings, ENGINE_OWNED};
