@@ -3,57 +3,22 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::Monotonic;
+use crate::worker::Phase;
 
 /// A worker that has not shown a sign of life for this long is stuck. Its loop comes by at least once
 /// a second, whatever the brokers do, since all that blocks runs on other threads.
 pub const HEARTBEAT_AGE_MAX_MS: u64 = 60_000;
 
-/// What a worker does just now.
-///
-/// ```text
-/// Starting → Joining → Restoring → Running
-///               ↑          ↑          │
-///               ├──────────┴──────────┤  a rebalance
-///               └──── Recovering ←────┘  a commit in doubt
-/// any → Stopping → Stopped
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum WorkerState {
-    /// Checks topics and builds its clients.
-    Starting,
-    /// Waits for the group to assign partitions.
-    Joining,
-    /// Brings the state of its tasks up to what is committed. Carries which, for people.
-    Restoring(String),
-    /// All its tasks are restored and consume; also a worker that was assigned no partition.
-    Running,
-    /// Starts over from what is committed. Carries the reason.
-    Recovering(String),
-    /// Commits for the last time and leaves the group.
-    Stopping,
-    /// Has left the group: it was told to, or a bounded run is finished.
-    Stopped,
-}
-
-impl WorkerState {
-    /// Its name in metrics and in the answers of `/readyz`.
-    pub fn name(&self) -> &'static str {
-        match self {
-            WorkerState::Starting => "starting",
-            WorkerState::Joining => "joining",
-            WorkerState::Restoring(_) => "restoring",
-            WorkerState::Running => "running",
-            WorkerState::Recovering(_) => "recovering",
-            WorkerState::Stopping => "stopping",
-            WorkerState::Stopped => "stopped",
-        }
-    }
-
-    fn detail(&self) -> &str {
-        match self {
-            WorkerState::Restoring(detail) | WorkerState::Recovering(detail) => detail,
-            _ => "",
-        }
+/// The name of a phase in metrics and in the answers of `/readyz`.
+pub fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Starting => "starting",
+        Phase::Idle => "idle",
+        Phase::Restoring => "restoring",
+        Phase::Running => "running",
+        Phase::Committing => "committing",
+        Phase::Leaving => "leaving",
+        Phase::Stopped => "stopped",
     }
 }
 
@@ -62,19 +27,20 @@ impl WorkerState {
 pub struct Complaint {
     /// The worker's number, from 0.
     pub worker: usize,
-    /// The name of its state.
-    pub state: &'static str,
-    /// What it restores, why it recovers, or how long it has been silent.
+    /// The name of its phase.
+    pub phase: &'static str,
+    /// What it restores or waits for, or how long it has been silent.
     pub detail: String,
 }
 
 #[derive(Debug)]
 struct WorkerHealth {
-    state: WorkerState,
+    phase: Phase,
+    detail: String,
     beat_ms: u64,
 }
 
-/// The health of a process: each worker's state and last sign of life.
+/// The health of a process: each worker's phase and last sign of life.
 ///
 /// The runtime writes it, [`crate::service`] and [`Metrics`](super::Metrics) read it.
 pub struct Health {
@@ -86,7 +52,7 @@ impl Health {
     /// Of a process of `workers` workers, all of them starting now.
     pub fn new(workers: usize, now: Monotonic) -> Health {
         let beat_ms = now();
-        let starting = || WorkerHealth { state: WorkerState::Starting, beat_ms };
+        let starting = || WorkerHealth { phase: Phase::Starting, detail: String::new(), beat_ms };
         Health { workers: Mutex::new(std::iter::repeat_with(starting).take(workers).collect()), now }
     }
 
@@ -97,15 +63,16 @@ impl Health {
         self.with(worker, |health| health.beat_ms = now);
     }
 
-    /// A worker's new state; a sign of life, too.
-    pub fn set(&self, worker: usize, state: WorkerState) {
-        let now = (self.now)();
-        self.with(worker, |health| *health = WorkerHealth { state, beat_ms: now });
+    /// A worker's phase; a sign of life, too. `detail`, for people: what it restores and how far it
+    /// is, what it waits for, why it starts over.
+    pub fn set(&self, worker: usize, phase: Phase, detail: &str) {
+        let beat_ms = (self.now)();
+        self.with(worker, |health| *health = WorkerHealth { phase, detail: detail.to_owned(), beat_ms });
     }
 
-    /// The name of each worker's state.
-    pub fn states(&self) -> Vec<&'static str> {
-        self.lock().iter().map(|health| health.state.name()).collect()
+    /// The name of each worker's phase.
+    pub fn phases(&self) -> Vec<&'static str> {
+        self.lock().iter().map(|health| phase_name(health.phase)).collect()
     }
 
     /// The workers that have been silent for more than [`HEARTBEAT_AGE_MAX_MS`]; none: alive.
@@ -113,16 +80,18 @@ impl Health {
         let now = (self.now)();
         self.complaints(|health| {
             let age_ms = now.saturating_sub(health.beat_ms);
-            let silent = age_ms > HEARTBEAT_AGE_MAX_MS && health.state != WorkerState::Stopped;
+            let silent = age_ms > HEARTBEAT_AGE_MAX_MS && health.phase != Phase::Stopped;
             silent.then(|| format!("no sign of life for {} s", age_ms / 1000))
         })
     }
 
-    /// The workers that do not consume; none: ready. A stuck worker is not ready either.
+    /// The workers that do not consume; none: ready. A worker that was assigned no partition is ready, a
+    /// stuck one is not.
     pub fn not_ready(&self) -> Vec<Complaint> {
         let stuck = self.stuck();
         let mut complaints = self.complaints(|health| {
-            (health.state != WorkerState::Running).then(|| health.state.detail().to_owned())
+            let consumes = matches!(health.phase, Phase::Running | Phase::Committing);
+            (!consumes).then(|| health.detail.clone())
         });
         complaints.retain(|complaint| stuck.iter().all(|other| other.worker != complaint.worker));
         complaints.extend(stuck);
@@ -132,7 +101,7 @@ impl Health {
 
     fn complaints(&self, why: impl Fn(&WorkerHealth) -> Option<String>) -> Vec<Complaint> {
         let complaint = |(worker, health): (usize, &WorkerHealth)| {
-            Some(Complaint { worker, state: health.state.name(), detail: why(health)? })
+            Some(Complaint { worker, phase: phase_name(health.phase), detail: why(health)? })
         };
         self.lock().iter().enumerate().filter_map(complaint).collect()
     }
@@ -172,21 +141,21 @@ mod tests {
     #[test]
     fn ready_only_when_every_worker_runs() {
         let (health, _) = health(2);
-        health.set(0, WorkerState::Running);
-        health.set(1, WorkerState::Restoring("orders[3]: 40 of 900 records".into()));
+        health.set(0, Phase::Running, "");
+        health.set(1, Phase::Restoring, "orders[3]: 40 of 900 records");
         let not_ready = health.not_ready();
         assert_eq!(not_ready.len(), 1);
-        assert_eq!((not_ready[0].worker, not_ready[0].state), (1, "restoring"));
+        assert_eq!((not_ready[0].worker, not_ready[0].phase), (1, "restoring"));
         assert_eq!(not_ready[0].detail, "orders[3]: 40 of 900 records");
-        health.set(1, WorkerState::Running);
+        health.set(1, Phase::Running, "");
         assert_eq!(health.not_ready(), []);
     }
 
     #[test]
     fn a_silent_worker_is_neither_alive_nor_ready() {
         let (health, time) = health(2);
-        health.set(0, WorkerState::Running);
-        health.set(1, WorkerState::Running);
+        health.set(0, Phase::Running, "");
+        health.set(1, Phase::Running, "");
         time.store(5 + HEARTBEAT_AGE_MAX_MS, Ordering::Relaxed);
         assert_eq!(health.stuck(), []);
         health.beat(1);
@@ -201,9 +170,9 @@ mod tests {
     #[test]
     fn a_stopped_worker_may_be_silent() {
         let (health, time) = health(1);
-        health.set(0, WorkerState::Stopped);
+        health.set(0, Phase::Stopped, "");
         time.store(10 * HEARTBEAT_AGE_MAX_MS, Ordering::Relaxed);
         assert_eq!(health.stuck(), []);
-        assert_eq!(health.not_ready()[0].state, "stopped");
+        assert_eq!(health.not_ready()[0].phase, "stopped");
     }
 }

@@ -333,7 +333,7 @@ impl AllSeries {
     fn encode_states(&self, e: &mut DescriptorEncoder) -> fmt::Result {
         let help = "1 for the state that the worker is in.";
         let mut metric = e.encode_descriptor("thalweg_worker_state", help, None, MetricType::Gauge)?;
-        for (worker, state) in self.health.states().into_iter().enumerate() {
+        for (worker, state) in self.health.phases().into_iter().enumerate() {
             let labels: Labels<2> = [("worker", worker.to_string()), ("state", state.to_owned())];
             ConstGauge::new(1_i64).encode(metric.encode_family(&labels)?)?;
         }

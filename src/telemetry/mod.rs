@@ -9,7 +9,7 @@ mod logging;
 pub mod metrics;
 mod series;
 
-pub use health::{Health, WorkerState};
+pub use health::Health;
 pub use logging::{LogFormat, end_process_on_panic, init_logging};
 pub use metrics::Metrics;
 

@@ -56,7 +56,7 @@ fn counters_and_gauges_show_what_was_set() {
         lines(&metrics, "thalweg_checkpoint_duration_seconds_sum"),
         ["thalweg_checkpoint_duration_seconds_sum 0.25"]
     );
-    health.set(0, WorkerState::Running);
+    health.set(0, crate::worker::Phase::Running, "");
     assert_eq!(
         lines(&metrics, "thalweg_worker_state{"),
         [r#"thalweg_worker_state{worker="0",state="running"} 1"#]
