@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::staged::{OutputTarget, Staged, provenance, record_bytes};
 use super::OperatorError;
 use crate::format::key::partition;
-use crate::record::SourceRecord;
-use crate::worker::port::OutputRecord;
+use crate::record::{OutputRecord, SourceRecord};
 
 /// Where the failing records of one source or operator go.
 #[derive(Clone, Debug)]

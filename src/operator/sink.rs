@@ -6,9 +6,8 @@ use super::staged::record_bytes;
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress};
 use crate::format::json::Encoder;
 use crate::format::key::{encode_sink_key, partition};
-use crate::record::{Dynamic, Event, FieldForm, RecordType, Row, Slot};
+use crate::record::{Dynamic, Event, FieldForm, OutputRecord, RecordType, Row, Slot};
 use crate::state::Stateful;
-use crate::worker::port::OutputRecord;
 
 /// The bytes of a record.
 #[derive(Debug, Default, PartialEq, Eq)]

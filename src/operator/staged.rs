@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::record::SourceRecord;
-use crate::worker::port::OutputRecord;
+use crate::record::{OutputRecord, SourceRecord};
 
 /// A topic that the application writes to.
 #[derive(Debug)]

@@ -11,14 +11,13 @@ use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
 use crate::format::key::{decode_state_key, encode_state_key, partition};
 use crate::operator::aggregate::{Accumulators, RowAggregates};
-use crate::record::{Dynamic, Event, RecordType, Row, Slot};
+use crate::record::{Dynamic, Event, OutputRecord, RecordType, Row, Slot};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
 use crate::state::store::{Store, StoreError};
 use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
 use crate::window::{Tumbling, WindowRange};
-use crate::worker::port::OutputRecord;
 
 /// Takes a record's key, as bytes.
 pub trait KeySelector<R: RecordType> {

@@ -15,7 +15,7 @@ use super::codec::{CodecError, RecordHeader, read_header, read_record};
 use super::header::Header;
 use super::merge::Merge;
 use super::store::{Store, StoreError, StorePosition};
-use crate::worker::port::TopicId;
+use crate::record::TopicId;
 
 /// What an [`Applier`] failed at. The caller adds the topic and partition.
 #[derive(Clone, Debug, thiserror::Error)]

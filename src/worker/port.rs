@@ -4,7 +4,7 @@
 //!
 //! Nothing here blocks unless its documentation says so; what blocks is called from a blocking thread.
 
-use std::sync::Arc;
+pub use crate::record::{OutputRecord, TopicId};
 
 use crate::record::{Records, TopicPartition};
 
@@ -79,23 +79,6 @@ pub trait Log {
     fn leave(&mut self, limit_ms: u64) -> Result<(), LogError>;
 }
 
-/// One record to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputRecord {
-    /// Where to.
-    pub topic: Arc<str>,
-    /// Which partition of it.
-    pub partition: i32,
-    /// The key.
-    pub key: Option<Vec<u8>>,
-    /// The value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// The headers, in order.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// The timestamp in milliseconds since the Unix epoch; -1: the time of sending.
-    pub timestamp_ms: i64,
-}
-
 /// All that one checkpoint writes: one Kafka transaction.
 #[derive(Debug, Default)]
 pub struct Transaction {
@@ -141,9 +124,6 @@ pub trait TransactionLog: Send {
     /// [`init`](TransactionLog::init).
     fn commit(&mut self, transaction: Transaction, member: &Member) -> Result<Receipt, CommitError>;
 }
-
-/// The identity of a topic: a topic that was deleted and created again has another one.
-pub type TopicId = [u8; 16];
 
 /// Reads what a restore needs. All calls block; each restore has its own.
 pub trait ChangelogReader: Send {
