@@ -173,6 +173,7 @@ fn malformed_records_are_refused_with_the_position() {
         r#"{"i":1,"\u12","k":1}"#,
         r#"{"j":"\ud83d\u12"#,
         "{\"j\":\"a\nb\"}",
+        "{\"j\":\"a\nb and more than eight bytes\"}",
         r#"{"j":{"k":1}"#,
         r#"{"j":00}"#,
         r#"{"j":1e}"#,
