@@ -5,8 +5,7 @@ use std::sync::Arc;
 use super::staged::{OutputTarget, Staged, provenance, record_bytes};
 use super::OperatorError;
 use crate::format::key::partition;
-use crate::record::SourceRecord;
-use crate::worker::port::OutputRecord;
+use crate::record::{OutputRecord, SourceRecord};
 
 /// Where the failing records of one source or operator go.
 #[derive(Clone, Debug)]
@@ -111,10 +110,8 @@ impl ErrorPolicy {
         headers.push(("thalweg.operator".to_owned(), Some(self.operator.as_bytes().to_vec())));
         OutputRecord {
             topic: target.topic.clone(),
-            partition: match &key {
-                Some(key) => partition(key, target.partitions),
-                None => source_partition % target.partitions,
-            },
+            partition: partition(key.as_deref(), target.partitions)
+                .unwrap_or(source_partition % target.partitions),
             key,
             value,
             headers,

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use super::codec::{CodecError, RecordHeader, read_header, read_record};
 use super::header::Header;
 use super::merge::Merge;
-use super::store::{Store, StoreError, StorePosition, TopicId};
+use super::store::{Store, StoreError, StorePosition};
+use crate::record::TopicId;
 
 /// What an [`Applier`] failed at. The caller adds the topic and partition.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! The store port: where the flushed part of a task's state lies. RocksDB implements it in `rocks`.
 
 use super::Header;
-pub use crate::worker::port::TopicId;
+use crate::record::TopicId;
 
 /// How far a store has followed its changelog.
 #[derive(Clone, Debug, PartialEq)]
