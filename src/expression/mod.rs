@@ -1,8 +1,26 @@
 //! Expressions: CEL, type-checked against a schema and compiled to closures over row slots.
+//!
+//! [`Expression::compile`] reads the text with the `cel` crate's parser, checks every type against the
+//! fields of a stream and makes one closure per operation; [`Expression::eval`] then does no look-up by
+//! name and no dispatch on types. The language, its null rules and its errors are described in
+//! `docs/expressions.md`.
+
+mod call;
+mod check;
+mod compile;
+mod functions;
+mod operators;
+mod parse;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
 
 use bumpalo::Bump;
 
 use crate::record::{Schema, Slot, SourceRecord, Type};
+use compile::Operand;
 
 /// What an expression may name.
 #[derive(Clone, Copy)]
@@ -31,7 +49,7 @@ pub struct ExpressionError {
     pub message: String,
     /// Where it begins, in characters from the start of the expression.
     pub start: usize,
-    /// Where it ends (exclusive), in characters.
+    /// Where it ends (exclusive), in characters; equal to `start` where the text ends too early.
     pub end: usize,
     /// The nearest known name, where a name is not known.
     pub suggestion: Option<String>,
@@ -45,6 +63,102 @@ pub struct EvaluationError {
     pub message: String,
 }
 
-/// Placeholder.
-#[derive(Debug)]
-pub struct Expression;
+/// A compiled expression.
+///
+/// ```
+/// use bumpalo::Bump;
+/// use thalweg::expression::{Environment, Expression, Scope};
+/// use thalweg::record::{Field, FieldForm, Schema, Slot, Type};
+///
+/// let field = |name: &str, ty| Field { name: name.into(), ty, nullable: false, form: FieldForm::Plain };
+/// let schema = Schema { fields: vec![field("status", Type::String), field("amount", Type::Double)] };
+/// let scope = Scope { schema: &schema, meta: false };
+///
+/// let paid = Expression::compile(r#"status == "paid" && amount > 0.0"#, &scope).unwrap();
+/// assert_eq!(paid.ty(), Type::Bool);
+/// let arena = Bump::new();
+/// let row = [Slot::String("paid"), Slot::Double(9.5)];
+/// assert_eq!(paid.test(&Environment { row: &row, source: None, arena: &arena }), Ok(true));
+///
+/// let errors = Expression::compile("amont > 0.0", &scope).unwrap_err();
+/// assert_eq!((errors[0].start, errors[0].end), (0, 5));
+/// assert_eq!(errors[0].suggestion.as_deref(), Some("amount"));
+/// ```
+pub struct Expression {
+    source: String,
+    code: Operand,
+    ty: Type,
+    nullable: bool,
+    fields: Vec<usize>,
+}
+
+impl Expression {
+    /// Compiles `source` for rows of `scope`.
+    ///
+    /// The errors are all that could be found, in the order of their places: after a mistake in the
+    /// grammar only mistakes in the grammar; otherwise every unknown name, wrong type, invalid pattern
+    /// and constant that has no value (`1 / 0`).
+    pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<ExpressionError>> {
+        let (root, text) = parse::parse(source)?;
+        let (checked, fields) = check::check(&root, &text, scope)?;
+        Ok(Expression {
+            source: source.to_owned(),
+            code: checked.operand,
+            ty: checked.ty,
+            nullable: checked.nullable,
+            fields,
+        })
+    }
+
+    /// The type of its value.
+    pub fn ty(&self) -> Type {
+        self.ty
+    }
+
+    /// Whether its value may be null.
+    pub fn nullable(&self) -> bool {
+        self.nullable
+    }
+
+    /// The text that it was compiled from.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The slots of the fields that it names, in ascending order, each once.
+    pub fn fields(&self) -> &[usize] {
+        &self.fields
+    }
+
+    /// The slot that it copies, if it is one field and nothing else.
+    pub fn as_field(&self) -> Option<usize> {
+        match self.code {
+            Operand::Field(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    /// Its value for a row: of its [type](Expression::ty), or [`Slot::Null`] if it is
+    /// [nullable](Expression::nullable).
+    ///
+    /// The error names the operation and the values that it failed on: an overflow, a division by zero,
+    /// a failed conversion, or a row that is not laid out as the schema says.
+    pub fn eval<'b>(&self, environment: &Environment<'_, 'b>) -> Result<Slot<'b>, EvaluationError> {
+        self.code.eval(environment).map_err(|failure| *failure)
+    }
+
+    /// Whether its value for a row is true, for a filter: null counts as false. Fails as
+    /// [`eval`](Expression::eval) does, and for an expression that is not of type bool.
+    pub fn test(&self, environment: &Environment<'_, '_>) -> Result<bool, EvaluationError> {
+        match self.code.truth(environment) {
+            Ok(truth) => Ok(truth == Some(true)),
+            Err(failure) => Err(*failure),
+        }
+    }
+}
+
+impl std::fmt::Debug for Expression {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Expression").field(&self.source).finish()
+    }
+}

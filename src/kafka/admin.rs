@@ -108,6 +108,17 @@ fn of_error(error: &KafkaError) -> Failure {
 }
 
 impl LogAdmin for KafkaAdmin {
+    fn list(&mut self, prefix: &str) -> Result<Vec<String>, LogError> {
+        let found = self.admin.inner().fetch_metadata(None, LIMIT);
+        self.serve();
+        let found = found.map_err(|error| of_error(&error).during("listing the topics"))?;
+        let names = found.topics().iter().map(|topic| topic.name());
+        let mut names: Vec<String> =
+            names.filter(|name| name.starts_with(prefix)).map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+
     fn describe(&mut self, topics: &[String]) -> Result<Vec<Option<TopicDescription>>, LogError> {
         if topics.is_empty() {
             return Ok(Vec::new());

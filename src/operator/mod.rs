@@ -1,1 +1,149 @@
-//! Placeholder.
+//! Operators: what a stage does with its records, one file each, one contract.
+//!
+//! Operators form a tree: each owns the operators that read its stream and calls them directly, record
+//! by record. They are pure and synchronous; whatever they want written is staged in the [`Context`]
+//! and leaves with the checkpoint.
+
+mod aggregate;
+mod errors;
+mod filter;
+mod map;
+mod sink;
+mod source;
+mod staged;
+mod window;
+
+use bumpalo::Bump;
+
+pub use aggregate::{Accumulators, RowAggregates};
+pub use errors::ErrorPolicy;
+pub use filter::{Filter, Predicate, RowFilter};
+pub use map::{Map, MapFunction, RowMap};
+pub use sink::{RecordWriter, RowWriter, Sink, Written};
+pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, Timing};
+pub use staged::{Counters, OutputTarget, Staged};
+pub use window::{
+    Aggregator, EmitRows, KeySelector, LateRecords, RowKey, RowResults, WindowOperator, WindowResult,
+    WindowSpec,
+};
+
+use crate::record::{Event, RecordType};
+use crate::state::Stateful;
+use crate::state::store::StoreError;
+
+/// Why a task cannot go on. Everything since the last checkpoint is dropped.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// A record failed and its `on_error` is `fail`: the process stops.
+    #[error("{0}")]
+    Fail(String),
+    /// The store failed while state was read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was read from the state cannot be what was written.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// How far an operator came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// All is done.
+    Done,
+    /// The checkpoint is full: call again, with the same arguments, after it.
+    Full,
+}
+
+/// What operators work with while a record passes.
+pub struct Context<'c, 'b> {
+    /// Memory for what a record's processing makes; freed after the record.
+    pub arena: &'b Bump,
+    /// What leaves with the next checkpoint.
+    pub staged: &'c mut Staged,
+}
+
+/// A reader of a stream.
+///
+/// Called by the operator (or source) that makes the stream, on the task's thread.
+pub trait Operator<R: RecordType> {
+    /// Takes one record.
+    ///
+    /// A record that cannot be processed goes where the operator's [`ErrorPolicy`] says; an error
+    /// means that the task cannot go on.
+    fn process<'b>(
+        &mut self,
+        event: Event<'b, R>,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<(), OperatorError>;
+
+    /// Learns that no record with an event time before `watermark_ms` is expected any more; emits
+    /// what became due, then tells its own readers. Never called with a lower value than before,
+    /// except that [`Progress::Full`] asks for a repetition.
+    fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError>;
+
+    /// Ends the stream: everything still open is due. For bounded runs only.
+    fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError>;
+
+    /// Shows its state, and that of all operators behind it, to `visit`.
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful));
+}
+
+/// The readers of one stream.
+pub struct Readers<R: RecordType>(Vec<Box<dyn Operator<R>>>);
+
+impl<R: RecordType> Readers<R> {
+    /// A stream that these operators read, in this order.
+    pub fn new(readers: Vec<Box<dyn Operator<R>>>) -> Self {
+        Readers(readers)
+    }
+
+    /// Hands a record to every reader.
+    pub fn process<'b>(
+        &mut self,
+        event: Event<'b, R>,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<(), OperatorError> {
+        let Some((last, others)) = self.0.split_last_mut() else { return Ok(()) };
+        for reader in others {
+            reader.process(event.clone(), context)?;
+        }
+        last.process(event, context)
+    }
+
+    /// Tells every reader the watermark. A reader that was done already is told again after a
+    /// [`Progress::Full`], which changes nothing for it.
+    pub fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
+        for reader in &mut self.0 {
+            if reader.advance(watermark_ms, context)? == Progress::Full {
+                return Ok(Progress::Full);
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Ends the stream for every reader.
+    pub fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        for reader in &mut self.0 {
+            if reader.finish(context)? == Progress::Full {
+                return Ok(Progress::Full);
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Shows the state of every reader.
+    pub fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
+        for reader in &mut self.0 {
+            reader.visit(visit);
+        }
+    }
+}

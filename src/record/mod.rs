@@ -3,12 +3,14 @@
 //! Everything here borrows from the batch it was read in (`'b`): a string of a [`Row`] is a range of
 //! the bytes that the log handed over, so a row is copied by copying two pointers.
 
+mod output;
 mod schema;
 mod source;
 mod value;
 
+pub use output::OutputRecord;
 pub use schema::{Field, FieldForm, Schema, SourceField, SourceSchema};
-pub use source::{Records, SourceRecord, TopicPartition};
+pub use source::{Records, SourceRecord, TopicId, TopicPartition};
 pub use value::{Slot, Type};
 
 /// The kind of record that a stream carries: a row of a topology file, or a type of the user's.

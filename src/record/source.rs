@@ -24,6 +24,9 @@ impl fmt::Display for TopicPartition {
     }
 }
 
+/// The identity of a topic: a topic that was deleted and created again has another one.
+pub type TopicId = [u8; 16];
+
 /// Records of one topic partition in offset order, as the log handed them over. They own their bytes
 /// until dropped.
 pub trait Records: Send {

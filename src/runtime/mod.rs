@@ -1,1 +1,4 @@
 //! Placeholder.
+
+pub mod identity;
+pub mod reset;

@@ -1,7 +1,7 @@
 //! The store port: where the flushed part of a task's state lies. RocksDB implements it in `rocks`.
 
 use super::Header;
-use crate::worker::port::TopicId;
+use crate::record::TopicId;
 
 /// How far a store has followed its changelog.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,9 @@ pub struct StorePosition {
     /// A restore from the log start into an empty store has begun and not ended: what the store holds
     /// is no state of any checkpoint, and only that restore may go on with it.
     pub restoring: bool,
+    /// The log start at which the restore that filled the store began: it holds what the log holds
+    /// from there on. Meaningless unless the newest header's restore point is at or after it.
+    pub restored_from: i64,
 }
 
 /// Writes to a store, merged: ranges first, then points.

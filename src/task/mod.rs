@@ -1,1 +1,60 @@
-//! Placeholder.
+//! One stage on one partition: the unit of state, ordering and parallelism.
+
+mod build;
+mod restore;
+mod sweep;
+mod task;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use build::{BuildError, Targets, pipeline_factory};
+pub use restore::{RestoreError, RestoreHost, RestoreRequest, Restored, restore};
+pub use task::{Contribution, FlushJob, Flushed, Task, TaskLimits};
+
+use crate::record::TopicPartition;
+use crate::topology::plan::Start;
+use crate::worker::port::TopicId;
+
+/// A task's name: its stage and its partition number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TaskId {
+    /// The stage: the id of its source.
+    pub stage: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl fmt::Display for TaskId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.stage, self.partition)
+    }
+}
+
+/// What a task is, before anything runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSpec {
+    /// Its name.
+    pub id: TaskId,
+    /// The partition that it reads.
+    pub source: TopicPartition,
+    /// Where it begins without a committed offset.
+    pub start: Start,
+    /// Where its state changes go; `None` for a task without state.
+    pub changelog: Option<Changelog>,
+    /// Whether it ends at the end that its source has when it first starts.
+    pub bounded: bool,
+    /// Operators whose state is given up.
+    pub drop_state: Vec<String>,
+}
+
+/// A task's changelog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changelog {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The identity of its topic.
+    pub topic_id: TopicId,
+    /// The largest record that it takes, in bytes.
+    pub record_bytes_max: usize,
+}

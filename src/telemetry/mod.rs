@@ -1,1 +1,32 @@
-//! Placeholder.
+//! What a process tells the outside: metrics, health, logs; and how it ends when something breaks.
+//!
+//! The engine knows nothing of this module. The runtime counts on its behalf, once per batch or per
+//! checkpoint, never once per record.
+
+pub mod crash;
+pub mod health;
+mod logging;
+pub mod metrics;
+mod series;
+
+pub use health::Health;
+pub use logging::{LogFormat, end_process_on_panic, init_logging};
+pub use metrics::Metrics;
+
+use std::sync::Arc;
+
+/// A clock for ages and time-outs: milliseconds since an arbitrary start; never goes back.
+pub type Monotonic = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The process's [`Monotonic`] clock. All of them count from the same start, the first call.
+pub fn monotonic() -> Monotonic {
+    Arc::new(|| {
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        #[expect(clippy::disallowed_methods, reason = "the runtime is where time comes from")]
+        let (start, now) = (START.get_or_init(std::time::Instant::now), std::time::Instant::now());
+        now.saturating_duration_since(*start).as_millis() as u64
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -44,10 +44,16 @@ pub enum OnError {
 pub struct CreateTopic {
     /// How many partitions.
     pub partitions: i32,
-    /// How many replicas of each.
+    /// How many replicas of each; [`REPLICATION_OF_CLUSTER`](CreateTopic::REPLICATION_OF_CLUSTER) if
+    /// the file does not say.
     pub replication: i32,
     /// Topic settings, in the order of the file.
     pub config: Vec<(String, String)>,
+}
+
+impl CreateTopic {
+    /// As many replicas as the cluster gives a topic by default; what Kafka's protocol means by -1.
+    pub const REPLICATION_OF_CLUSTER: i32 = -1;
 }
 
 /// Where reading begins in a partition without a committed offset.

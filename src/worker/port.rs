@@ -4,7 +4,7 @@
 //!
 //! Nothing here blocks unless its documentation says so; what blocks is called from a blocking thread.
 
-use std::sync::Arc;
+pub use crate::record::{OutputRecord, TopicId};
 
 use crate::record::{Records, TopicPartition};
 
@@ -68,28 +68,15 @@ pub trait Log {
     /// Up to `records_max` records that have arrived, in offset order per partition, one element per
     /// partition. Never blocks; empty when nothing has arrived.
     fn fetch(&mut self, records_max: usize) -> Result<Vec<Box<dyn Records>>, LogError>;
+    /// How far a started partition has been fetched: the offset after the last record, and past the
+    /// markers and aborted records behind it once its end was reached. That is how a bounded run notices
+    /// an end that has no record before it. `None` before the first record or end.
+    fn read_up_to(&self, partition: &TopicPartition) -> Option<i64>;
     /// For each assigned partition, the offset after the last record that this consumer may see (its
     /// last stable offset) as far as the client knows it, for lag; `None` if it does not know yet.
     fn end_offset(&self, partition: &TopicPartition) -> Option<i64>;
     /// Leaves the group for good, also as a static member, and closes. Blocks, at most `limit_ms`.
     fn leave(&mut self, limit_ms: u64) -> Result<(), LogError>;
-}
-
-/// One record to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputRecord {
-    /// Where to.
-    pub topic: Arc<str>,
-    /// Which partition of it.
-    pub partition: i32,
-    /// The key.
-    pub key: Option<Vec<u8>>,
-    /// The value; `None` is a tombstone.
-    pub value: Option<Vec<u8>>,
-    /// The headers, in order.
-    pub headers: Vec<(String, Option<Vec<u8>>)>,
-    /// The timestamp in milliseconds since the Unix epoch; -1: the time of sending.
-    pub timestamp_ms: i64,
 }
 
 /// All that one checkpoint writes: one Kafka transaction.
@@ -137,9 +124,6 @@ pub trait TransactionLog: Send {
     /// [`init`](TransactionLog::init).
     fn commit(&mut self, transaction: Transaction, member: &Member) -> Result<Receipt, CommitError>;
 }
-
-/// The identity of a topic: a topic that was deleted and created again has another one.
-pub type TopicId = [u8; 16];
 
 /// Reads what a restore needs. All calls block; each restore has its own.
 pub trait ChangelogReader: Send {
@@ -199,6 +183,8 @@ pub struct TopicDescription {
 
 /// Administration. All calls block, at most a time-out of their own (30 s).
 pub trait LogAdmin: Send {
+    /// The names of all topics that begin with `prefix`, in ascending order.
+    fn list(&mut self, prefix: &str) -> Result<Vec<String>, LogError>;
     /// Describes topics; `None` for one that does not exist.
     fn describe(&mut self, topics: &[String]) -> Result<Vec<Option<TopicDescription>>, LogError>;
     /// Creates a topic and waits until its leaders are known. A topic that exists is no error.

@@ -1,0 +1,121 @@
+//! What becomes of a record that an operator fails on.
+
+use std::sync::Arc;
+
+use super::staged::{OutputTarget, Staged, provenance, record_bytes};
+use super::OperatorError;
+use crate::format::key::partition;
+use crate::record::{OutputRecord, SourceRecord};
+
+/// Where the failing records of one source or operator go.
+#[derive(Clone, Debug)]
+pub struct ErrorPolicy {
+    operator: Arc<str>,
+    action: Action,
+}
+
+#[derive(Clone, Debug)]
+enum Action {
+    Fail,
+    Skip,
+    DeadLetter(Arc<OutputTarget>),
+}
+
+impl ErrorPolicy {
+    /// The first failing record stops the process.
+    pub fn fail(operator: &str) -> Self {
+        ErrorPolicy { operator: operator.into(), action: Action::Fail }
+    }
+
+    /// Failing records are counted and left out.
+    pub fn skip(operator: &str) -> Self {
+        ErrorPolicy { operator: operator.into(), action: Action::Skip }
+    }
+
+    /// Failing records are counted and written to `target`.
+    pub fn dead_letter(operator: &str, target: Arc<OutputTarget>) -> Self {
+        ErrorPolicy { operator: operator.into(), action: Action::DeadLetter(target) }
+    }
+
+    /// The source or operator that this is the policy of.
+    pub fn operator(&self) -> &Arc<str> {
+        &self.operator
+    }
+
+    /// Deals with a record that failed with `message`. `derived` renders a record that comes from no
+    /// single source record; it is called only if there is none.
+    ///
+    /// # Errors
+    /// If the policy is to fail, or the dead letter is larger than its topic takes.
+    pub fn handle(
+        &self,
+        message: &str,
+        source: Option<&SourceRecord<'_>>,
+        derived: impl FnOnce() -> Vec<u8>,
+        staged: &mut Staged,
+    ) -> Result<(), OperatorError> {
+        let place = || match source {
+            Some(source) => format!("{} at offset {}", source.records.topic_partition(), source.offset),
+            None => "a window's row".to_owned(),
+        };
+        *staged.counters.failed.entry(self.operator.clone()).or_default() += 1;
+        let target = match &self.action {
+            Action::Skip => return Ok(()),
+            Action::Fail => {
+                return Err(OperatorError::Fail(format!(
+                    "{}: {}: {message}; correct the record or the topology, or give `{}` an on_error of \
+                     skip or dead_letter",
+                    self.operator,
+                    place(),
+                    self.operator
+                )));
+            }
+            Action::DeadLetter(target) => target,
+        };
+        let letter = self.letter(target, message, source, derived);
+        let bytes = record_bytes(&letter);
+        if bytes > target.record_bytes_max {
+            return Err(OperatorError::Fail(format!(
+                "{}: {}: {message}; its dead letter of {bytes} bytes is larger than the {} bytes that topic \
+                 {} takes: raise max.message.bytes of that topic",
+                self.operator,
+                place(),
+                target.record_bytes_max,
+                target.topic
+            )));
+        }
+        *staged.counters.dead_letters.entry(target.topic.clone()).or_default() += 1;
+        staged.push(letter);
+        Ok(())
+    }
+
+    fn letter(
+        &self,
+        target: &OutputTarget,
+        message: &str,
+        source: Option<&SourceRecord<'_>>,
+        derived: impl FnOnce() -> Vec<u8>,
+    ) -> OutputRecord {
+        let (key, value, mut headers, source_partition, timestamp_ms) = match source {
+            Some(source) => (
+                source.key.map(<[u8]>::to_vec),
+                source.value.map(<[u8]>::to_vec),
+                provenance(source),
+                source.records.topic_partition().partition,
+                source.timestamp_ms,
+            ),
+            None => (None, Some(derived()), Vec::new(), 0, -1),
+        };
+        headers.push(("thalweg.error".to_owned(), Some(message.as_bytes().to_vec())));
+        headers.push(("thalweg.operator".to_owned(), Some(self.operator.as_bytes().to_vec())));
+        OutputRecord {
+            topic: target.topic.clone(),
+            partition: partition(key.as_deref(), target.partitions)
+                .unwrap_or(source_partition % target.partitions),
+            key,
+            value,
+            headers,
+            timestamp_ms,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Writes a stream to a topic, with the next checkpoint.
+
+use std::sync::Arc;
+
+use super::staged::{record_bytes, unkeyed_partition};
+use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress};
+use crate::format::json::Encoder;
+use crate::format::key::{encode_sink_key, partition};
+use crate::record::{Dynamic, Event, FieldForm, OutputRecord, RecordType, Row, Slot};
+use crate::state::Stateful;
+
+/// The bytes of a record.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Its key, if it has one.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
+/// How records become bytes.
+pub trait RecordWriter<R: RecordType> {
+    /// Key and value of a record.
+    fn write(&self, record: &R::Of<'_>) -> Written;
+}
+
+/// The operator.
+pub struct Sink<W> {
+    writer: W,
+    target: Arc<OutputTarget>,
+    errors: ErrorPolicy,
+}
+
+impl<W> Sink<W> {
+    /// Writes to `target` what `writer` makes of the records.
+    pub fn new(writer: W, target: Arc<OutputTarget>, errors: ErrorPolicy) -> Self {
+        Sink { writer, target, errors }
+    }
+}
+
+impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
+    fn process<'b>(
+        &mut self,
+        event: Event<'b, R>,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<(), OperatorError> {
+        let Written { key, value } = self.writer.write(&event.record);
+        let partition = partition(key.as_deref(), self.target.partitions)
+            .unwrap_or_else(|| unkeyed_partition(&event, self.target.partitions));
+        let record = OutputRecord {
+            topic: self.target.topic.clone(),
+            partition,
+            key,
+            value: Some(value),
+            headers: Vec::new(),
+            timestamp_ms: event.time_ms,
+        };
+        let bytes = record_bytes(&record);
+        if bytes > self.target.record_bytes_max {
+            let message = format!(
+                "the record of {bytes} bytes is larger than the {} bytes that topic {} takes",
+                self.target.record_bytes_max, self.target.topic
+            );
+            let value = record.value.unwrap_or_default();
+            return self.errors.handle(&message, event.source.as_ref(), || value, context.staged);
+        }
+        context.staged.push(record);
+        Ok(())
+    }
+
+    fn advance<'b>(&mut self, _watermark_ms: i64, _: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        Ok(Progress::Done)
+    }
+
+    fn finish<'b>(&mut self, _: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        Ok(Progress::Done)
+    }
+
+    fn visit(&mut self, _: &mut dyn FnMut(&mut dyn Stateful)) {}
+}
+
+/// Writes rows as JSON.
+pub struct RowWriter {
+    /// Encodes the value.
+    pub encoder: Arc<Encoder>,
+    /// The key's fields: name, form and slot; empty for records without a key.
+    pub key: Vec<(String, FieldForm, usize)>,
+}
+
+impl RecordWriter<Dynamic> for RowWriter {
+    fn write(&self, record: &Row<'_>) -> Written {
+        let key = (!self.key.is_empty()).then(|| {
+            let fields: Vec<(&str, FieldForm, Slot<'_>)> =
+                self.key.iter().map(|(name, form, slot)| (name.as_str(), *form, record[*slot])).collect();
+            let mut key = Vec::with_capacity(32);
+            encode_sink_key(&fields, &mut key);
+            key
+        });
+        Written { key, value: self.encoder.to_vec(record) }
+    }
+}

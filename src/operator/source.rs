@@ -1,0 +1,200 @@
+//! The head of a stage: decodes a source's records, dates them and hands them to the operators.
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+
+use super::{Context, ErrorPolicy, OperatorError, Progress, Readers, Staged};
+use crate::format::json::Decoder;
+use crate::record::{Dynamic, Event, RecordType, Row, Slot, SourceRecord, SourceSchema};
+use crate::state::Stateful;
+
+/// A decoded record.
+pub struct Decoded<'b, R: RecordType> {
+    /// The record.
+    pub record: R::Of<'b>,
+    /// Its event time in milliseconds since the Unix epoch.
+    pub time_ms: i64,
+}
+
+/// Makes records of bytes.
+pub trait Decode<R: RecordType> {
+    /// The record and its event time, or what is wrong with the bytes.
+    fn decode<'b>(&mut self, source: &SourceRecord<'b>, arena: &'b Bump) -> Result<Decoded<'b, R>, String>;
+}
+
+/// How a source is dated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// How far behind the newest event time the watermark stays.
+    pub max_out_of_orderness_ms: i64,
+    /// An event time further after the record's Kafka timestamp than this is an error.
+    pub max_ahead_ms: i64,
+}
+
+/// A stage's operators for one task, whatever its records are.
+///
+/// Called by the task. After [`Progress::Full`] nothing but [`resume`](Pipeline::resume) may be called
+/// until that returns [`Progress::Done`].
+pub trait Pipeline {
+    /// Takes one record of the source, then lets the watermark advance.
+    fn process(
+        &mut self,
+        source: SourceRecord<'_>,
+        arena: &Bump,
+        staged: &mut Staged,
+    ) -> Result<Progress, OperatorError>;
+    /// Goes on with what the watermark made due.
+    fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
+    /// Ends the stream: everything still open is due.
+    fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
+    /// The greatest event time so far; `None` before the first record.
+    fn max_event_time_ms(&self) -> Option<i64>;
+    /// The watermark; `None` before the first record.
+    fn watermark_ms(&self) -> Option<i64>;
+    /// Goes on from these.
+    fn restore_time(&mut self, max_event_time_ms: Option<i64>, watermark_ms: Option<i64>);
+    /// Shows the state of every operator to `visit`.
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful));
+}
+
+/// Event times outside of the years 0 to 9999 are errors: they come from broken clocks, and one of them
+/// would move the watermark for good.
+const TIME_MS: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+
+/// The pipeline of a source of `R`, decoded by `D`.
+pub struct Source<R: RecordType, D> {
+    decoder: D,
+    timing: Timing,
+    errors: ErrorPolicy,
+    readers: Readers<R>,
+    max_event_time_ms: Option<i64>,
+    watermark_ms: Option<i64>,
+}
+
+impl<R: RecordType, D: Decode<R>> Source<R, D> {
+    /// A source that has read nothing yet.
+    pub fn new(decoder: D, timing: Timing, errors: ErrorPolicy, readers: Readers<R>) -> Self {
+        Source { decoder, timing, errors, readers, max_event_time_ms: None, watermark_ms: None }
+    }
+
+    fn decode<'b>(&mut self, source: &SourceRecord<'b>, arena: &'b Bump) -> Result<Decoded<'b, R>, String> {
+        let decoded = self.decoder.decode(source, arena)?;
+        let time_ms = decoded.time_ms;
+        if !TIME_MS.contains(&time_ms) {
+            return Err(format!("the event time {time_ms} ms lies outside of the years 0 to 9999"));
+        }
+        if source.timestamp_ms >= 0 && time_ms - source.timestamp_ms > self.timing.max_ahead_ms {
+            return Err(format!(
+                "the event time {time_ms} ms lies {} ms after the record's Kafka timestamp, which is more than \
+                 max_ahead allows ({} ms)",
+                time_ms - source.timestamp_ms,
+                self.timing.max_ahead_ms
+            ));
+        }
+        Ok(decoded)
+    }
+
+    /// Notes an event time; returns whether the watermark rose.
+    fn observe(&mut self, time_ms: i64) -> bool {
+        if self.max_event_time_ms.is_some_and(|max| time_ms <= max) {
+            return false;
+        }
+        self.max_event_time_ms = Some(time_ms);
+        let watermark_ms = time_ms.saturating_sub(self.timing.max_out_of_orderness_ms);
+        let rose = self.watermark_ms.is_none_or(|watermark| watermark_ms > watermark);
+        if rose {
+            self.watermark_ms = Some(watermark_ms);
+        }
+        rose
+    }
+}
+
+impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
+    fn process(
+        &mut self,
+        source: SourceRecord<'_>,
+        arena: &Bump,
+        staged: &mut Staged,
+    ) -> Result<Progress, OperatorError> {
+        let time_ms = match self.decode(&source, arena) {
+            Ok(Decoded { record, time_ms }) => {
+                let event = Event { record, time_ms, source: Some(source) };
+                self.readers.process(event, &mut Context { arena, staged })?;
+                time_ms
+            }
+            Err(message) => {
+                self.errors.handle(&message, Some(&source), Vec::new, staged)?;
+                return Ok(Progress::Done);
+            }
+        };
+        if self.observe(time_ms) { self.resume(arena, staged) } else { Ok(Progress::Done) }
+    }
+
+    fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
+        match self.watermark_ms {
+            Some(watermark_ms) => self.readers.advance(watermark_ms, &mut Context { arena, staged }),
+            None => Ok(Progress::Done),
+        }
+    }
+
+    fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
+        self.readers.finish(&mut Context { arena, staged })
+    }
+
+    fn max_event_time_ms(&self) -> Option<i64> {
+        self.max_event_time_ms
+    }
+
+    fn watermark_ms(&self) -> Option<i64> {
+        self.watermark_ms
+    }
+
+    fn restore_time(&mut self, max_event_time_ms: Option<i64>, watermark_ms: Option<i64>) {
+        let computed = max_event_time_ms.map(|max| max.saturating_sub(self.timing.max_out_of_orderness_ms));
+        self.max_event_time_ms = max_event_time_ms;
+        self.watermark_ms = computed.max(watermark_ms);
+    }
+
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
+        self.readers.visit(visit);
+    }
+}
+
+/// Decodes JSON to rows.
+pub struct JsonRows {
+    decoder: Decoder,
+    fields: usize,
+    /// The slot of the event time; `None`: the record's Kafka timestamp.
+    time_slot: Option<usize>,
+}
+
+impl JsonRows {
+    /// Rows of `schema`, dated by a slot of them or by the record's Kafka timestamp.
+    pub fn new(schema: &SourceSchema, time_slot: Option<usize>) -> Self {
+        JsonRows { decoder: Decoder::new(schema), fields: schema.fields.len(), time_slot }
+    }
+}
+
+impl Decode<Dynamic> for JsonRows {
+    fn decode<'b>(&mut self, source: &SourceRecord<'b>, arena: &'b Bump) -> Result<Decoded<'b, Dynamic>, String> {
+        let value = source.value.ok_or("the value is null (a tombstone), a JSON object is expected")?;
+        let slots = arena.alloc_slice_fill_copy(self.fields, Slot::Null);
+        self.decoder.decode(value, arena, slots).map_err(|error| error.to_string())?;
+        let record: Row<'b> = slots;
+        let time_ms = match self.time_slot {
+            None if source.timestamp_ms < 0 => {
+                return Err("the record has no Kafka timestamp to take its event time from".to_owned());
+            }
+            None => source.timestamp_ms,
+            Some(slot) => match record[slot] {
+                Slot::Timestamp(time_ms) => time_ms,
+                _ => return Err("the event time is null".to_owned()),
+            },
+        };
+        Ok(Decoded { record, time_ms })
+    }
+}
+
+/// What makes a task's pipeline; shared by the workers, so that each task gets its own.
+pub type PipelineFactory = Arc<dyn Fn() -> Box<dyn Pipeline> + Send + Sync>;

@@ -1,0 +1,129 @@
+//! What a task has made since its last checkpoint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::record::{Event, OutputRecord, RecordType, SourceRecord};
+
+/// A topic that the application writes to.
+#[derive(Debug)]
+pub struct OutputTarget {
+    /// Its name.
+    pub topic: Arc<str>,
+    /// How many partitions it has.
+    pub partitions: i32,
+    /// The largest record that it takes, key, value and headers together, in bytes.
+    pub record_bytes_max: usize,
+}
+
+/// Counts since the last checkpoint; published once it is committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Records read.
+    pub records_in: u64,
+    /// Records written, per topic.
+    pub records_out: BTreeMap<Arc<str>, u64>,
+    /// Late records, per window operator.
+    pub late: BTreeMap<Arc<str>, u64>,
+    /// Records that a source or an operator failed on, by its id.
+    pub failed: BTreeMap<Arc<str>, u64>,
+    /// Dead letters, per topic.
+    pub dead_letters: BTreeMap<Arc<str>, u64>,
+}
+
+impl Counters {
+    /// Adds the counts of `other`.
+    pub fn add(&mut self, other: &Counters) {
+        self.records_in += other.records_in;
+        for (mine, theirs) in [
+            (&mut self.records_out, &other.records_out),
+            (&mut self.late, &other.late),
+            (&mut self.failed, &other.failed),
+            (&mut self.dead_letters, &other.dead_letters),
+        ] {
+            for (name, count) in theirs {
+                *mine.entry(name.clone()).or_default() += count;
+            }
+        }
+    }
+}
+
+/// Outputs that wait for the checkpoint.
+#[derive(Debug)]
+pub struct Staged {
+    /// The records, in the order in which they were made.
+    pub outputs: Vec<OutputRecord>,
+    /// What happened meanwhile.
+    pub counters: Counters,
+    bytes: usize,
+    records_max: usize,
+    bytes_max: usize,
+}
+
+/// What a record costs in memory beside its bytes.
+const RECORD_OVERHEAD_BYTES: usize = 128;
+
+impl Staged {
+    /// Nothing yet; full at `records_max` records or `bytes_max` bytes, whichever comes first.
+    pub fn new(records_max: usize, bytes_max: usize) -> Self {
+        Staged { outputs: Vec::new(), counters: Counters::default(), bytes: 0, records_max, bytes_max }
+    }
+
+    /// Whether the checkpoint should be taken before more is made. Only what can stop anywhere asks.
+    pub fn is_full(&self) -> bool {
+        self.outputs.len() >= self.records_max || self.bytes >= self.bytes_max
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Stages a record.
+    pub fn push(&mut self, record: OutputRecord) {
+        self.bytes += record_bytes(&record) + RECORD_OVERHEAD_BYTES;
+        match self.counters.records_out.get_mut(&record.topic) {
+            Some(count) => *count += 1,
+            None => {
+                self.counters.records_out.insert(record.topic.clone(), 1);
+            }
+        }
+        self.outputs.push(record);
+    }
+
+    /// Takes all that is staged and leaves nothing.
+    pub fn take(&mut self) -> (Vec<OutputRecord>, Counters) {
+        self.bytes = 0;
+        (std::mem::take(&mut self.outputs), std::mem::take(&mut self.counters))
+    }
+}
+
+/// Key, value and headers of a record, in bytes.
+pub(super) fn record_bytes(record: &OutputRecord) -> usize {
+    let headers: usize =
+        record.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len)).sum();
+    record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len) + headers
+}
+
+/// The original headers of a record, and where it came from: what dead letters and late records carry.
+pub(super) fn provenance(source: &SourceRecord<'_>) -> Vec<(String, Option<Vec<u8>>)> {
+    let mut headers = Vec::new();
+    source.records.headers(source.index, &mut |name, value| {
+        headers.push((name.to_owned(), value.map(<[u8]>::to_vec)));
+    });
+    let partition = source.records.topic_partition();
+    for (name, value) in [
+        ("thalweg.topic", partition.topic.to_string()),
+        ("thalweg.partition", partition.partition.to_string()),
+        ("thalweg.offset", source.offset.to_string()),
+        ("thalweg.timestamp", source.timestamp_ms.to_string()),
+    ] {
+        headers.push((name.to_owned(), Some(value.into_bytes())));
+    }
+    headers
+}
+
+/// Records without a key keep their source's partition number, so that their order is kept.
+pub(super) fn unkeyed_partition<R: RecordType>(event: &Event<'_, R>, partitions: i32) -> i32 {
+    event.source.map_or(0, |source| source.records.topic_partition().partition % partitions)
+}

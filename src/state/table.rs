@@ -1,0 +1,509 @@
+//! The typed cache of a window operator: (window end, key) → accumulator.
+//!
+//! Values are updated in memory. An entry that the store does not hold yet in its newest form is
+//! pinned; the others may be evicted and are read again on a miss. The entries of one window lie
+//! together, so that closing it needs no scan of others, and a window that was opened in memory and
+//! never evicted from needs no store at all.
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use ahash::RandomState;
+use hashbrown::HashTable;
+
+use super::codec::DeltaWriter;
+use super::key::{self, WindowKey};
+use super::stateful::{MemoryUse, PutEntry};
+use super::store::{Store, StoreError};
+
+/// How values become bytes. The bytes are versioned: a newer codec reads what an older one wrote.
+pub trait ValueCodec {
+    /// The value in memory.
+    type Value;
+    /// Appends the value's bytes to `bytes`.
+    fn encode(&self, value: &Self::Value, bytes: &mut Vec<u8>);
+    /// The value of bytes that `encode` wrote; the error says what is wrong with them.
+    fn decode(&self, bytes: &[u8]) -> Result<Self::Value, String>;
+    /// Bytes that the value holds outside itself.
+    fn heap_bytes(&self, value: &Self::Value) -> usize;
+}
+
+/// What an entry costs beside its key and its own size: the index, with hashbrown's load factor.
+const INDEX_BYTES: usize = 8;
+
+/// Keys and values of one operator, by window.
+pub struct WindowTable<C: ValueCodec> {
+    codec: C,
+    prefix: Vec<u8>,
+    hasher: RandomState,
+    store: Option<Arc<dyn Store>>,
+    /// In ascending order of their ends.
+    windows: Vec<Window<C::Value>>,
+    /// Windows removed since the last collect of which the log or the store may hold entries.
+    closed: Vec<i64>,
+    /// The checkpoint that the changes being made now will be part of.
+    checkpoint: u64,
+    /// Everything up to this checkpoint is in the store.
+    flushed: u64,
+    scratch: Vec<u8>,
+}
+
+struct Window<V> {
+    end_ms: i64,
+    index: HashTable<u32>,
+    entries: Vec<Entry<V>>,
+    /// The bytes of all keys, one after the other.
+    keys: Vec<u8>,
+    /// Entries changed since the last collect.
+    dirty: Vec<u32>,
+    /// Entries in ascending key order; up to date if it names every entry.
+    order: Vec<u32>,
+    /// No entry of this window is in the store only.
+    complete: bool,
+    /// A delta or the store may hold entries of this window.
+    persisted: bool,
+    heap_bytes: usize,
+    /// How many entries the store does not hold in their newest form.
+    pinned: usize,
+}
+
+struct Entry<V> {
+    key_at: u32,
+    key_len: u32,
+    /// The last checkpoint that changed it; the current one if it is dirty.
+    changed_at: u64,
+    value: V,
+}
+
+/// Where an entry stands; valid until the table changes its set of entries.
+#[derive(Clone, Copy, Debug)]
+pub struct EntryRef {
+    window: usize,
+    entry: usize,
+}
+
+impl<V> Window<V> {
+    fn new(end_ms: i64, complete: bool) -> Self {
+        Window {
+            end_ms,
+            index: HashTable::new(),
+            entries: Vec::new(),
+            keys: Vec::new(),
+            dirty: Vec::new(),
+            order: Vec::new(),
+            complete,
+            persisted: !complete,
+            heap_bytes: 0,
+            pinned: 0,
+        }
+    }
+
+    fn key(&self, entry: &Entry<V>) -> &[u8] {
+        &self.keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize]
+    }
+
+    fn key_at(&self, index: u32) -> &[u8] {
+        self.key(&self.entries[index as usize])
+    }
+
+    fn insert(&mut self, hash: u64, key: &[u8], value: V, hasher: &RandomState) -> usize {
+        let index = self.entries.len();
+        let key_at = self.keys.len() as u32;
+        self.keys.extend_from_slice(key);
+        self.entries.push(Entry { key_at, key_len: key.len() as u32, changed_at: 0, value });
+        let (entries, keys) = (&self.entries, &self.keys);
+        self.index.insert_unique(hash, index as u32, |other| {
+            let entry = &entries[*other as usize];
+            hasher.hash_one(&keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize])
+        });
+        index
+    }
+
+    fn bytes(&self) -> usize {
+        self.keys.len() + self.entries.len() * (size_of::<Entry<V>>() + INDEX_BYTES) + self.heap_bytes
+    }
+
+    /// Brings `order` up to date.
+    fn sort(&mut self) {
+        if self.order.len() != self.entries.len() {
+            let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
+            sort_by_key(self, &mut order);
+            self.order = order;
+        }
+    }
+}
+
+/// Sorts entries by their keys. Most comparisons are decided by eight bytes after the prefix that all
+/// keys share, which are gathered first, so that they need no look at the keys themselves.
+fn sort_by_key<V>(window: &Window<V>, indexes: &mut [u32]) {
+    let Some(first) = indexes.first() else { return };
+    let first = window.key_at(*first);
+    let shared = indexes.iter().fold(first.len(), |shared, index| {
+        let key = window.key_at(*index);
+        let limit = shared.min(key.len());
+        (0..limit).find(|at| key[*at] != first[*at]).unwrap_or(limit)
+    });
+    let mut keyed: Vec<(u64, u32)> = indexes
+        .iter()
+        .map(|index| {
+            let tail = &window.key_at(*index)[shared..];
+            let mut head = [0; 8];
+            let len = tail.len().min(8);
+            head[..len].copy_from_slice(&tail[..len]);
+            (u64::from_be_bytes(head), *index)
+        })
+        .collect();
+    keyed.sort_unstable_by(|left, right| match left.0.cmp(&right.0) {
+        Ordering::Equal => window.key_at(left.1).cmp(window.key_at(right.1)),
+        order => order,
+    });
+    for (place, (_, index)) in indexes.iter_mut().zip(keyed) {
+        *place = index;
+    }
+}
+
+impl<C: ValueCodec> WindowTable<C> {
+    /// An empty table of the operator called `id`, to be [restored](WindowTable::restore) before use.
+    pub fn new(id: &str, codec: C) -> Self {
+        WindowTable {
+            codec,
+            prefix: key::window_prefix(id),
+            // Fixed seeds: the order of a hash table never shows, and a run can be repeated exactly.
+            hasher: RandomState::with_seeds(0x7468, 0x616c, 0x7765, 0x6720),
+            store: None,
+            windows: Vec::new(),
+            closed: Vec::new(),
+            checkpoint: 1,
+            flushed: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// The codec, which is also what computes the values.
+    pub fn codec(&self) -> &C {
+        &self.codec
+    }
+
+    /// The range `from..to` of the table's keys.
+    pub fn key_range(&self) -> (Vec<u8>, Vec<u8>) {
+        (self.prefix.clone(), key::next_prefix(&self.prefix))
+    }
+
+    /// Forgets everything and goes on from `checkpoint` as `store` holds it.
+    pub fn restore(&mut self, store: Arc<dyn Store>, checkpoint: u64) -> Result<(), StoreError> {
+        self.windows.clear();
+        self.closed.clear();
+        self.checkpoint = checkpoint + 1;
+        self.flushed = checkpoint;
+        let (mut from, to) = self.key_range();
+        loop {
+            let Some(entry) = store.scan(&from, &to)?.next() else { break };
+            let (found, _) = entry?;
+            let Some(WindowKey { window_end_ms: end_ms, .. }) = key::split(&found) else {
+                return Err(StoreError::Corrupt(format!("a key that no window operator writes: {found:02x?}")));
+            };
+            self.windows.push(Window::new(end_ms, false));
+            let Some(next) = end_ms.checked_add(1) else { break };
+            from = self.window_start_key(next);
+        }
+        self.store = Some(store);
+        Ok(())
+    }
+
+    /// The entry of `key` in the window that ends at `end_ms`, made by `create` if there is none, and
+    /// marked as changed.
+    pub fn entry(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        create: impl FnOnce(&C) -> C::Value,
+    ) -> Result<EntryRef, StoreError> {
+        let place = self.window(end_ms);
+        let hash = self.hasher.hash_one(key);
+        let window = &self.windows[place];
+        let found = window.index.find(hash, |index| window.key_at(*index) == key).copied();
+        let index = match found {
+            Some(index) => index as usize,
+            None => {
+                let value = match self.load(place, key)? {
+                    Some(value) => value,
+                    None => create(&self.codec),
+                };
+                let heap = self.codec.heap_bytes(&value);
+                let window = &mut self.windows[place];
+                window.heap_bytes += heap;
+                window.insert(hash, key, value, &self.hasher)
+            }
+        };
+        let window = &mut self.windows[place];
+        let entry = &mut window.entries[index];
+        if entry.changed_at != self.checkpoint {
+            window.pinned += usize::from(entry.changed_at <= self.flushed);
+            entry.changed_at = self.checkpoint;
+            window.dirty.push(index as u32);
+        }
+        Ok(EntryRef { window: place, entry: index })
+    }
+
+    /// The codec and the value of an entry, to change it.
+    pub fn value_mut(&mut self, entry: EntryRef) -> (&C, &mut C::Value) {
+        (&self.codec, &mut self.windows[entry.window].entries[entry.entry].value)
+    }
+
+    /// The value of an entry.
+    pub fn value(&self, entry: EntryRef) -> &C::Value {
+        &self.windows[entry.window].entries[entry.entry].value
+    }
+
+    /// Replaces how many bytes an entry's value holds outside itself, after a change.
+    pub fn heap_changed(&mut self, entry: EntryRef, before: usize) {
+        let window = &mut self.windows[entry.window];
+        let now = self.codec.heap_bytes(&window.entries[entry.entry].value);
+        window.heap_bytes = window.heap_bytes + now - before;
+    }
+
+    /// The end of the first window, if there is one.
+    pub fn first_end_ms(&self) -> Option<i64> {
+        self.windows.first().map(|window| window.end_ms)
+    }
+
+    /// Visits the first window's entries after the key `after` (`None`: from the first) in key order,
+    /// until `visit` breaks.
+    pub fn visit_first<E: From<StoreError>>(
+        &mut self,
+        after: Option<&[u8]>,
+        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, E> {
+        match self.windows.first_mut() {
+            Some(window) => window.sort(),
+            None => return Ok(ControlFlow::Continue(())),
+        }
+        let from = after.map(|after| [after, &[0]].concat()).unwrap_or_default();
+        self.visit(0, &from, visit)
+    }
+
+    /// Removes the first window and all its entries.
+    pub fn remove_first(&mut self) {
+        if !self.windows.is_empty() {
+            let window = self.windows.remove(0);
+            if window.persisted {
+                self.closed.push(window.end_ms);
+            }
+        }
+    }
+
+    /// See [`Stateful::collect`](super::Stateful::collect).
+    pub fn collect(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
+        let mut full_key = std::mem::take(&mut self.scratch);
+        let mut value = Vec::with_capacity(64);
+        for end_ms in std::mem::take(&mut self.closed) {
+            delta.delete_range(&self.window_start_key(end_ms), &self.window_end_key(end_ms));
+        }
+        for window in &mut self.windows {
+            if window.dirty.is_empty() {
+                continue;
+            }
+            let mut dirty = std::mem::take(&mut window.dirty);
+            sort_by_key(window, &mut dirty);
+            key::write_window_key(&mut full_key, &self.prefix, window.end_ms, &[]);
+            let start = full_key.len();
+            for index in &dirty {
+                let entry = &window.entries[*index as usize];
+                full_key.truncate(start);
+                full_key.extend_from_slice(window.key(entry));
+                value.clear();
+                self.codec.encode(&entry.value, &mut value);
+                delta.put(&full_key, &value);
+            }
+            window.persisted = true;
+            dirty.clear();
+            window.dirty = dirty;
+        }
+        self.scratch = full_key;
+        self.checkpoint = checkpoint + 1;
+    }
+
+    /// See [`Stateful::chunk`](super::Stateful::chunk).
+    pub fn chunk(
+        &mut self,
+        from: &[u8],
+        bytes_max: usize,
+        put: &mut PutEntry<'_>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut bytes = 0;
+        let mut value_bytes = Vec::new();
+        for place in 0..self.windows.len() {
+            let end_ms = self.windows[place].end_ms;
+            if self.window_end_key(end_ms).as_slice() <= from {
+                continue;
+            }
+            self.windows[place].sort();
+            let mut full_key = self.window_start_key(end_ms);
+            let start = full_key.len();
+            let key_from = if from > full_key.as_slice() { from[start..].to_vec() } else { Vec::new() };
+            let flow = self.visit::<StoreError>(place, &key_from, &mut |codec, key, value| {
+                full_key.truncate(start);
+                full_key.extend_from_slice(key);
+                value_bytes.clear();
+                codec.encode(value, &mut value_bytes);
+                put(&full_key, &value_bytes);
+                bytes += full_key.len() + value_bytes.len();
+                Ok(if bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            })?;
+            if flow.is_break() {
+                full_key.push(0);
+                return Ok(Some(full_key));
+            }
+        }
+        Ok(None)
+    }
+
+    /// See [`Stateful::flushed`](super::Stateful::flushed).
+    pub fn flushed(&mut self, checkpoint: u64) {
+        self.flushed = self.flushed.max(checkpoint);
+        for window in &mut self.windows {
+            window.pinned = window.entries.iter().filter(|entry| entry.changed_at > self.flushed).count();
+        }
+    }
+
+    /// Memory in use.
+    pub fn memory(&self) -> MemoryUse {
+        let mut memory = MemoryUse::default();
+        for window in &self.windows {
+            let bytes = window.bytes();
+            memory.total += bytes;
+            if window.pinned > 0 {
+                memory.pinned += bytes / window.entries.len() * window.pinned;
+            }
+        }
+        memory
+    }
+
+    /// See [`Stateful::evict`](super::Stateful::evict).
+    pub fn evict(&mut self, bytes: usize) {
+        let mut ages: Vec<u64> = self
+            .windows
+            .iter()
+            .flat_map(|window| window.entries.iter().map(|entry| entry.changed_at))
+            .filter(|changed_at| *changed_at <= self.flushed)
+            .collect();
+        if ages.is_empty() {
+            return;
+        }
+        let total: usize = self.windows.iter().map(Window::bytes).sum();
+        let entries: usize = self.windows.iter().map(|window| window.entries.len()).sum();
+        let wanted = (bytes / (total / entries).max(1) + 1).min(ages.len());
+        let (_, newest_evicted, _) = ages.select_nth_unstable(wanted - 1);
+        let cutoff = *newest_evicted;
+        for place in 0..self.windows.len() {
+            self.evict_from(place, cutoff);
+        }
+    }
+
+    /// Drops the entries of a window that have not changed after checkpoint `cutoff`.
+    fn evict_from(&mut self, place: usize, cutoff: u64) {
+        let window = &mut self.windows[place];
+        if !window.entries.iter().any(|entry| entry.changed_at <= cutoff) {
+            return;
+        }
+        let mut kept = Window::new(window.end_ms, false);
+        for entry in window.entries.drain(..) {
+            if entry.changed_at > cutoff {
+                let key = &window.keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize];
+                kept.heap_bytes += self.codec.heap_bytes(&entry.value);
+                let hash = self.hasher.hash_one(key);
+                let index = kept.insert(hash, key, entry.value, &self.hasher);
+                kept.entries[index].changed_at = entry.changed_at;
+                kept.pinned += usize::from(entry.changed_at > self.flushed);
+                if entry.changed_at == self.checkpoint {
+                    kept.dirty.push(index as u32);
+                }
+            }
+        }
+        self.windows[place] = kept;
+    }
+
+    /// Visits a window's entries at and after the key `from`, in memory and in the store, in key
+    /// order. What is in memory is newer. The window must be sorted.
+    fn visit<E: From<StoreError>>(
+        &self,
+        place: usize,
+        from: &[u8],
+        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+    ) -> Result<ControlFlow<()>, E> {
+        let window = &self.windows[place];
+        let mut at = window.order.partition_point(|index| window.key_at(*index) < from);
+        if !window.complete
+            && let Some(store) = &self.store
+        {
+            let mut full_from = self.window_start_key(window.end_ms);
+            full_from.extend_from_slice(from);
+            for stored in store.scan(&full_from, &self.window_end_key(window.end_ms))? {
+                let (full_key, bytes) = stored?;
+                let key = &full_key[full_from.len() - from.len()..];
+                let mut hidden = false;
+                while let Some(index) = window.order.get(at).filter(|index| window.key_at(**index) <= key) {
+                    hidden = window.key_at(*index) == key;
+                    at += 1;
+                    let entry = &window.entries[*index as usize];
+                    if visit(&self.codec, window.key(entry), &entry.value)?.is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+                if !hidden && visit(&self.codec, key, &self.decode(&full_key, &bytes)?)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+        }
+        for index in &window.order[at..] {
+            let entry = &window.entries[*index as usize];
+            if visit(&self.codec, window.key(entry), &entry.value)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// The place of the window that ends at `end_ms`, opened if need be. The newest is asked first.
+    fn window(&mut self, end_ms: i64) -> usize {
+        if let Some(last) = self.windows.last()
+            && last.end_ms == end_ms
+        {
+            return self.windows.len() - 1;
+        }
+        match self.windows.binary_search_by_key(&end_ms, |window| window.end_ms) {
+            Ok(place) => place,
+            Err(place) => {
+                self.windows.insert(place, Window::new(end_ms, true));
+                place
+            }
+        }
+    }
+
+    /// The value of a key that is not in memory.
+    fn load(&mut self, place: usize, key: &[u8]) -> Result<Option<C::Value>, StoreError> {
+        let window = &self.windows[place];
+        let Some(store) = self.store.as_ref().filter(|_| !window.complete) else { return Ok(None) };
+        key::write_window_key(&mut self.scratch, &self.prefix, window.end_ms, key);
+        match store.get(&self.scratch)? {
+            Some(bytes) => Ok(Some(self.decode(&self.scratch, &bytes)?)),
+            None => Ok(None),
+        }
+    }
+
+    fn decode(&self, full_key: &[u8], bytes: &[u8]) -> Result<C::Value, StoreError> {
+        self.codec
+            .decode(bytes)
+            .map_err(|error| StoreError::Corrupt(format!("the value of key {full_key:02x?}: {error}")))
+    }
+
+    fn window_start_key(&self, end_ms: i64) -> Vec<u8> {
+        key::window_end_prefix(&self.prefix, end_ms)
+    }
+
+    /// The end of the range of a window's keys.
+    fn window_end_key(&self, end_ms: i64) -> Vec<u8> {
+        key::next_prefix(&self.window_start_key(end_ms))
+    }
+}

@@ -1,0 +1,388 @@
+//! Finding out where a task stands and bringing its store there: at every assignment and recovery.
+//!
+//! The order of the look-ups matters. First the group's committed offsets, stable, so that no commit is
+//! under way; then the changelog's high watermark, so that it covers that commit; then the wait until
+//! everything below it is decided; then the replay. The other way round, the last commit of a dying
+//! owner could land between the look-ups: its offsets would be seen, its state changes missed.
+
+use std::sync::Arc;
+
+use super::{Changelog, TaskId, TaskSpec};
+use crate::record::TopicPartition;
+use crate::state::Header;
+use crate::state::apply::{self, Applier, ApplyError};
+use crate::state::store::{Store, StoreError, StoreFactory};
+use crate::topology::plan::Start;
+use crate::worker::port::{ChangelogReader, LogError};
+
+/// What a restore is told.
+#[derive(Clone, Debug)]
+pub struct RestoreRequest {
+    /// The task.
+    pub spec: Arc<TaskSpec>,
+    /// The stateful operators' ids and fingerprints, as the topology has them now.
+    pub operators: Vec<(String, String)>,
+    /// What was found wrong with the store while it was in use: it is set aside.
+    pub corrupt: Option<String>,
+    /// How long it waits for something that makes no progress.
+    pub stall_ms: u64,
+    /// How many bytes of changes are merged before they are written.
+    pub buffer_bytes_max: usize,
+}
+
+/// What a restore needs from outside. Called on its blocking thread.
+pub trait RestoreHost {
+    /// Waits a little.
+    fn pause(&self, ms: u64);
+    /// Whether nobody waits for the restore any more.
+    fn is_cancelled(&self) -> bool;
+    /// Tells how far it is: the offset reached, of how many; records read so far.
+    fn progress(&self, task: &TaskId, from: i64, at: i64, to: i64, records: u64);
+    /// A place where tests may crash the process.
+    fn crash_point(&self, name: &str);
+}
+
+/// A restored task's starting point.
+pub struct Restored {
+    /// The store, at the end of the changelog; `None` for a task without state.
+    pub store: Option<Arc<dyn Store>>,
+    /// The header of the last checkpoint; `None` before the first.
+    pub header: Option<Header>,
+    /// The offset of the next record of the source to process.
+    pub next_offset: i64,
+    /// Where a bounded run ends.
+    pub end_offset: Option<i64>,
+    /// The changelog offset that the store has reached, safe on the disk.
+    pub synced_offset: i64,
+    /// The oldest offset of the changelog.
+    pub log_start: i64,
+    /// Changelog records read.
+    pub records_read: u64,
+}
+
+/// Why a restore failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// Try again: a broker is away, or the log moved meanwhile.
+    #[error("{0}")]
+    Retry(String),
+    /// Nobody waits for it any more.
+    #[error("the restore was called off")]
+    Cancelled,
+    /// The topology does not fit the state.
+    #[error("{0}")]
+    Changed(String),
+    /// It will not work without an operator.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<LogError> for RestoreError {
+    fn from(error: LogError) -> Self {
+        match error {
+            LogError::Retry(message) | LogError::OutOfRange(message) | LogError::Client(message) => {
+                RestoreError::Retry(message)
+            }
+            LogError::Fenced(message) | LogError::Stop(message) => RestoreError::Refused(message),
+        }
+    }
+}
+
+/// Restores a task. Blocks on the log and on the disk.
+pub fn restore(
+    request: &RestoreRequest,
+    reader: &mut dyn ChangelogReader,
+    stores: &dyn StoreFactory,
+    host: &dyn RestoreHost,
+) -> Result<Restored, RestoreError> {
+    let spec = &*request.spec;
+    let committed = reader
+        .committed_offsets(std::slice::from_ref(&spec.source), request.stall_ms)?
+        .into_iter()
+        .next()
+        .flatten();
+    let Some(changelog) = &spec.changelog else {
+        let next_offset = match committed {
+            Some(offset) => offset,
+            None => first_offset(spec, reader)?,
+        };
+        return Ok(Restored {
+            store: None,
+            header: None,
+            next_offset,
+            end_offset: None,
+            synced_offset: 0,
+            log_start: 0,
+            records_read: 0,
+        });
+    };
+    let end = reader.high_watermark(&changelog.partition)?;
+    wait_until_decided(request, &changelog.partition, end, reader, host)?;
+    let mut attempt = Attempt { request, changelog, end, reader, stores, host };
+    let filled = attempt.fill()?;
+    let next_offset = match (filled.header.as_ref(), committed) {
+        (None, None) => first_offset(spec, reader)?,
+        (header, committed) => agree(spec, header, committed)?,
+    };
+    let end_offset = match (&filled.header, spec.bounded) {
+        (_, false) => None,
+        (Some(header), true) => match header.sources.first().and_then(|source| source.end_offset) {
+            Some(end_offset) => Some(end_offset),
+            None => Some(reader.last_stable_offset(&spec.source)?),
+        },
+        (None, true) => Some(reader.last_stable_offset(&spec.source)?),
+    };
+    check_operators(spec, &request.operators, filled.header.as_ref())?;
+    Ok(Restored { next_offset, end_offset, ..filled })
+}
+
+fn first_offset(spec: &TaskSpec, reader: &mut dyn ChangelogReader) -> Result<i64, LogError> {
+    match spec.start {
+        Start::Earliest => reader.log_start(&spec.source),
+        Start::Latest => reader.last_stable_offset(&spec.source),
+    }
+}
+
+/// How long to wait before looking again whether the log has moved.
+const PAUSE_MS: u64 = 20;
+
+/// Waits until everything before `end` is committed or aborted.
+fn wait_until_decided(
+    request: &RestoreRequest,
+    partition: &TopicPartition,
+    end: i64,
+    reader: &mut dyn ChangelogReader,
+    host: &dyn RestoreHost,
+) -> Result<(), RestoreError> {
+    let mut seen = i64::MIN;
+    let mut waited_ms = 0;
+    loop {
+        let stable = reader.last_stable_offset(partition)?;
+        if stable >= end {
+            return Ok(());
+        }
+        if host.is_cancelled() {
+            return Err(RestoreError::Cancelled);
+        }
+        if stable > seen {
+            (seen, waited_ms) = (stable, 0);
+        } else if waited_ms >= request.stall_ms {
+            let producers = reader.open_transactions(partition);
+            return Err(RestoreError::Retry(format!(
+                "{partition}: the last stable offset stays at {stable}, below the high watermark {end}, for \
+                 {waited_ms} ms: a transaction is open, of producer ids {producers:?}; it ends by itself after its \
+                 transaction.timeout.ms, or is ended by `kafka-transactions.sh abort`"
+            )));
+        }
+        host.pause(PAUSE_MS);
+        waited_ms += PAUSE_MS;
+    }
+}
+
+/// The group's offset and the state's are committed together: they are equal or something is lost.
+fn agree(spec: &TaskSpec, header: Option<&Header>, committed: Option<i64>) -> Result<i64, RestoreError> {
+    let stored = header.and_then(|header| header.sources.first()).map(|source| source.next_offset);
+    let source = &spec.source;
+    let task = &spec.id;
+    match (stored, committed) {
+        (Some(stored), Some(committed)) if stored == committed => Ok(stored),
+        (Some(stored), Some(committed)) => Err(RestoreError::Refused(format!(
+            "task {task}: its state is that of offset {stored} of {source}, but the group's committed offset is \
+             {committed}. Somebody changed the group's offsets or the changelog. Set the group's offset to \
+             {stored}, or start anew with `thalweg reset`"
+        ))),
+        (Some(stored), None) => Err(RestoreError::Refused(format!(
+            "task {task}: its state is that of offset {stored} of {source}, but the group has no committed offset: \
+             it expired (offsets.retention.minutes of the brokers) or was deleted. Set the group's offset to \
+             {stored}, or start anew with `thalweg reset`"
+        ))),
+        (None, _) => Err(RestoreError::Refused(format!(
+            "task {task}: the group's committed offset of {source} is {}, but the changelog is empty: it was deleted, \
+             or the topology had no state before. Start anew with `thalweg reset`",
+            committed.unwrap_or_default()
+        ))),
+    }
+}
+
+/// State that was made by another operator than the topology has now is refused.
+fn check_operators(
+    spec: &TaskSpec,
+    operators: &[(String, String)],
+    header: Option<&Header>,
+) -> Result<(), RestoreError> {
+    let Some(header) = header else { return Ok(()) };
+    for saved in &header.operators {
+        match operators.iter().find(|(id, _)| *id == saved.id) {
+            Some((_, fingerprint)) if *fingerprint == saved.fingerprint => {}
+            _ if spec.drop_state.contains(&saved.id) => {}
+            Some((id, fingerprint)) => {
+                return Err(RestoreError::Changed(format!(
+                    "operator `{id}` has changed, and its state cannot be read by the new one.\n  state: {}\n  \
+                     topology: {fingerprint}\nChange it back, give the new one another id, or give the state up \
+                     with `--drop-state {id}`",
+                    saved.fingerprint
+                )));
+            }
+            None => {
+                return Err(RestoreError::Changed(format!(
+                    "operator `{}` has state but is not in the topology any more. Put it back, or give its state up \
+                     with `--drop-state {}`",
+                    saved.id, saved.id
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How often a restore begins again when the log moves away under it.
+const ATTEMPTS_MAX: usize = 5;
+
+struct Attempt<'r> {
+    request: &'r RestoreRequest,
+    changelog: &'r Changelog,
+    end: i64,
+    reader: &'r mut dyn ChangelogReader,
+    stores: &'r dyn StoreFactory,
+    host: &'r dyn RestoreHost,
+}
+
+impl Attempt<'_> {
+    /// Brings the store to the end of the changelog.
+    fn fill(&mut self) -> Result<Restored, RestoreError> {
+        let name = self.request.spec.id.to_string();
+        if let Some(why) = &self.request.corrupt {
+            self.set_aside(&name, why)?;
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            match self.try_fill(&name) {
+                Ok(restored) => return Ok(restored),
+                Err(FillError::Useless(why)) => {
+                    self.host.crash_point("during_restore");
+                    self.stores.destroy(&name).map_err(|error| self.refused(&error.to_string()))?;
+                    tracing::warn!(task = %self.request.spec.id, "local state is dropped and restored: {why}");
+                }
+                Err(FillError::Corrupt(why)) => self.set_aside(&name, &why)?,
+                Err(FillError::Restore(error)) => return Err(error),
+            }
+        }
+        Err(RestoreError::Retry(format!(
+            "task {}: the restore began {ATTEMPTS_MAX} times and never reached the end",
+            self.request.spec.id
+        )))
+    }
+
+    fn set_aside(&self, name: &str, why: &str) -> Result<(), RestoreError> {
+        tracing::error!(
+            task = %self.request.spec.id,
+            "local state is corrupt; it is set aside and restored from the changelog: {why}"
+        );
+        self.stores.set_aside(name, why).map_err(|error| self.refused(&error.to_string()))
+    }
+
+    fn refused(&self, message: &str) -> RestoreError {
+        RestoreError::Refused(format!("task {}: {message}", self.request.spec.id))
+    }
+
+    fn try_fill(&mut self, name: &str) -> Result<Restored, FillError> {
+        let partition = &self.changelog.partition;
+        let store = self.stores.open(name)?;
+        let log_start = self.reader.log_start(partition).map_err(RestoreError::from)?;
+        let position = store.position()?;
+        if let apply::Start::Useless(why) =
+            apply::start(position.as_ref(), self.changelog.topic_id, log_start, self.end)
+        {
+            return Err(FillError::Useless(why));
+        }
+        let mut applier = Applier::new(
+            store.clone(),
+            self.changelog.topic_id,
+            log_start,
+            self.request.buffer_bytes_max,
+        )
+        .map_err(|error| self.apply_failed(error))?;
+        let from = applier.from();
+        self.read(from, &mut applier)?;
+        let applied = applier.finish(self.end).map_err(|error| self.apply_failed(error))?;
+        store.sync()?;
+        Ok(Restored {
+            store: Some(store),
+            header: applied.position.header,
+            next_offset: 0,
+            end_offset: None,
+            synced_offset: self.end,
+            log_start,
+            records_read: applied.records,
+        })
+    }
+
+    fn read(&mut self, from: i64, applier: &mut Applier) -> Result<(), FillError> {
+        let (task, end, host) = (&self.request.spec.id, self.end, self.host);
+        let mut failed = None;
+        host.progress(task, from, from, end, 0);
+        let read = self.reader.read(
+            &self.changelog.partition,
+            from,
+            end,
+            self.request.stall_ms,
+            &mut |offset, record| {
+                host.crash_point("during_restore");
+                if host.is_cancelled() {
+                    failed = Some(FillError::Restore(RestoreError::Cancelled));
+                    return Err("called off".to_owned());
+                }
+                host.progress(task, from, offset, end, applier.progress().0 + 1);
+                applier.push(offset, record).map_err(|error| {
+                    let message = error.to_string();
+                    failed = Some(apply_error(task, &self.changelog.partition, error));
+                    message
+                })
+            },
+        );
+        match (failed, read) {
+            (Some(error), _) => Err(error),
+            (None, Err(LogError::OutOfRange(why))) => Err(FillError::Useless(why)),
+            (None, Err(error)) => Err(RestoreError::from(error).into()),
+            (None, Ok(())) => {
+                host.progress(task, from, end, end, applier.progress().0);
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_failed(&self, error: ApplyError) -> FillError {
+        apply_error(&self.request.spec.id, &self.changelog.partition, error)
+    }
+}
+
+enum FillError {
+    /// The store cannot be brought up to date: begin with an empty one.
+    Useless(String),
+    /// The store cannot be trusted: set it aside.
+    Corrupt(String),
+    /// The restore failed.
+    Restore(RestoreError),
+}
+
+impl From<RestoreError> for FillError {
+    fn from(error: RestoreError) -> Self {
+        FillError::Restore(error)
+    }
+}
+
+impl From<StoreError> for FillError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Corrupt(why) => FillError::Corrupt(why),
+            StoreError::Io(why) => FillError::Restore(RestoreError::Refused(why)),
+        }
+    }
+}
+
+fn apply_error(task: &TaskId, partition: &TopicPartition, error: ApplyError) -> FillError {
+    match error {
+        ApplyError::Store(error) => error.into(),
+        ApplyError::Foreign(why) => FillError::Useless(why),
+        error => FillError::Restore(RestoreError::Refused(format!("task {task}, {partition}: {error}"))),
+    }
+}

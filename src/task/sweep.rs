@@ -1,0 +1,101 @@
+//! The sweep: a task's state is rewritten into its changelog, a little with each checkpoint, so that
+//! the log can be cut and stays in proportion to the state.
+
+use crate::operator::Pipeline;
+use crate::state::codec::ChunkWriter;
+use crate::state::header::{Sweep, THIS_CHECKPOINT};
+use crate::state::key;
+use crate::state::store::StoreError;
+
+/// How far the sweep is. Offsets are absolute, except within the checkpoint being written, whose
+/// offsets nobody knows yet ([`THIS_CHECKPOINT`]).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SweepState {
+    /// The sweep under way; `None` between sweeps.
+    pub under_way: Option<Sweep>,
+    /// The first offset of the last complete sweep.
+    pub restore_point: i64,
+}
+
+/// A chunk: the entries of a key range.
+pub struct Chunk {
+    /// The first key of the range.
+    pub from: Vec<u8>,
+    /// The end of the range, exclusive.
+    pub to: Vec<u8>,
+    /// How many entries it holds.
+    pub entries: usize,
+}
+
+impl SweepState {
+    /// The state after a chunk of about `bytes_max` bytes, whose entries are put into `writer`.
+    pub fn advance(
+        &self,
+        pipeline: &mut dyn Pipeline,
+        bytes_max: usize,
+        writer: &mut ChunkWriter,
+    ) -> Result<(SweepState, Chunk), StoreError> {
+        let (from, first_offset) = match &self.under_way {
+            Some(sweep) => (sweep.cursor.clone(), sweep.first_offset),
+            None => (key::START.to_vec(), THIS_CHECKPOINT),
+        };
+        let mut entries = 0;
+        let next = fill(pipeline, &from, bytes_max, &mut |key, value| {
+            entries += 1;
+            writer.put(key, value);
+        })?;
+        let state = match &next {
+            Some(cursor) => SweepState {
+                under_way: Some(Sweep { cursor: cursor.clone(), first_offset }),
+                restore_point: self.restore_point,
+            },
+            None => SweepState { under_way: None, restore_point: first_offset },
+        };
+        Ok((state, Chunk { from, to: next.unwrap_or_else(|| key::END.to_vec()), entries }))
+    }
+
+    /// The state once the checkpoint's first record is known to stand at `offset`.
+    pub fn resolve(&mut self, offset: i64) {
+        if self.restore_point == THIS_CHECKPOINT {
+            self.restore_point = offset;
+        }
+        if let Some(sweep) = self.under_way.as_mut().filter(|sweep| sweep.first_offset == THIS_CHECKPOINT) {
+            sweep.first_offset = offset;
+        }
+    }
+}
+
+/// Puts entries from `from` on, in key order, operator by operator; returns where to go on.
+fn fill(
+    pipeline: &mut dyn Pipeline,
+    from: &[u8],
+    bytes_max: usize,
+    put: &mut dyn FnMut(&[u8], &[u8]),
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut bytes = 0;
+    for id in operators_in_key_order(pipeline) {
+        let mut result = Ok(None);
+        pipeline.visit(&mut |operator| {
+            let (start, end) = operator.key_range();
+            if operator.id() == id && end.as_slice() > from {
+                let start = if start.as_slice() > from { start.as_slice() } else { from };
+                result = operator.chunk(start, bytes_max.saturating_sub(bytes), &mut |key, value| {
+                    bytes += key.len() + value.len();
+                    put(key, value);
+                });
+            }
+        });
+        if let Some(next) = result? {
+            return Ok(Some(next));
+        }
+    }
+    Ok(None)
+}
+
+/// The ids of the stateful operators, in the order of their keys.
+pub fn operators_in_key_order(pipeline: &mut dyn Pipeline) -> Vec<String> {
+    let mut ids = Vec::new();
+    pipeline.visit(&mut |operator| ids.push((operator.key_range().0, operator.id().to_owned())));
+    ids.sort();
+    ids.into_iter().map(|(_, id)| id).collect()
+}

@@ -1,0 +1,534 @@
+//! A running task: takes records, keeps its state, contributes to checkpoints.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bumpalo::Bump;
+
+use super::restore::Restored;
+use super::sweep::{SweepState, operators_in_key_order};
+use super::TaskSpec;
+use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
+use crate::record::{Records, TopicPartition};
+use crate::state::codec::{ChunkWriter, DeltaWriter};
+use crate::state::header::{Header, OperatorState, SourcePosition};
+use crate::state::apply::{Applier, ApplyError};
+use crate::state::store::{Store, StoreError};
+use crate::state::{MemoryUse, key};
+use crate::worker::port::{OutputRecord, TopicId};
+
+/// The bounds that a task keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskLimits {
+    /// A checkpoint is due when this many records are staged.
+    pub staged_records_max: usize,
+    /// A checkpoint is due when this many bytes are staged.
+    pub staged_bytes_max: usize,
+    /// A changelog record's size, about, before compression.
+    pub changelog_part_bytes: usize,
+    /// A chunk has at least this many bytes, if there is so much state.
+    pub chunk_bytes_min: usize,
+    /// Committed changes are flushed to the store when they are this many bytes.
+    pub flush_bytes: usize,
+    /// Committed changes are flushed to the store when the oldest is this old.
+    pub flush_interval_ms: u64,
+    /// What the task's cache may take; above it, what the store holds as well is evicted.
+    pub cache_bytes_max: usize,
+}
+
+/// What a task adds to a checkpoint's transaction.
+#[derive(Debug)]
+pub struct Contribution {
+    /// Its outputs and dead letters.
+    pub outputs: Vec<OutputRecord>,
+    /// Its changelog records, in order; empty for a task without state.
+    pub changes: Vec<Vec<u8>>,
+    /// The partition that it reads.
+    pub source: TopicPartition,
+    /// The offset of the next record to read.
+    pub next_offset: i64,
+}
+
+/// Committed changes on their way into the store.
+pub struct FlushJob {
+    store: Arc<dyn Store>,
+    topic_id: TopicId,
+    records: Vec<(i64, Arc<Vec<u8>>)>,
+    next_offset: i64,
+}
+
+/// A flush that succeeded: the store is at this checkpoint and safe on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flushed {
+    checkpoint: u64,
+    next_offset: i64,
+}
+
+impl FlushJob {
+    /// Writes to the store and syncs it. Blocks on the disk. `between` is called when the store has
+    /// been written and not synced.
+    pub fn run(self, between: &dyn Fn()) -> Result<Flushed, ApplyError> {
+        let mut applier = Applier::new(self.store.clone(), self.topic_id, 0, usize::MAX)?;
+        for (offset, record) in &self.records {
+            applier.push(*offset, record)?;
+        }
+        let applied = applier.finish(self.next_offset)?;
+        between();
+        self.store.sync()?;
+        let checkpoint = applied.position.header.as_ref().map_or(0, |header| header.checkpoint);
+        Ok(Flushed { checkpoint, next_offset: self.next_offset })
+    }
+}
+
+/// The part of a task that only a task with state has.
+struct Durable {
+    store: Arc<dyn Store>,
+    topic_id: TopicId,
+    changelog: TopicPartition,
+    /// The number of the last committed checkpoint.
+    checkpoint: u64,
+    sweep: SweepState,
+    delta: DeltaWriter,
+    chunk: ChunkWriter,
+    /// Committed and not in the store yet.
+    unflushed: Vec<(i64, Arc<Vec<u8>>)>,
+    unflushed_bytes: usize,
+    unflushed_since_ms: u64,
+    /// The offset after the last committed checkpoint's last record.
+    committed_log_offset: i64,
+    flushing: bool,
+    flushed_offset: i64,
+    cut_offset: i64,
+    cutting: bool,
+    /// Key ranges of operators whose state is given up, until the next delta deletes them.
+    dropped: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// What was prepared and waits for its commit.
+struct Pending {
+    next_offset: i64,
+    counters: Counters,
+    header: Option<Header>,
+    sweep: SweepState,
+    changes: Vec<Arc<Vec<u8>>>,
+}
+
+struct Queued {
+    records: Box<dyn Records>,
+    next: usize,
+}
+
+/// The task.
+pub struct Task {
+    spec: Arc<TaskSpec>,
+    limits: Arc<TaskLimits>,
+    pipeline: Box<dyn Pipeline>,
+    durable: Option<Durable>,
+    queue: VecDeque<Queued>,
+    queued_records: usize,
+    arena: Bump,
+    staged: Staged,
+    /// The offset of the next record to process.
+    next_offset: i64,
+    committed_offset: i64,
+    end_offset: Option<i64>,
+    /// The source has been read up to `end_offset`.
+    ended: bool,
+    finished: bool,
+    committed_finished: bool,
+    /// Something due was left over: it comes before the next record.
+    resume: bool,
+    pending: Option<Pending>,
+}
+
+impl Task {
+    /// A task that goes on from what was restored.
+    pub fn new(
+        spec: Arc<TaskSpec>,
+        limits: Arc<TaskLimits>,
+        mut pipeline: Box<dyn Pipeline>,
+        restored: Restored,
+    ) -> Result<Task, StoreError> {
+        let header = restored.header;
+        let position = header.as_ref().and_then(|header| header.sources.first());
+        pipeline.restore_time(
+            position.and_then(|position| position.max_event_time_ms),
+            header.as_ref().and_then(|header| header.watermark_ms),
+        );
+        let finished = header.as_ref().is_some_and(|header| header.finished);
+        let durable = match (&spec.changelog, restored.store) {
+            (Some(changelog), Some(store)) => {
+                let checkpoint = header.as_ref().map_or(0, |header| header.checkpoint);
+                restore_operators(&mut *pipeline, &store, header.as_ref(), checkpoint)?;
+                let part_bytes = limits.changelog_part_bytes.min(changelog.record_bytes_max / 2);
+                Some(Durable {
+                    store,
+                    topic_id: changelog.topic_id,
+                    changelog: changelog.partition.clone(),
+                    checkpoint,
+                    sweep: SweepState {
+                        under_way: header.as_ref().and_then(|header| header.sweep.clone()),
+                        restore_point: header.as_ref().map_or(0, |header| header.restore_point),
+                    },
+                    delta: DeltaWriter::new(part_bytes),
+                    chunk: ChunkWriter::new(part_bytes),
+                    unflushed: Vec::new(),
+                    unflushed_bytes: 0,
+                    unflushed_since_ms: 0,
+                    committed_log_offset: restored.synced_offset,
+                    flushing: false,
+                    flushed_offset: restored.synced_offset,
+                    cut_offset: restored.log_start,
+                    cutting: false,
+                    dropped: spec.drop_state.iter().map(|id| operator_range(id)).collect(),
+                })
+            }
+            _ => None,
+        };
+        Ok(Task {
+            staged: Staged::new(limits.staged_records_max, limits.staged_bytes_max),
+            spec,
+            limits,
+            pipeline,
+            durable,
+            queue: VecDeque::new(),
+            queued_records: 0,
+            arena: Bump::with_capacity(16 << 10),
+            next_offset: restored.next_offset,
+            committed_offset: restored.next_offset,
+            end_offset: restored.end_offset,
+            ended: restored.end_offset.is_some_and(|end| restored.next_offset >= end),
+            finished,
+            committed_finished: finished,
+            resume: true,
+            pending: None,
+        })
+    }
+
+    /// What the task is.
+    pub fn spec(&self) -> &Arc<TaskSpec> {
+        &self.spec
+    }
+
+    /// The offset of the next record to process.
+    pub fn next_offset(&self) -> i64 {
+        self.next_offset
+    }
+
+    /// The watermark, in milliseconds since the Unix epoch; `None` before the first record.
+    pub fn watermark_ms(&self) -> Option<i64> {
+        self.pipeline.watermark_ms()
+    }
+
+    /// Whether a bounded run is over for this task, and committed as such.
+    pub fn is_finished(&self) -> bool {
+        self.committed_finished
+    }
+
+    /// How many records wait to be processed.
+    pub fn queued_records(&self) -> usize {
+        self.queued_records
+    }
+
+    /// Takes records that the log handed over.
+    ///
+    /// # Errors
+    /// When they do not follow what came before: records may be missing (compaction, aborted
+    /// transactions, markers), but the log never goes back.
+    pub fn enqueue(&mut self, records: Box<dyn Records>) -> Result<(), OperatorError> {
+        if let (Some(last), Some(back)) = (self.last_queued_offset(), first_offset(&*records))
+            && back <= last
+        {
+            return Err(OperatorError::Broken(format!(
+                "{}: offset {back} came after offset {last}",
+                self.spec.source
+            )));
+        }
+        self.queued_records += records.len();
+        self.queue.push_back(Queued { records, next: 0 });
+        Ok(())
+    }
+
+    fn last_queued_offset(&self) -> Option<i64> {
+        self.queue.back().map(|queued| {
+            let records = &queued.records;
+            records.record(records.len() - 1).offset
+        })
+    }
+
+    /// Learns that the log has no record of the source before `offset` any more.
+    pub fn source_read_up_to(&mut self, offset: i64) {
+        if self.end_offset.is_some_and(|end| offset >= end) && self.queue.is_empty() {
+            self.ended = true;
+        }
+    }
+
+    /// Processes up to `records_max` queued records; stops early when a checkpoint is due. Returns how
+    /// many records it took.
+    pub fn run(&mut self, records_max: usize) -> Result<usize, OperatorError> {
+        let mut taken = 0;
+        if self.resume && !self.go_on()? {
+            return Ok(0);
+        }
+        while taken < records_max && !self.resume && !self.staged.is_full() {
+            let Some(queued) = self.queue.front_mut() else { break };
+            if queued.next == queued.records.len() {
+                self.queue.pop_front();
+                continue;
+            }
+            let record = queued.records.record(queued.next);
+            queued.next += 1;
+            taken += 1;
+            self.queued_records -= 1;
+            if record.offset < self.next_offset {
+                continue;
+            }
+            if self.end_offset.is_some_and(|end| record.offset >= end) {
+                self.ended = true;
+                self.queue.clear();
+                self.queued_records = 0;
+                break;
+            }
+            self.staged.counters.records_in += 1;
+            self.next_offset = record.offset + 1;
+            self.arena.reset();
+            self.resume = self.pipeline.process(record, &self.arena, &mut self.staged)? == Progress::Full;
+        }
+        if self.queue.front().is_some_and(|queued| queued.next == queued.records.len()) {
+            self.queue.pop_front();
+        }
+        if self.end_offset.is_some_and(|end| self.next_offset >= end) {
+            self.ended = true;
+        }
+        if self.ended && !self.finished && !self.resume {
+            self.arena.reset();
+            self.finished = self.pipeline.finish(&self.arena, &mut self.staged)? == Progress::Done;
+        }
+        Ok(taken)
+    }
+
+    /// Goes on with what was left over; whether that is done.
+    fn go_on(&mut self) -> Result<bool, OperatorError> {
+        if self.staged.is_full() {
+            return Ok(false);
+        }
+        self.arena.reset();
+        self.resume = self.pipeline.resume(&self.arena, &mut self.staged)? == Progress::Full;
+        Ok(!self.resume)
+    }
+
+    /// Whether a checkpoint would change anything.
+    pub fn is_dirty(&self) -> bool {
+        self.next_offset != self.committed_offset
+            || !self.staged.outputs.is_empty()
+            || self.finished != self.committed_finished
+            || (self.end_offset.is_some() && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))
+    }
+
+    /// Whether a checkpoint is due before anything more can be processed.
+    pub fn is_full(&self) -> bool {
+        self.staged.is_full()
+    }
+
+    /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
+    /// until [`committed`](Task::committed); if the commit fails, the task is dropped.
+    pub fn prepare(&mut self) -> Result<Option<Contribution>, StoreError> {
+        if !self.is_dirty() {
+            return Ok(None);
+        }
+        let (changes, header, sweep) = match &mut self.durable {
+            None => (Vec::new(), None, SweepState::default()),
+            Some(_) => {
+                let (changes, header, sweep) = self.collect_changes()?;
+                (changes, Some(header), sweep)
+            }
+        };
+        let (outputs, counters) = self.staged.take();
+        let contribution = Contribution {
+            outputs,
+            changes: changes.iter().map(|record| record.to_vec()).collect(),
+            source: self.spec.source.clone(),
+            next_offset: self.next_offset,
+        };
+        self.pending = Some(Pending { next_offset: self.next_offset, counters, header, sweep, changes });
+        Ok(Some(contribution))
+    }
+
+    /// The delta, and the chunk that follows it.
+    #[allow(clippy::type_complexity)]
+    fn collect_changes(&mut self) -> Result<(Vec<Arc<Vec<u8>>>, Header, SweepState), StoreError> {
+        let operators = self.saved_operators();
+        let source = SourcePosition {
+            topic: self.spec.source.topic.to_string(),
+            partition: self.spec.source.partition,
+            next_offset: self.next_offset,
+            max_event_time_ms: self.pipeline.max_event_time_ms(),
+            end_offset: self.end_offset,
+        };
+        let watermark_ms = self.pipeline.watermark_ms();
+        let Some(durable) = &mut self.durable else {
+            return Ok((Vec::new(), Header::default(), SweepState::default()));
+        };
+        let checkpoint = durable.checkpoint + 1;
+        for (from, to) in durable.dropped.drain(..) {
+            durable.delta.delete_range(&from, &to);
+        }
+        for id in operators_in_key_order(&mut *self.pipeline) {
+            self.pipeline.visit(&mut |operator| {
+                if operator.id() == id {
+                    operator.collect(checkpoint, &mut durable.delta);
+                }
+            });
+        }
+        let chunk_bytes = durable.delta.body_bytes().max(self.limits.chunk_bytes_min);
+        let (sweep, chunk) = durable.sweep.advance(&mut *self.pipeline, chunk_bytes, &mut durable.chunk)?;
+        let header = Header {
+            checkpoint,
+            sources: vec![source],
+            watermark_ms,
+            operators,
+            sweep: sweep.under_way.clone(),
+            restore_point: sweep.restore_point,
+            finished: self.finished,
+            ..Header::default()
+        };
+        let mut changes = durable.delta.finish(&header);
+        if chunk.entries > 0 {
+            changes.extend(durable.chunk.finish(checkpoint, &chunk.from, &chunk.to));
+        }
+        Ok((changes.into_iter().map(Arc::new).collect(), header, sweep))
+    }
+
+    fn saved_operators(&mut self) -> Vec<OperatorState> {
+        let mut operators = Vec::new();
+        self.pipeline.visit(&mut |operator| operators.push(operator.saved()));
+        operators
+    }
+
+    /// Learns that the last contribution is committed, and at which offsets its changelog records
+    /// stand. Returns what happened since the checkpoint before.
+    pub fn committed(&mut self, change_offsets: &[i64], now_ms: u64) -> Counters {
+        let Some(mut pending) = self.pending.take() else { return Counters::default() };
+        self.committed_offset = pending.next_offset;
+        self.committed_finished = pending.header.as_ref().map_or(self.finished, |header| header.finished);
+        if let (Some(durable), Some(header)) = (&mut self.durable, pending.header)
+            && let (Some(first), Some(last)) = (change_offsets.first(), change_offsets.last())
+        {
+            pending.sweep.resolve(*first);
+            durable.checkpoint = header.checkpoint;
+            durable.sweep = pending.sweep;
+            durable.committed_log_offset = last + 1;
+            if durable.unflushed.is_empty() {
+                durable.unflushed_since_ms = now_ms;
+            }
+            durable.unflushed_bytes += pending.changes.iter().map(|record| record.len()).sum::<usize>();
+            durable.unflushed.extend(change_offsets.iter().copied().zip(pending.changes));
+        }
+        pending.counters
+    }
+
+    /// Committed changes to be written to the store, if it is time. At most one such job at a time.
+    pub fn flush_job(&mut self, now_ms: u64, force: bool) -> Option<FlushJob> {
+        let limits = &self.limits;
+        let durable = self.durable.as_mut()?;
+        let age_ms = now_ms.saturating_sub(durable.unflushed_since_ms);
+        let due = durable.unflushed_bytes >= limits.flush_bytes || age_ms >= limits.flush_interval_ms || force;
+        if durable.flushing || durable.unflushed.is_empty() || !due {
+            return None;
+        }
+        durable.flushing = true;
+        durable.unflushed_bytes = 0;
+        Some(FlushJob {
+            store: durable.store.clone(),
+            topic_id: durable.topic_id,
+            records: std::mem::take(&mut durable.unflushed),
+            next_offset: durable.committed_log_offset,
+        })
+    }
+
+    /// Learns that a flush is done; evicts what the cache holds above its budget.
+    pub fn flushed(&mut self, flushed: Flushed) {
+        let Some(durable) = &mut self.durable else { return };
+        durable.flushing = false;
+        durable.flushed_offset = flushed.next_offset;
+        self.pipeline.visit(&mut |operator| operator.flushed(flushed.checkpoint));
+        let memory = self.memory();
+        if memory.total > self.limits.cache_bytes_max {
+            let over = memory.total - self.limits.cache_bytes_max;
+            let evictable = (memory.total - memory.pinned).max(1);
+            self.pipeline.visit(&mut |operator| {
+                let own = operator.memory();
+                let share = (own.total - own.pinned) as f64 / evictable as f64;
+                operator.evict((over as f64 * share) as usize);
+            });
+        }
+    }
+
+    /// Where the changelog may be cut now, if that is further than before. At most one cut at a time.
+    pub fn cut_job(&mut self) -> Option<(TopicPartition, i64)> {
+        let durable = self.durable.as_mut()?;
+        let offset = durable.sweep.restore_point.min(durable.flushed_offset);
+        if durable.cutting || offset <= durable.cut_offset {
+            return None;
+        }
+        durable.cutting = true;
+        Some((durable.changelog.clone(), offset))
+    }
+
+    /// Learns where the log starts after a cut; `None` if the cut failed, which is tried again after
+    /// the next flush.
+    pub fn cut(&mut self, log_start: Option<i64>) {
+        if let Some(durable) = &mut self.durable {
+            durable.cutting = false;
+            durable.cut_offset = log_start.unwrap_or(durable.cut_offset);
+        }
+    }
+
+    /// Where the changelog starts, and up to where the store holds it; `None` without state.
+    pub fn changelog_offsets(&self) -> Option<(i64, i64)> {
+        self.durable.as_ref().map(|durable| (durable.cut_offset, durable.flushed_offset))
+    }
+
+    /// Bytes of the store; 0 without state.
+    pub fn store_bytes(&self) -> u64 {
+        self.durable.as_ref().map_or(0, |durable| durable.store.bytes())
+    }
+
+    /// Memory in use, committed and unflushed changes included.
+    pub fn memory(&mut self) -> MemoryUse {
+        let mut memory = MemoryUse::default();
+        self.pipeline.visit(&mut |operator| {
+            memory.total += operator.memory().total;
+            memory.pinned += operator.memory().pinned;
+        });
+        let held = self.staged.bytes() + self.durable.as_ref().map_or(0, |durable| durable.unflushed_bytes);
+        MemoryUse { total: memory.total + held, pinned: memory.pinned + held }
+    }
+}
+
+fn first_offset(records: &dyn Records) -> Option<i64> {
+    (!records.is_empty()).then(|| records.record(0).offset)
+}
+
+fn operator_range(id: &str) -> (Vec<u8>, Vec<u8>) {
+    let prefix = key::window_prefix(id);
+    let end = key::next_prefix(&prefix);
+    (prefix, end)
+}
+
+fn restore_operators(
+    pipeline: &mut dyn Pipeline,
+    store: &Arc<dyn Store>,
+    header: Option<&Header>,
+    checkpoint: u64,
+) -> Result<(), StoreError> {
+    let mut result = Ok(());
+    pipeline.visit(&mut |operator| {
+        let saved = header
+            .and_then(|header| header.operators.iter().find(|saved| saved.id == operator.id()));
+        if result.is_ok() {
+            result = operator.restore(store.clone(), saved, checkpoint);
+        }
+    });
+    result
+}

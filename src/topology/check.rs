@@ -1,0 +1,362 @@
+//! Puts the parts of a topology file together: names, inputs, order, uses.
+
+use std::collections::BTreeMap;
+
+use super::diagnostic::Span;
+use super::operator::{OperatorDraft, OperatorHead, Word, check_operator, read_head, report_unknown_input};
+use super::plan::{OnError, OperatorPlan, Plan, SinkPlan, StreamRef};
+use super::reader::{Fields, Reader, Text};
+use super::sink::{SinkDraft, read_sink};
+use super::source::{SourceDraft, read_source};
+use super::stream::Stream;
+use super::topics::{Claim, TopicRole, check_topics};
+use super::yaml::{Entry, Node};
+
+/// Checks a whole file. `None` if it has an error; the reader's problems say which.
+pub(super) fn check(root: &Node, reader: &mut Reader) -> Option<Plan> {
+    let start = Span { start: root.span.start, end: root.span.start };
+    let fields = reader.fields(root, "the topology", start)?;
+    reader.check_keys(&fields, &["version", "name", "sources", "operators", "sinks"]);
+    if let Some(node) = reader.required(&fields, "version", "begin with `version: 1`") {
+        reader.int(node, "`version`", 1..=1);
+    }
+    let name = reader
+        .required(&fields, "name", "name the application: its consumer group and the prefix of its topics")
+        .and_then(|node| reader.text(node, "`name`"));
+    if let Some(name) = &name {
+        reader.check_id(&name.value, name.span, "an application's name");
+    }
+    let name = name.map(|name| name.value).unwrap_or_default();
+
+    let section = |key: &str, help: &str, reader: &mut Reader| read_section(&fields, key, help, reader);
+    let sources = section("sources", "declare at least one topic to read", reader);
+    let sources: Vec<SourceDraft> = sources.iter().map(|entry| read_source(entry, reader)).collect();
+    let heads = section("operators", "", reader);
+    let heads: Vec<OperatorHead> = heads.iter().map(|entry| read_head(entry, reader)).collect();
+    let sinks = section("sinks", "declare at least one topic to write", reader);
+    let sinks: Vec<SinkDraft> = sinks.iter().map(|entry| read_sink(entry, reader)).collect();
+
+    let streams = name_streams(&sources, &heads, &sinks, reader);
+    let links = Links {
+        operators: resolve(heads.iter().map(|head| head.input.as_ref()), &streams, reader),
+        sinks: resolve(sinks.iter().map(|sink| sink.input.as_ref()), &streams, reader),
+    };
+    let order = order(&heads, &links.operators, reader);
+    let operators = check_operators(&sources, &heads, &links.operators, &order, reader);
+    let keys = check_sink_keys(&sources, &operators, &sinks, &links.sinks, reader);
+    warn_unused(&sources, &heads, &links, reader);
+    check_topics(&name, &claims(&sources, &heads, &operators, &sinks), reader);
+    check_state_names(&heads, reader);
+    if reader.problems.has_error() {
+        return None;
+    }
+    build(name, sources, heads, operators, sinks, links, order, keys)
+}
+
+/// Which stream each operator and each sink reads, by the file's order; `None` if that is a mistake.
+struct Links {
+    operators: Vec<Option<StreamRef>>,
+    sinks: Vec<Option<StreamRef>>,
+}
+
+/// The entries of `sources`, `operators` or `sinks`. An empty `help`: it may be left out.
+fn read_section<'n>(fields: &Fields<'n>, key: &str, help: &str, reader: &mut Reader) -> &'n [Entry] {
+    let node = if help.is_empty() { fields.get(key) } else { reader.required(fields, key, help) };
+    let Some(node) = node else { return &[] };
+    let entries = reader.entries(node, &format!("`{key}`")).unwrap_or(&[]);
+    if entries.is_empty() && !help.is_empty() && matches!(node.data, super::yaml::Data::Mapping(_)) {
+        reader.problems.error(node.span, format!("`{key}` is empty")).help(help);
+    }
+    entries
+}
+
+/// Sources and operators by id. An id is given once among them and the sinks.
+fn name_streams<'d>(
+    sources: &'d [SourceDraft],
+    heads: &'d [OperatorHead],
+    sinks: &'d [SinkDraft],
+    reader: &mut Reader,
+) -> BTreeMap<&'d str, StreamRef> {
+    let mut streams = BTreeMap::new();
+    let mut taken: BTreeMap<&str, (&str, Span)> = BTreeMap::new();
+    let sources = sources
+        .iter()
+        .enumerate()
+        .map(|(i, source)| ("a source", source.plan.id.as_str(), source.id_span, Some(StreamRef::Source(i))));
+    let operators = heads
+        .iter()
+        .enumerate()
+        .map(|(i, head)| ("an operator", head.id.as_str(), head.id_span, Some(StreamRef::Operator(i))));
+    let sinks = sinks.iter().map(|sink| ("a sink", sink.id.as_str(), sink.id_span, None));
+    for (what, id, span, stream) in sources.chain(operators).chain(sinks) {
+        if let Some((other, first)) = taken.get(id) {
+            let message = format!("`{id}` is the id of {other} already and cannot be that of {what}, too");
+            reader.problems.error(span, message).first_at(*first);
+            continue;
+        }
+        taken.insert(id, (what, span));
+        if let Some(stream) = stream {
+            streams.insert(id, stream);
+        }
+    }
+    streams
+}
+
+fn resolve<'t>(
+    inputs: impl Iterator<Item = Option<&'t Text>>,
+    streams: &BTreeMap<&str, StreamRef>,
+    reader: &mut Reader,
+) -> Vec<Option<StreamRef>> {
+    let known: Vec<&str> = streams.keys().copied().collect();
+    let mut resolved = Vec::new();
+    for input in inputs {
+        let stream = input.and_then(|input| streams.get(input.value.as_str()).copied());
+        if let (Some(input), None) = (input, stream) {
+            report_unknown_input(input, &known, reader);
+        }
+        resolved.push(stream);
+    }
+    resolved
+}
+
+/// The operators in an order in which each comes after its input, otherwise as in the file. Those of
+/// a cycle, which is reported, come in any order.
+fn order(heads: &[OperatorHead], inputs: &[Option<StreamRef>], reader: &mut Reader) -> Vec<usize> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Visit {
+        New,
+        OnPath,
+        Done,
+    }
+    let mut visits = vec![Visit::New; heads.len()];
+    let mut order = Vec::new();
+    for start in 0..heads.len() {
+        // Each operator has one input: the way up is a path.
+        let mut path = Vec::new();
+        let mut at = Some(start);
+        while let Some(operator) = at {
+            match visits[operator] {
+                Visit::New => {}
+                Visit::Done => break,
+                Visit::OnPath => {
+                    let begin = path.iter().position(|&on| on == operator).unwrap_or(0);
+                    report_cycle(&path[begin..], heads, reader);
+                    break;
+                }
+            }
+            visits[operator] = Visit::OnPath;
+            path.push(operator);
+            at = match inputs[operator] {
+                Some(StreamRef::Operator(input)) => Some(input),
+                _ => None,
+            };
+        }
+        for operator in path.into_iter().rev() {
+            visits[operator] = Visit::Done;
+            order.push(operator);
+        }
+    }
+    order
+}
+
+/// `cycle` holds each operator before the one that it reads.
+fn report_cycle(cycle: &[usize], heads: &[OperatorHead], reader: &mut Reader) {
+    let first = cycle.iter().enumerate().min_by_key(|(_, operator)| heads[**operator].id_span);
+    let Some((first_at, &first)) = first else { return };
+    let mut chain: Vec<&str> = (0..cycle.len())
+        .map(|i| heads[cycle[(first_at + cycle.len() - i) % cycle.len()]].id.as_str())
+        .collect();
+    chain.push(&heads[first].id);
+    let span = heads[first].input.as_ref().map_or(heads[first].id_span, |input| input.span);
+    reader
+        .problems
+        .error(span, format!("these operators read each other in a cycle: {}", chain.join(" → ")))
+        .help("let one of them read a source, or an operator that is not part of the cycle");
+}
+
+/// Checks the operators in order; the result is in the file's order.
+fn check_operators(
+    sources: &[SourceDraft],
+    heads: &[OperatorHead],
+    inputs: &[Option<StreamRef>],
+    order: &[usize],
+    reader: &mut Reader,
+) -> Vec<Option<OperatorDraft>> {
+    let mut drafts: Vec<Option<OperatorDraft>> = heads.iter().map(|_| None).collect();
+    for &operator in order {
+        let unknown = Stream::opaque();
+        let input = inputs[operator].and_then(|input| stream_of(input, sources, &drafts)).unwrap_or(&unknown);
+        let draft = check_operator(&heads[operator], input, reader);
+        drafts[operator] = Some(draft);
+    }
+    drafts
+}
+
+/// A stream, if it has been checked: one of a cycle may not have been.
+fn stream_of<'d>(
+    stream: StreamRef,
+    sources: &'d [SourceDraft],
+    drafts: &'d [Option<OperatorDraft>],
+) -> Option<&'d Stream> {
+    match stream {
+        StreamRef::Source(i) => Some(&sources[i].stream),
+        StreamRef::Operator(i) => drafts[i].as_ref().map(|draft| &draft.stream),
+    }
+}
+
+/// The slots of each sink's key.
+fn check_sink_keys(
+    sources: &[SourceDraft],
+    drafts: &[Option<OperatorDraft>],
+    sinks: &[SinkDraft],
+    inputs: &[Option<StreamRef>],
+    reader: &mut Reader,
+) -> Vec<Vec<usize>> {
+    let mut keys = Vec::new();
+    for (sink, input) in sinks.iter().zip(inputs) {
+        let unknown = Stream::opaque();
+        let stream = input.and_then(|input| stream_of(input, sources, drafts)).unwrap_or(&unknown);
+        keys.push(sink.key.iter().filter_map(|name| stream.slot(name, "`key`", reader)).collect());
+    }
+    keys
+}
+
+/// Warns of sources and operators from which no way leads to a sink.
+fn warn_unused(sources: &[SourceDraft], heads: &[OperatorHead], links: &Links, reader: &mut Reader) {
+    if [&links.operators, &links.sinks].into_iter().flatten().any(Option::is_none) {
+        return; // whose input is not known may be meant to read any of them
+    }
+    let mut used_sources = vec![false; sources.len()];
+    let mut used_operators = vec![false; heads.len()];
+    for &sink in &links.sinks {
+        let mut at = sink;
+        while let Some(stream) = at {
+            let used = match stream {
+                StreamRef::Source(i) => &mut used_sources[i],
+                StreamRef::Operator(i) => &mut used_operators[i],
+            };
+            if std::mem::replace(used, true) {
+                break;
+            }
+            at = match stream {
+                StreamRef::Source(_) => None,
+                StreamRef::Operator(i) => links.operators[i],
+            };
+        }
+    }
+    let sources = sources
+        .iter()
+        .zip(used_sources)
+        .map(|(source, used)| ("source", &source.plan.id, source.id_span, used));
+    let operators =
+        heads.iter().zip(used_operators).map(|(head, used)| ("operator", &head.id, head.id_span, used));
+    for (what, id, span, used) in sources.chain(operators) {
+        if !used {
+            reader
+                .problems
+                .warning(span, format!("{what} `{id}` is unused: no sink writes what becomes of its rows"))
+                .help("let a sink read it, or leave it out");
+        }
+    }
+}
+
+/// All topics that the file names and where.
+fn claims(
+    sources: &[SourceDraft],
+    heads: &[OperatorHead],
+    drafts: &[Option<OperatorDraft>],
+    sinks: &[SinkDraft],
+) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    let dead_letter = |owner: String, on_error: &OnError, span: Option<Span>| match (on_error, span) {
+        (OnError::DeadLetter(topic), Some(span)) => {
+            Some(Claim { topic: topic.clone(), role: TopicRole::DeadLetter, owner, span })
+        }
+        _ => None,
+    };
+    for source in sources.iter().filter(|source| !source.plan.topic.is_empty()) {
+        let owner = format!("source `{}`", source.plan.id);
+        let topic = source.plan.topic.clone();
+        claims.push(Claim { topic, role: TopicRole::Source, owner: owner.clone(), span: source.topic_span });
+        claims.extend(dead_letter(owner, &source.plan.on_error, source.dead_letter_span));
+    }
+    for (head, draft) in heads.iter().zip(drafts) {
+        let Some(draft) = draft else { continue };
+        let owner = format!("operator `{}`", head.id);
+        claims.extend(dead_letter(owner.clone(), &draft.on_error, draft.dead_letter_span));
+        if let Some((topic, span)) = draft.late.clone() {
+            claims.push(Claim { topic, role: TopicRole::Late, owner, span });
+        }
+    }
+    for sink in sinks {
+        let owner = format!("sink `{}`", sink.id);
+        if let Some(topic) = &sink.topic {
+            let (topic, span) = (topic.value.clone(), topic.span);
+            claims.push(Claim { topic, role: TopicRole::Sink, owner: owner.clone(), span });
+        }
+        claims.extend(dead_letter(owner, &sink.on_error, sink.dead_letter_span));
+    }
+    claims
+}
+
+/// Kafka refuses two topics that differ only in `.` and `_`: so must the ids that changelogs are
+/// called after.
+fn check_state_names(heads: &[OperatorHead], reader: &mut Reader) {
+    let mut taken: BTreeMap<String, &OperatorHead> = BTreeMap::new();
+    for head in heads.iter().filter(|head| head.word == Some(Word::Window)) {
+        let Some(other) = taken.insert(head.id.replace('.', "_"), head) else { continue };
+        if other.id == head.id {
+            continue; // reported as a name given twice
+        }
+        let message = format!("`{}` and `{}` differ only in `.` and `_`", other.id, head.id);
+        reader
+            .problems
+            .error(head.id_span, message)
+            .help("their changelog topics would collide in Kafka: rename one of them");
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "everything that was checked comes together here, once")]
+fn build(
+    name: String,
+    sources: Vec<SourceDraft>,
+    heads: Vec<OperatorHead>,
+    mut drafts: Vec<Option<OperatorDraft>>,
+    sinks: Vec<SinkDraft>,
+    links: Links,
+    order: Vec<usize>,
+    keys: Vec<Vec<usize>>,
+) -> Option<Plan> {
+    let mut places = vec![0; order.len()];
+    for (place, &operator) in order.iter().enumerate() {
+        places[operator] = place;
+    }
+    let moved = |stream: StreamRef| match stream {
+        StreamRef::Source(i) => StreamRef::Source(i),
+        StreamRef::Operator(i) => StreamRef::Operator(places[i]),
+    };
+    let mut operators = Vec::new();
+    for operator in order {
+        let draft = drafts[operator].take()?;
+        operators.push(OperatorPlan {
+            id: heads[operator].id.clone(),
+            input: moved(links.operators[operator]?),
+            schema: draft.stream.schema,
+            on_error: draft.on_error,
+            kind: draft.kind?,
+        });
+    }
+    let mut plans = Vec::new();
+    for ((sink, input), key) in sinks.into_iter().zip(links.sinks).zip(keys) {
+        plans.push(SinkPlan {
+            id: sink.id,
+            input: moved(input?),
+            topic: sink.topic?.value,
+            create: sink.create,
+            key,
+            on_error: sink.on_error,
+        });
+    }
+    let sources = sources.into_iter().map(|source| source.plan).collect();
+    Some(Plan { name, sources, operators, sinks: plans })
+}

@@ -1,0 +1,68 @@
+//! What an operator's state depends on, as text.
+
+use std::fmt::Write;
+
+use super::aggregate::function_name;
+use super::graph::duration;
+use super::plan::{OperatorKind, OperatorPlan};
+
+impl OperatorPlan {
+    /// What the operator's state depends on, a line each: kind, key, window, aggregates and their
+    /// types. `None` for an operator without state. The text is stored with the state and compared at
+    /// each start, so its form never changes; what differs is told by [`fingerprint_difference`].
+    pub fn fingerprint(&self) -> Option<String> {
+        let OperatorKind::Window(window) = &self.kind else { return None };
+        let mut text = String::from("kind: window\n");
+        // The key fields lead the rows. Writing to a string cannot fail.
+        for field in &self.schema.fields[..window.key.len()] {
+            let _ = writeln!(text, "key {}: {}", field.name, field.ty);
+        }
+        let _ = writeln!(text, "window: tumbling {}", duration(window.size_ms));
+        let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
+        for aggregate in &window.aggregates {
+            let argument = aggregate.argument.as_ref().map_or("", |argument| argument.source().trim());
+            let argument: Vec<&str> = argument.lines().map(str::trim).collect();
+            let function = function_name(aggregate.function);
+            let _ = writeln!(
+                text,
+                "aggregate {}: {function}({}) {}",
+                aggregate.name,
+                argument.join(" "),
+                aggregate.ty
+            );
+        }
+        Some(text)
+    }
+}
+
+/// What differs between the fingerprint that is stored with a state and the operator's own, for a
+/// message: `window: tumbling 1m is now tumbling 5m; key region: string is new`. `None` if nothing.
+pub fn fingerprint_difference(stored: &str, now: &str) -> Option<String> {
+    fn parts(text: &str) -> Vec<(&str, &str)> {
+        text.lines().filter_map(|line| line.split_once(": ")).collect()
+    }
+    if stored == now {
+        return None;
+    }
+    let (old, new) = (parts(stored), parts(now));
+    let value = |parts: &[(&str, &str)], key: &str| {
+        parts.iter().find(|(other, _)| *other == key).map(|(_, value)| (*value).to_owned())
+    };
+    let mut differences = Vec::new();
+    for (key, was) in &old {
+        match value(&new, key) {
+            Some(is) if is == *was => {}
+            Some(is) => differences.push(format!("{key}: {was} is now {is}")),
+            None => differences.push(format!("{key}: {was} is gone")),
+        }
+    }
+    for (key, is) in &new {
+        if value(&old, key).is_none() {
+            differences.push(format!("{key}: {is} is new"));
+        }
+    }
+    if differences.is_empty() {
+        differences.push("the order of its keys or aggregates differs".to_owned());
+    }
+    Some(differences.join("; "))
+}

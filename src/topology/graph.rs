@@ -1,0 +1,126 @@
+//! A topology as a picture.
+
+use std::fmt::Write;
+
+use super::plan::{Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, StreamRef};
+use super::topics::{TopicRole, topics};
+
+/// A Mermaid flowchart of a topology: its topics, and a box for each stage with the source and the
+/// operators of that stage; dead letters and late records go along dotted lines.
+pub fn graph(plan: &Plan) -> String {
+    let uses = topics(plan);
+    let topic_node = |name: &str, role: TopicRole| {
+        let at = uses.iter().position(|known| known.topic == name && known.role == role);
+        format!("topic{}", at.unwrap_or_default())
+    };
+    let mut out = String::from("flowchart LR\n");
+    // Writing to a string cannot fail.
+    for (i, topic) in uses.iter().enumerate() {
+        let _ = writeln!(out, "  topic{i}[(\"{}\")]", escape(&topic.topic));
+    }
+    for (i, source) in plan.sources.iter().enumerate() {
+        let _ = writeln!(out, "  subgraph stage{i}[\"stage {}\"]", escape(&source.id));
+        let _ = writeln!(out, "    source{i}[\"{}<br/>source\"]", escape(&source.id));
+        for (j, operator) in plan.operators.iter().enumerate() {
+            if plan.stage_of(StreamRef::Operator(j)) == i {
+                let _ = writeln!(out, "    operator{j}{}", shape(plan, operator));
+            }
+        }
+        let _ = writeln!(out, "  end");
+    }
+    for (i, sink) in plan.sinks.iter().enumerate() {
+        let _ = writeln!(out, "  sink{i}[/\"{}<br/>sink\"/]", escape(&sink.id));
+    }
+    let dead_letter = |out: &mut String, from: String, on_error: &OnError| {
+        if let OnError::DeadLetter(topic) = on_error {
+            let _ = writeln!(
+                out,
+                "  {from} -. \"dead letters\" .-> {}",
+                topic_node(topic, TopicRole::DeadLetter)
+            );
+        }
+    };
+    for (i, source) in plan.sources.iter().enumerate() {
+        let _ = writeln!(out, "  {} --> source{i}", topic_node(&source.topic, TopicRole::Source));
+        dead_letter(&mut out, format!("source{i}"), &source.on_error);
+    }
+    for (i, operator) in plan.operators.iter().enumerate() {
+        let _ = writeln!(out, "  {} --> operator{i}", stream_node(operator.input));
+        dead_letter(&mut out, format!("operator{i}"), &operator.on_error);
+        if let OperatorKind::Window(window) = &operator.kind
+            && let Late::Topic(topic) = &window.late
+        {
+            let _ = writeln!(out, "  operator{i} -. \"late\" .-> {}", topic_node(topic, TopicRole::Late));
+        }
+    }
+    for (i, sink) in plan.sinks.iter().enumerate() {
+        let _ = writeln!(
+            out,
+            "  {} --> sink{i} --> {}",
+            stream_node(sink.input),
+            topic_node(&sink.topic, TopicRole::Sink)
+        );
+        dead_letter(&mut out, format!("sink{i}"), &sink.on_error);
+    }
+    out
+}
+
+fn stream_node(stream: StreamRef) -> String {
+    match stream {
+        StreamRef::Source(i) => format!("source{i}"),
+        StreamRef::Operator(i) => format!("operator{i}"),
+    }
+}
+
+/// The shape and label of an operator: what it does, in a line or two.
+fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
+    let id = escape(&operator.id);
+    match &operator.kind {
+        OperatorKind::Filter { predicate } => {
+            format!("{{{{\"{id}<br/>filter<br/>{}\"}}}}", escape(predicate.source().trim()))
+        }
+        OperatorKind::Map { slots } => {
+            let input = plan.stream_schema(operator.input);
+            let set = slots.iter().zip(&operator.schema.fields).filter(|(slot, field)| match slot {
+                MapSlot::Expression(_) => true,
+                MapSlot::Input(i) => input.fields[*i].name != field.name,
+            });
+            let set: Vec<&str> = set.map(|(_, field)| field.name.as_str()).collect();
+            let what =
+                if set.is_empty() { "choose fields".to_owned() } else { format!("set {}", set.join(", ")) };
+            format!("[\"{id}<br/>map<br/>{}\"]", escape(&what))
+        }
+        OperatorKind::Window(window) => {
+            let key: Vec<&str> =
+                operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
+            let what = format!("{} by {}", duration(window.size_ms), key.join(", "));
+            format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
+        }
+    }
+}
+
+/// A duration in the largest unit that takes a whole number of it.
+pub(super) fn duration(ms: i64) -> String {
+    const UNITS: [(i64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    match UNITS.iter().find(|(unit, _)| ms != 0 && ms % unit == 0) {
+        Some((unit, name)) => format!("{}{name}", ms / unit),
+        None => format!("{ms}ms"),
+    }
+}
+
+/// Text for a quoted label.
+fn escape(text: &str) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '#' => out.push_str("&num;"),
+            c if c.is_control() => out.push(' '),
+            c => out.push(c),
+        }
+    }
+    out
+}
