@@ -539,6 +539,22 @@ fn two_consumers_share_and_a_static_member_leaves_at_once() {
 }
 
 #[test]
+fn leaving_in_the_middle_of_the_first_join_leaves_nothing_behind() {
+    let topic = create("join", 1);
+    let mut members = admin();
+    for steps in 0..20 {
+        let group = unique("join");
+        let mut log = KafkaLog::new(&settings(&group, "0"), std::slice::from_ref(&topic)).unwrap();
+        let stop = Instant::now() + Duration::from_millis(2 * steps);
+        while Instant::now() < stop {
+            log.poll().unwrap();
+        }
+        log.leave(10_000).unwrap();
+        assert_eq!(members.group_members(&group).unwrap(), [] as [String; 0], "after {} ms", 2 * steps);
+    }
+}
+
+#[test]
 fn a_restore_may_last_longer_than_a_session() {
     let mut pair = Pair::new("restore");
     let end = Instant::now() + Duration::from_millis(pair.settings.session_timeout_ms + 2_000);
