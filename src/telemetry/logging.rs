@@ -5,15 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// For people; coloured on a terminal.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+use crate::settings::LogFormat;
 
 /// Sends the logs of this process to standard error. `filter` is a level (`info`) or directives as
 /// `tracing_subscriber` reads them (`info,thalweg::kafka=debug`).
