@@ -113,7 +113,7 @@ pub(super) enum Command {
 pub(super) struct SettingsArguments {
     /// A file of settings, YAML or TOML by its extension.
     #[arg(long = "settings", value_name = "FILE", global = true)]
-    pub file: Option<PathBuf>,
+    pub settings_file: Option<PathBuf>,
     /// The first brokers to ask: HOST:PORT, separated by commas.
     #[arg(long, value_name = "LIST", global = true)]
     pub bootstrap_servers: Option<String>,

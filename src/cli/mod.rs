@@ -170,7 +170,7 @@ impl Shell<'_> {
 
     fn settings(&mut self, arguments: &arguments::SettingsArguments) -> io::Result<Option<Settings>> {
         let environment = self.environment.iter().cloned();
-        match Settings::load(arguments.file.as_deref(), environment, &arguments.pairs()) {
+        match Settings::load(arguments.settings_file.as_deref(), environment, &arguments.pairs()) {
             Ok(settings) => Ok(Some(settings)),
             Err(error) => {
                 for problem in error.problems {
