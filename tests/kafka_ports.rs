@@ -334,7 +334,7 @@ fn reading_goes_past_markers_and_aborted_records() {
     until("the position behind the marker", || {
         pair.log.poll().unwrap();
         pair.log.fetch(10).unwrap();
-        (pair.log.position(&pair.source) == Some(2) && pair.log.end_offset(&pair.source) == Some(2))
+        (pair.log.read_up_to(&pair.source) == Some(2) && pair.log.end_offset(&pair.source) == Some(2))
             .then_some(())
     });
 }

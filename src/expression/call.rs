@@ -6,7 +6,7 @@ use cel::common::ast::{CallExpr, Expr, LiteralValue, operators as names};
 
 use super::Environment;
 use super::check::{Checked, Checker};
-use super::compile::{self, Code, Constant, Operand, binary, null_or_mismatch, unary};
+use super::compile::{self, Constant, Operand, binary_test, null_or_fail, unary, unary_test};
 use super::functions::{self, Body, FUNCTIONS, Function, Style};
 use super::operators::{self, Arithmetic, Comparison};
 use super::parse::Span;
@@ -40,12 +40,12 @@ impl Checker<'_> {
         let left = self.bool(op, left);
         let right = self.bool(op, right);
         let (left, right) = (left?, right?);
-        Some(Checked {
-            operand: compile::logic(left.operand, right.operand, decisive),
-            ty: Type::Bool,
-            nullable: left.nullable || right.nullable,
-            span: left.span.to(right.span),
-        })
+        let (nullable, span) = (left.nullable || right.nullable, left.span.to(right.span));
+        let operand = match decisive {
+            false => compile::logic::<false>(left.operand, right.operand),
+            true => compile::logic::<true>(left.operand, right.operand),
+        };
+        Some(Checked { operand, ty: Type::Bool, nullable, span })
     }
 
     /// An operand that must be of type bool.
@@ -61,7 +61,7 @@ impl Checker<'_> {
         let operand = self.bool("!", operand)?;
         let (nullable, span) = (operand.nullable, token.to(operand.span));
         let known = is_constant(&operand);
-        self.finish(operators::not(operand.operand), known, Type::Bool, nullable, span)
+        self.finish(compile::not(operand.operand), known, Type::Bool, nullable, span)
     }
 
     fn negate(&mut self, token: Span, operand: &IdedExpr) -> Option<Checked> {
@@ -82,9 +82,6 @@ impl Checker<'_> {
         no: &IdedExpr,
     ) -> Option<Checked> {
         let condition = self.bool("?", condition);
-        if is_null(yes) && is_null(no) {
-            return self.fail(token, "both branches are null, which has no type");
-        }
         let null_branch = is_null(yes) || is_null(no);
         let branch = |checker: &mut Self, node| match is_null(node) {
             true => Some(None),
@@ -102,8 +99,7 @@ impl Checker<'_> {
                 let message = format!("the branches of ? : differ in type: {yes} and {no}");
                 return self.fail(token, message);
             }
-            // Both null, which was refused above.
-            (None, None) => return None,
+            (None, None) => return self.fail(token, "both branches are null, which has no type"),
         };
         let nullable = null_branch || [&yes, &no].into_iter().flatten().any(|branch| branch.nullable);
         let span =
@@ -158,7 +154,7 @@ impl Checker<'_> {
                 continue;
             };
             if !operators::comparable(needle.ty, element.ty) {
-                let message = format!("{} is never among {}s", a(needle.ty), element.ty);
+                let message = format!("`in` cannot compare {} with {}", a(needle.ty), a(element.ty));
                 complete = self.fail::<()>(element.span, message).is_some();
             }
             mixed |= needle.ty != element.ty;
@@ -239,6 +235,10 @@ impl Checker<'_> {
     fn function(&mut self, id: u64, call: &CallExpr) -> Option<Checked> {
         let name = call.func_name.as_str();
         let span = self.text.call_name(id, name);
+        if MACROS.contains(&name) {
+            return self
+                .fail(span, format!("`{name}` is a macro over lists, which are not part of the language"));
+        }
         let arguments: Vec<_> = call
             .target
             .as_deref()
@@ -275,10 +275,6 @@ impl Checker<'_> {
     }
 
     fn unknown_function(&mut self, span: Span, name: &str) -> Option<Checked> {
-        if MACROS.contains(&name) {
-            return self
-                .fail(span, format!("`{name}` is a macro over lists, which are not part of the language"));
-        }
         if name == names::HAS {
             return self.fail(span, "`has` is called as has(field)");
         }
@@ -323,22 +319,22 @@ impl Checker<'_> {
                 }
                 unary(last.operand, f)
             }
-            (Body::Binary(f), Some(first)) => binary(first.operand, last.operand, f),
+            (Body::Test(f), Some(first)) => binary_test(first.operand, last.operand, f),
             (Body::Matches, Some(first)) => self.matches(first, last)?,
             // Both kinds have two parameters.
-            (Body::Binary(_) | Body::Matches, None) => return None,
+            (Body::Test(_) | Body::Matches, None) => return None,
         };
         self.finish(code, known, function.result, nullable, span)
     }
 
-    fn matches(&mut self, text: Checked, pattern: Checked) -> Option<Code> {
+    fn matches(&mut self, text: Checked, pattern: Checked) -> Option<Operand> {
         let Some(Constant::String(source)) = pattern.operand.constant() else {
             return self.fail(pattern.span, "the pattern of `matches` must be a constant string");
         };
         match regex::Regex::new(source) {
-            Ok(regex) => Some(unary(text.operand, move |text, _| match text {
-                Slot::String(text) => Ok(Slot::Bool(regex.is_match(text))),
-                other => null_or_mismatch(&[other]),
+            Ok(regex) => Some(unary_test(text.operand, move |text| match text {
+                Slot::String(text) => Ok(Some(regex.is_match(text))),
+                other => null_or_fail(&[other]),
             })),
             Err(error) => {
                 // The crate draws the pattern with a marker over several lines; the reason comes last.
@@ -349,13 +345,20 @@ impl Checker<'_> {
         }
     }
 
-    /// The operation's value instead of its closure, if its operands are constants.
-    fn finish(&mut self, code: Code, known: bool, ty: Type, nullable: bool, span: Span) -> Option<Checked> {
+    /// The operation's value instead of the operation, if its operands are constants.
+    fn finish(
+        &mut self,
+        operand: Operand,
+        known: bool,
+        ty: Type,
+        nullable: bool,
+        span: Span,
+    ) -> Option<Checked> {
         if !known {
-            return Some(Checked { operand: Operand::Code(code), ty, nullable, span });
+            return Some(Checked { operand, ty, nullable, span });
         }
         let arena = Bump::new();
-        match code(&Environment { row: &[], source: None, arena: &arena }) {
+        match operand.eval(&Environment { row: &[], source: None, arena: &arena }) {
             Ok(slot) => Some(Checked { operand: Operand::Constant(slot.into()), ty, nullable, span }),
             Err(error) => self.fail(span, error.message),
         }
@@ -404,12 +407,7 @@ fn null_test(operand: Checked, expected: bool) -> Checked {
     match operand.operand {
         Operand::Constant(constant) => known_bool((constant == Constant::Null) == expected, span),
         Operand::Field(_) if !operand.nullable => known_bool(!expected, span),
-        code => Checked {
-            operand: Operand::Code(compile::is_null(code, expected)),
-            ty: Type::Bool,
-            nullable: false,
-            span,
-        },
+        code => Checked { operand: compile::is_null(code, expected), ty: Type::Bool, nullable: false, span },
     }
 }
 

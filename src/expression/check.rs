@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use cel::IdedExpr;
 use cel::common::ast::{Expr, LiteralValue, SelectExpr};
 
-use super::compile::{Code, Constant, Operand, code};
+use super::compile::{Constant, Failure, Operand, code, failure};
 use super::parse::{Span, Text};
-use super::{Environment, EvaluationError, ExpressionError, Scope};
+use super::{Environment, ExpressionError, Scope};
 use crate::record::{Slot, SourceRecord, Type};
 
 /// An operand and what is known of its value.
@@ -193,7 +193,7 @@ impl Checker<'_> {
                 return self.fail_unknown(span, "metadata", name, &META_NAMES);
             }
         };
-        Some(Checked { operand: Operand::Code(operand), ty, nullable, span })
+        Some(Checked { operand, ty, nullable, span })
     }
 
     /// The last header of that name, null if there is none or it is not text.
@@ -212,22 +212,22 @@ impl Checker<'_> {
             });
             Ok(text_slot(value))
         });
-        Some(Checked { operand: Operand::Code(operand), ty: Type::String, nullable: true, span })
+        Some(Checked { operand, ty: Type::String, nullable: true, span })
     }
 }
 
 /// The closure of a part of the source record.
-fn meta<F>(part: F) -> Code
+fn meta<F>(part: F) -> Operand
 where
     F: for<'b> Fn(SourceRecord<'b>) -> Slot<'b> + Send + Sync + 'static,
 {
     code(move |environment| source(environment).map(&part))
 }
 
-fn source<'b>(environment: &Environment<'_, 'b>) -> Result<SourceRecord<'b>, EvaluationError> {
-    environment.source.ok_or_else(|| EvaluationError {
-        message: "`meta` has no value: the row comes from no single record".into(),
-    })
+fn source<'b>(environment: &Environment<'_, 'b>) -> Result<SourceRecord<'b>, Failure> {
+    environment
+        .source
+        .ok_or_else(|| failure("`meta` has no value: the row comes from no single record".into()))
 }
 
 /// Bytes as text; null if there are none or they are not UTF-8.

@@ -9,18 +9,35 @@ use bumpalo::Bump;
 use super::{Environment, EvaluationError};
 use crate::record::Slot;
 
+/// An error on its way out: boxed, so that results are small.
+pub(super) type Failure = Box<EvaluationError>;
+
 /// A value, or why there is none.
-pub(super) type Evaluated<'b> = Result<Slot<'b>, EvaluationError>;
+pub(super) type Evaluated<'b> = Result<Slot<'b>, Failure>;
+
+/// A bool or null, or why there is neither: two registers.
+pub(super) type Truth = Result<Option<bool>, Failure>;
 
 /// A compiled operation.
 pub(super) type Code = Box<dyn for<'e, 'b> Fn(&Environment<'e, 'b>) -> Evaluated<'b> + Send + Sync>;
 
+/// A compiled operation whose result is a bool.
+pub(super) type Test = Box<dyn for<'e, 'b> Fn(&Environment<'e, 'b>) -> Truth + Send + Sync>;
+
 /// Boxes a closure; its parameter types tell the compiler the closure's lifetimes.
-pub(super) fn code<F>(f: F) -> Code
+pub(super) fn code<F>(f: F) -> Operand
 where
     F: for<'e, 'b> Fn(&Environment<'e, 'b>) -> Evaluated<'b> + Send + Sync + 'static,
 {
-    Box::new(f)
+    Operand::Code(Box::new(f))
+}
+
+/// As [`code`].
+fn test<F>(f: F) -> Operand
+where
+    F: for<'e, 'b> Fn(&Environment<'e, 'b>) -> Truth + Send + Sync + 'static,
+{
+    Operand::Test(Box::new(f))
 }
 
 /// A compiled expression.
@@ -29,6 +46,8 @@ pub(super) enum Operand {
     Field(usize),
     /// A value that is known already.
     Constant(Constant),
+    /// An operation whose result is a bool.
+    Test(Test),
     /// Everything else.
     Code(Code),
 }
@@ -100,7 +119,20 @@ impl Operand {
             Operand::Constant(Constant::Double(value)) => Ok(Slot::Double(*value)),
             Operand::Constant(Constant::Timestamp(value)) => Ok(Slot::Timestamp(*value)),
             Operand::Constant(Constant::Duration(value)) => Ok(Slot::Duration(*value)),
+            Operand::Test(test) => test(environment).map(truth_slot),
             Operand::Code(code) => code(environment),
+        }
+    }
+
+    /// The value of an operand of type bool.
+    #[inline]
+    pub fn truth(&self, environment: &Environment<'_, '_>) -> Truth {
+        match self {
+            Operand::Test(test) => test(environment),
+            other => match other.get(environment)? {
+                Slot::Bool(value) => Ok(Some(value)),
+                slot => null_or_fail(&[slot]),
+            },
         }
     }
 }
@@ -138,6 +170,7 @@ impl Input for Operand {
         match self {
             Operand::Field(index) => field(environment, *index),
             Operand::Constant(constant) => Ok(constant.slot()),
+            Operand::Test(test) => test(environment).map(truth_slot),
             Operand::Code(code) => code(environment),
         }
     }
@@ -152,40 +185,79 @@ fn field<'b>(environment: &Environment<'_, 'b>, index: usize) -> Evaluated<'b> {
 }
 
 #[cold]
-fn no_such_slot(length: usize, index: usize) -> EvaluationError {
-    let message = format!("the row has {length} slots and the expression names slot {index}: not its schema");
-    EvaluationError { message }
+fn no_such_slot(length: usize, index: usize) -> Failure {
+    failure(format!("the row has {length} slots and the expression names slot {index}: not its schema"))
 }
 
-/// The closure for an operation on two operands. `f` gets nulls as well.
-pub(super) fn binary<F>(left: Operand, right: Operand, f: F) -> Code
+/// An error with this message.
+#[cold]
+pub(super) fn failure(message: String) -> Failure {
+    Box::new(EvaluationError { message })
+}
+
+pub(super) fn truth_slot(truth: Option<bool>) -> Slot<'static> {
+    truth.map_or(Slot::Null, Slot::Bool)
+}
+
+/// Builds a closure of two operands for each of the common kinds of them.
+macro_rules! by_kind {
+    ($build:ident, $left:ident, $right:ident, $f:ident) => {
+        match ($left, $right) {
+            (Operand::Field(left), Operand::Constant(right)) => $build(Field(left), right, $f),
+            (Operand::Field(left), Operand::Field(right)) => $build(Field(left), Field(right), $f),
+            (Operand::Code(left), Operand::Constant(right)) => $build(left, right, $f),
+            (left, right) => $build(left, right, $f),
+        }
+    };
+}
+
+/// An operation on two operands. `f` gets nulls as well.
+pub(super) fn binary<F>(left: Operand, right: Operand, f: F) -> Operand
 where
     F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
 {
-    fn join<L: Input, R: Input, F>(left: L, right: R, f: F) -> Code
+    fn build<L: Input, R: Input, F>(left: L, right: R, f: F) -> Operand
     where
         F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
     {
         code(move |environment| f(left.get(environment)?, right.get(environment)?, environment.arena))
     }
-    match (left, right) {
-        (Operand::Field(left), Operand::Constant(right)) => join(Field(left), right, f),
-        (Operand::Field(left), Operand::Field(right)) => join(Field(left), Field(right), f),
-        (Operand::Code(left), Operand::Constant(right)) => join(left, right, f),
-        (left, right) => join(left, right, f),
-    }
+    by_kind!(build, left, right, f)
 }
 
-/// The closure for an operation on one operand. `f` gets nulls as well.
-pub(super) fn unary<F>(operand: Operand, f: F) -> Code
+/// A test of two operands. `f` gets nulls as well.
+pub(super) fn binary_test<F>(left: Operand, right: Operand, f: F) -> Operand
+where
+    F: for<'x> Fn(Slot<'x>, Slot<'x>) -> Truth + Send + Sync + 'static,
+{
+    fn build<L: Input, R: Input, F>(left: L, right: R, f: F) -> Operand
+    where
+        F: for<'x> Fn(Slot<'x>, Slot<'x>) -> Truth + Send + Sync + 'static,
+    {
+        test(move |environment| f(left.get(environment)?, right.get(environment)?))
+    }
+    by_kind!(build, left, right, f)
+}
+
+/// An operation on one operand. `f` gets nulls as well.
+pub(super) fn unary<F>(operand: Operand, f: F) -> Operand
 where
     F: for<'x, 'b> Fn(Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
 {
     match operand {
-        Operand::Field(index) => {
-            code(move |environment| f(Field(index).get(environment)?, environment.arena))
-        }
+        Operand::Field(index) => code(move |environment| f(field(environment, index)?, environment.arena)),
         operand => code(move |environment| f(operand.get(environment)?, environment.arena)),
+    }
+}
+
+/// A test of one operand. `f` gets nulls as well.
+pub(super) fn unary_test<F>(operand: Operand, f: F) -> Operand
+where
+    F: for<'x> Fn(Slot<'x>) -> Truth + Send + Sync + 'static,
+{
+    match operand {
+        Operand::Field(index) => test(move |environment| f(field(environment, index)?)),
+        operand => test(move |environment| f(operand.get(environment)?)),
     }
 }
 
@@ -194,53 +266,57 @@ pub(super) fn conditional(condition: Operand, when_true: Operand, when_false: Op
     match condition {
         Operand::Constant(Constant::Bool(true)) => when_true,
         Operand::Constant(Constant::Bool(false)) => when_false,
-        condition => Operand::Code(code(move |environment| match condition.get(environment)? {
-            Slot::Bool(true) => when_true.eval(environment),
-            Slot::Bool(false) => when_false.eval(environment),
-            other => null_or_mismatch(&[other]),
-        })),
+        condition => code(move |environment| match condition.truth(environment)? {
+            Some(true) => when_true.eval(environment),
+            Some(false) => when_false.eval(environment),
+            None => Ok(Slot::Null),
+        }),
     }
 }
 
-/// `left && right` (`decisive` false) or `left || right` (`decisive` true).
+/// `left && right` (`DECISIVE` false) or `left || right` (`DECISIVE` true).
 ///
 /// The decisive value wins over everything, also over an error on the other side; then an error, then
 /// null.
-pub(super) fn logic(left: Operand, right: Operand, decisive: bool) -> Operand {
+pub(super) fn logic<const DECISIVE: bool>(left: Operand, right: Operand) -> Operand {
     match (left, right) {
         (Operand::Constant(Constant::Bool(known)), other)
-        | (other, Operand::Constant(Constant::Bool(known))) => match known == decisive {
-            true => Operand::Constant(Constant::Bool(decisive)),
-            false => other,
-        },
-        (left, right) => Operand::Code(code(move |environment| match left.get(environment) {
-            Ok(Slot::Bool(value)) if value == decisive => return Ok(Slot::Bool(decisive)),
-            Ok(Slot::Bool(_)) => return bool_or_null(right.get(environment)?),
-            Ok(Slot::Null) => match right.get(environment)? {
-                Slot::Bool(value) if value == decisive => Ok(Slot::Bool(decisive)),
-                other => bool_or_null(other).map(|_| Slot::Null),
-            },
-            Ok(other) => Err(mismatch(&[other])),
-            Err(error) => match right.get(environment) {
-                Ok(Slot::Bool(value)) if value == decisive => Ok(Slot::Bool(decisive)),
-                _ => Err(error),
-            },
-        })),
+        | (other, Operand::Constant(Constant::Bool(known))) => {
+            if known == DECISIVE {
+                Operand::Constant(Constant::Bool(DECISIVE))
+            } else {
+                other
+            }
+        }
+        (Operand::Test(left), Operand::Test(right)) => {
+            test(move |environment| decide::<DECISIVE>(left(environment), || right(environment)))
+        }
+        (left, right) => {
+            test(move |environment| decide::<DECISIVE>(left.truth(environment), || right.truth(environment)))
+        }
     }
 }
 
-/// A bool or null, whose lifetime then does not matter.
 #[inline]
-fn bool_or_null<'b>(slot: Slot<'_>) -> Evaluated<'b> {
-    match slot {
-        Slot::Bool(value) => Ok(Slot::Bool(value)),
-        other => null_or_mismatch(&[other]),
+fn decide<const DECISIVE: bool>(left: Truth, right: impl FnOnce() -> Truth) -> Truth {
+    if let Ok(Some(left)) = left {
+        return if left == DECISIVE { Ok(Some(DECISIVE)) } else { right() };
     }
+    match (left, right()) {
+        (_, Ok(Some(right))) if right == DECISIVE => Ok(Some(DECISIVE)),
+        (Err(error), _) | (_, Err(error)) => Err(error),
+        _ => Ok(None),
+    }
+}
+
+/// `!operand`
+pub(super) fn not(operand: Operand) -> Operand {
+    test(move |environment| Ok(operand.truth(environment)?.map(|value| !value)))
 }
 
 /// `operand == null`, or with `expected` false `operand != null`.
-pub(super) fn is_null(operand: Operand, expected: bool) -> Code {
-    unary(operand, move |slot, _| Ok(Slot::Bool(slot.is_null() == expected)))
+pub(super) fn is_null(operand: Operand, expected: bool) -> Operand {
+    unary_test(operand, move |slot| Ok(Some(slot.is_null() == expected)))
 }
 
 /// An int where a double is wanted.
@@ -248,26 +324,38 @@ pub(super) fn promote(operand: Operand) -> Operand {
     match operand {
         Operand::Constant(Constant::Int(value)) => Operand::Constant(Constant::Double(value as f64)),
         Operand::Constant(Constant::Null) => Operand::Constant(Constant::Null),
-        operand => Operand::Code(unary(operand, |slot, _| match slot {
+        operand => unary(operand, |slot, _| match slot {
             Slot::Int(value) => Ok(Slot::Double(value as f64)),
-            other => null_or_mismatch(&[other]),
-        })),
+            other => null_or_fail(&[other]),
+        }),
     }
 }
 
-/// What an operation gives whose arguments are not of its types: null if one of them is null. Anything
-/// else the checker has ruled out, unless the row is not laid out as its schema says.
-pub(super) fn null_or_mismatch<'b>(slots: &[Slot<'_>]) -> Evaluated<'b> {
-    if slots.iter().any(Slot::is_null) { Ok(Slot::Null) } else { Err(mismatch(slots)) }
+/// What an operation gives that got other arguments than values of its types: null if one of them is
+/// null. Anything else the checker has ruled out, unless the row is not laid out as its schema says.
+#[inline(never)]
+pub(super) fn null_or_fail<T: Nothing>(slots: &[Slot<'_>]) -> Result<T, Failure> {
+    if slots.iter().any(Slot::is_null) { Ok(T::NOTHING) } else { Err(mismatch(slots)) }
+}
+
+/// A result that may be null.
+pub(super) trait Nothing {
+    const NOTHING: Self;
+}
+
+impl Nothing for Slot<'_> {
+    const NOTHING: Self = Slot::Null;
+}
+
+impl Nothing for Option<bool> {
+    const NOTHING: Self = None;
 }
 
 /// The error for a row that is not laid out as its schema says.
 #[cold]
-pub(super) fn mismatch(slots: &[Slot<'_>]) -> EvaluationError {
+pub(super) fn mismatch(slots: &[Slot<'_>]) -> Failure {
     let found: Vec<String> = slots.iter().map(|slot| show(*slot)).collect();
-    EvaluationError {
-        message: format!("found {}: the row is not laid out as its schema says", found.join(", ")),
-    }
+    failure(format!("found {}: the row is not laid out as its schema says", found.join(", ")))
 }
 
 /// Characters of a text that an error message shows.

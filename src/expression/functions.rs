@@ -3,8 +3,7 @@
 use bumpalo::Bump;
 use jiff::civil::DateTime;
 
-use super::EvaluationError;
-use super::compile::{Evaluated, null_or_mismatch, show};
+use super::compile::{Evaluated, Truth, failure, null_or_fail, show};
 use crate::record::{Slot, Type};
 use crate::time;
 
@@ -26,8 +25,8 @@ pub(super) enum Body {
     Identity,
     /// Of one argument.
     Unary(for<'x, 'b> fn(Slot<'x>, &'b Bump) -> Evaluated<'b>),
-    /// Of two arguments.
-    Binary(for<'x, 'b> fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b>),
+    /// Of two arguments, a test.
+    Test(for<'x> fn(Slot<'x>, Slot<'x>) -> Truth),
     /// `matches`, whose pattern is compiled with the expression.
     Matches,
 }
@@ -53,7 +52,7 @@ const fn function(
 
 /// All functions.
 pub(super) static FUNCTIONS: &[Function] = {
-    use Body::{Binary, Identity, Matches, Unary};
+    use Body::{Identity, Matches, Test, Unary};
     use Style::{Both, Global, Receiver};
     use Type::{Bool, Bytes, Double, Duration, Int, String, Timestamp};
     &[
@@ -84,9 +83,9 @@ pub(super) static FUNCTIONS: &[Function] = {
         function("duration", Global, &[Int], Duration, Unary(duration)),
         function("size", Both, &[String], Int, Unary(size)),
         function("size", Both, &[Bytes], Int, Unary(size)),
-        function("contains", Receiver, &[String, String], Bool, Binary(contains)),
-        function("startsWith", Receiver, &[String, String], Bool, Binary(starts_with)),
-        function("endsWith", Receiver, &[String, String], Bool, Binary(ends_with)),
+        function("contains", Receiver, &[String, String], Bool, Test(contains)),
+        function("startsWith", Receiver, &[String, String], Bool, Test(starts_with)),
+        function("endsWith", Receiver, &[String, String], Bool, Test(ends_with)),
         function("matches", Both, &[String, String], Bool, Matches),
         function("lowerAscii", Receiver, &[String], String, Unary(lower_ascii)),
         function("upperAscii", Receiver, &[String], String, Unary(upper_ascii)),
@@ -109,7 +108,7 @@ pub(super) static FUNCTIONS: &[Function] = {
 
 #[cold]
 fn failed<'b>(function: &str, argument: Slot<'_>, why: &str) -> Evaluated<'b> {
-    Err(EvaluationError { message: format!("{function}({}): {why}", show(argument)) })
+    Err(failure(format!("{function}({}): {why}", show(argument))))
 }
 
 fn int<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
@@ -123,7 +122,7 @@ fn int<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
             Ok(value) => Ok(Slot::Int(value)),
             Err(_) => failed("int", argument, "not an integer of 64 bits"),
         },
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -134,7 +133,7 @@ fn double<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
             Ok(value) if value.is_finite() => Ok(Slot::Double(value)),
             _ => failed("double", argument, "not a finite number"),
         },
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -155,7 +154,7 @@ fn string<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
             Ok(text) => return Ok(Slot::String(arena.alloc_str(text))),
             Err(_) => return failed("string", argument, "not UTF-8"),
         },
-        other => return null_or_mismatch(&[other]),
+        other => return null_or_fail(&[other]),
     };
     Ok(Slot::String(arena.alloc_str(&text)))
 }
@@ -185,14 +184,14 @@ fn bool<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
         Slot::String("true" | "TRUE" | "True" | "t" | "T" | "1") => Ok(Slot::Bool(true)),
         Slot::String("false" | "FALSE" | "False" | "f" | "F" | "0") => Ok(Slot::Bool(false)),
         Slot::String(_) => failed("bool", argument, "neither true nor false"),
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
 fn bytes<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
     match argument {
         Slot::String(text) => Ok(Slot::Bytes(arena.alloc_slice_copy(text.as_bytes()))),
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -203,7 +202,7 @@ fn timestamp<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
             Some(ms) => Ok(Slot::Timestamp(ms)),
             None => failed("timestamp", argument, "not RFC 3339 like 2026-01-31T12:00:00Z"),
         },
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -220,7 +219,7 @@ fn duration<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
             Ok(ms) => Ok(Slot::Duration(ms)),
             Err(why) => failed("duration", argument, &why),
         },
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -228,26 +227,26 @@ fn size<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
     match argument {
         Slot::String(text) => Ok(Slot::Int(text.chars().count() as i64)),
         Slot::Bytes(bytes) => Ok(Slot::Int(bytes.len() as i64)),
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
-fn contains<'b>(text: Slot<'_>, part: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn contains(text: Slot<'_>, part: Slot<'_>) -> Truth {
     text_test(text, part, |text, part| text.contains(part))
 }
 
-fn starts_with<'b>(text: Slot<'_>, part: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn starts_with(text: Slot<'_>, part: Slot<'_>) -> Truth {
     text_test(text, part, |text, part| text.starts_with(part))
 }
 
-fn ends_with<'b>(text: Slot<'_>, part: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn ends_with(text: Slot<'_>, part: Slot<'_>) -> Truth {
     text_test(text, part, |text, part| text.ends_with(part))
 }
 
-fn text_test<'b>(text: Slot<'_>, part: Slot<'_>, test: impl Fn(&str, &str) -> bool) -> Evaluated<'b> {
+fn text_test(text: Slot<'_>, part: Slot<'_>, test: impl Fn(&str, &str) -> bool) -> Truth {
     match (text, part) {
-        (Slot::String(text), Slot::String(part)) => Ok(Slot::Bool(test(text, part))),
-        (text, part) => null_or_mismatch(&[text, part]),
+        (Slot::String(text), Slot::String(part)) => Ok(Some(test(text, part))),
+        (text, part) => null_or_fail(&[text, part]),
     }
 }
 
@@ -258,7 +257,7 @@ fn lower_ascii<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
             lower.make_ascii_lowercase();
             Ok(Slot::String(lower))
         }
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -269,7 +268,7 @@ fn upper_ascii<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
             upper.make_ascii_uppercase();
             Ok(Slot::String(upper))
         }
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -280,7 +279,7 @@ fn civil<'b>(function: &str, argument: Slot<'_>, part: impl Fn(DateTime) -> i64)
             Some(civil) => Ok(Slot::Int(part(civil))),
             None => failed(function, argument, "outside the years 0000 to 9999"),
         },
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 
@@ -332,7 +331,7 @@ fn milliseconds<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
 fn duration_part<'b>(argument: Slot<'_>, part: impl Fn(i64) -> i64) -> Evaluated<'b> {
     match argument {
         Slot::Duration(ms) => Ok(Slot::Int(part(ms))),
-        other => null_or_mismatch(&[other]),
+        other => null_or_fail(&[other]),
     }
 }
 

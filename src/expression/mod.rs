@@ -144,16 +144,15 @@ impl Expression {
     /// The error names the operation and the values that it failed on: an overflow, a division by zero,
     /// a failed conversion, or a row that is not laid out as the schema says.
     pub fn eval<'b>(&self, environment: &Environment<'_, 'b>) -> Result<Slot<'b>, EvaluationError> {
-        self.code.eval(environment)
+        self.code.eval(environment).map_err(|failure| *failure)
     }
 
     /// Whether its value for a row is true, for a filter: null counts as false. Fails as
     /// [`eval`](Expression::eval) does, and for an expression that is not of type bool.
     pub fn test(&self, environment: &Environment<'_, '_>) -> Result<bool, EvaluationError> {
-        match self.code.eval(environment)? {
-            Slot::Bool(value) => Ok(value),
-            Slot::Null => Ok(false),
-            other => Err(compile::mismatch(&[other])),
+        match self.code.truth(environment) {
+            Ok(truth) => Ok(truth == Some(true)),
+            Err(failure) => Err(*failure),
         }
     }
 }

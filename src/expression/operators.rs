@@ -1,11 +1,14 @@
 //! Arithmetic, comparison and `in`: which types they take, and their closures.
 
 use std::fmt::Display;
+use std::mem::discriminant;
 
 use ahash::AHashSet;
 
-use super::EvaluationError;
-use super::compile::{Code, Constant, Evaluated, Operand, binary, code, null_or_mismatch, show, unary};
+use super::compile::{
+    Constant, Evaluated, Failure, Operand, Truth, binary, binary_test, code, failure, null_or_fail, show,
+    truth_slot, unary, unary_test,
+};
 use crate::record::{Slot, Type};
 
 /// An arithmetic operator.
@@ -67,7 +70,7 @@ struct Whole;
 struct Number;
 struct Text;
 struct Blob;
-struct Truth;
+struct Flag;
 
 impl Kind for Whole {
     type Of<'x> = i64;
@@ -114,7 +117,7 @@ impl Kind for Blob {
     }
 }
 
-impl Kind for Truth {
+impl Kind for Flag {
     type Of<'x> = bool;
     #[inline]
     fn get<'x>(slot: Slot<'x>) -> Option<bool> {
@@ -143,8 +146,8 @@ pub(super) fn arithmetic_type(op: Arithmetic, left: Type, right: Type) -> Option
     }
 }
 
-/// The closure of `left op right`, whose type [`arithmetic_type`] has found to be `ty`.
-pub(super) fn arithmetic(op: Arithmetic, ty: Type, left: Operand, right: Operand) -> Code {
+/// `left op right`, whose type [`arithmetic_type`] has found to be `ty`.
+pub(super) fn arithmetic(op: Arithmetic, ty: Type, left: Operand, right: Operand) -> Operand {
     match ty {
         Type::Int => whole(op, left, right, Slot::Int),
         Type::Timestamp => whole(op, left, right, Slot::Timestamp),
@@ -169,14 +172,14 @@ pub(super) fn arithmetic(op: Arithmetic, ty: Type, left: Operand, right: Operand
                     bytes.extend_from_slice_copy(b);
                     Ok(Slot::Bytes(bytes.into_bump_slice()))
                 }
-                (left, right) => null_or_mismatch(&[left, right]),
+                (left, right) => null_or_fail(&[left, right]),
             })
         }
     }
 }
 
 /// Arithmetic of ints and milliseconds.
-fn whole<M>(op: Arithmetic, left: Operand, right: Operand, make: M) -> Code
+fn whole<M>(op: Arithmetic, left: Operand, right: Operand, make: M) -> Operand
 where
     M: Fn(i64) -> Slot<'static> + Copy + Send + Sync + 'static,
 {
@@ -189,18 +192,18 @@ where
     }
 }
 
-fn checked<F, M>(op: Arithmetic, left: Operand, right: Operand, f: F, make: M) -> Code
+fn checked<F, M>(op: Arithmetic, left: Operand, right: Operand, f: F, make: M) -> Operand
 where
     F: Fn(i64, i64) -> Option<i64> + Send + Sync + 'static,
     M: Fn(i64) -> Slot<'static> + Send + Sync + 'static,
 {
     binary(left, right, move |left, right, _| match (Whole::get(left), Whole::get(right)) {
         (Some(a), Some(b)) => f(a, b).map(&make).ok_or_else(|| failed(op, left, right)),
-        _ => null_or_mismatch(&[left, right]),
+        _ => null_or_fail(&[left, right]),
     })
 }
 
-fn double<F>(op: Arithmetic, left: Operand, right: Operand, f: F) -> Code
+fn double<F>(op: Arithmetic, left: Operand, right: Operand, f: F) -> Operand
 where
     F: Fn(f64, f64) -> f64 + Send + Sync + 'static,
 {
@@ -209,35 +212,26 @@ where
             let value = f(a, b);
             if value.is_finite() { Ok(Slot::Double(value)) } else { Err(failed(op, left, right)) }
         }
-        _ => null_or_mismatch(&[left, right]),
+        _ => null_or_fail(&[left, right]),
     })
 }
 
 /// Why an arithmetic operation on two values that it takes has no result.
 #[cold]
-fn failed(op: Arithmetic, left: Slot<'_>, right: Slot<'_>) -> EvaluationError {
+fn failed(op: Arithmetic, left: Slot<'_>, right: Slot<'_>) -> Failure {
     let by_zero = matches!(op, Arithmetic::Divide | Arithmetic::Remainder) && Number::get(right) == Some(0.0);
     let what = if by_zero { "division by zero" } else { "overflow" };
-    EvaluationError { message: format!("{what}: {} {op} {}", show(left), show(right)) }
+    failure(format!("{what}: {} {op} {}", show(left), show(right)))
 }
 
-/// The closure of `-operand`, an int or a double.
-pub(super) fn negate(operand: Operand) -> Code {
+/// `-operand`, an int or a double.
+pub(super) fn negate(operand: Operand) -> Operand {
     unary(operand, |slot, _| match slot {
         Slot::Double(value) => Ok(Slot::Double(-value)),
-        Slot::Int(value) => value
-            .checked_neg()
-            .map(Slot::Int)
-            .ok_or_else(|| EvaluationError { message: format!("overflow: -({value})") }),
-        other => null_or_mismatch(&[other]),
-    })
-}
-
-/// The closure of `!operand`.
-pub(super) fn not(operand: Operand) -> Code {
-    unary(operand, |slot, _| match slot {
-        Slot::Bool(value) => Ok(Slot::Bool(!value)),
-        other => null_or_mismatch(&[other]),
+        Slot::Int(value) => {
+            value.checked_neg().map(Slot::Int).ok_or_else(|| failure(format!("overflow: -({value})")))
+        }
+        other => null_or_fail(&[other]),
     })
 }
 
@@ -246,60 +240,52 @@ pub(super) fn comparable(left: Type, right: Type) -> bool {
     left == right || matches!((left, right), (Type::Int, Type::Double) | (Type::Double, Type::Int))
 }
 
-/// The closure of a comparison of two types that are [`comparable`].
-pub(super) fn comparison(op: Comparison, types: (Type, Type), left: Operand, right: Operand) -> Code {
+/// A comparison of two types that are [`comparable`].
+pub(super) fn comparison(op: Comparison, types: (Type, Type), left: Operand, right: Operand) -> Operand {
     match types.0 {
         Type::Int | Type::Double if types != (Type::Int, Type::Int) => compare::<Number>(op, left, right),
         Type::Int | Type::Double | Type::Timestamp | Type::Duration => compare::<Whole>(op, left, right),
         Type::String => compare::<Text>(op, left, right),
         Type::Bytes => compare::<Blob>(op, left, right),
-        Type::Bool => compare::<Truth>(op, left, right),
+        Type::Bool => compare::<Flag>(op, left, right),
     }
 }
 
-fn compare<K: Kind>(op: Comparison, left: Operand, right: Operand) -> Code {
+fn compare<K: Kind>(op: Comparison, left: Operand, right: Operand) -> Operand {
     match op {
-        Comparison::Equal => binary(left, right, |a, b, _| tested::<K>(a, b, |a, b| a == b)),
-        Comparison::NotEqual => binary(left, right, |a, b, _| tested::<K>(a, b, |a, b| a != b)),
-        Comparison::Less => binary(left, right, |a, b, _| tested::<K>(a, b, |a, b| a < b)),
-        Comparison::LessOrEqual => binary(left, right, |a, b, _| tested::<K>(a, b, |a, b| a <= b)),
-        Comparison::Greater => binary(left, right, |a, b, _| tested::<K>(a, b, |a, b| a > b)),
-        Comparison::GreaterOrEqual => binary(left, right, |a, b, _| tested::<K>(a, b, |a, b| a >= b)),
+        Comparison::Equal => binary_test(left, right, |a, b| tested::<K>(a, b, |a, b| a == b)),
+        Comparison::NotEqual => binary_test(left, right, |a, b| tested::<K>(a, b, |a, b| a != b)),
+        Comparison::Less => binary_test(left, right, |a, b| tested::<K>(a, b, |a, b| a < b)),
+        Comparison::LessOrEqual => binary_test(left, right, |a, b| tested::<K>(a, b, |a, b| a <= b)),
+        Comparison::Greater => binary_test(left, right, |a, b| tested::<K>(a, b, |a, b| a > b)),
+        Comparison::GreaterOrEqual => binary_test(left, right, |a, b| tested::<K>(a, b, |a, b| a >= b)),
     }
 }
 
 #[inline]
-fn tested<'x, 'b, K: Kind>(
+fn tested<'x, K: Kind>(
     left: Slot<'x>,
     right: Slot<'x>,
     test: impl Fn(K::Of<'x>, K::Of<'x>) -> bool,
-) -> Evaluated<'b> {
+) -> Truth {
     match (K::get(left), K::get(right)) {
-        (Some(a), Some(b)) => Ok(Slot::Bool(test(a, b))),
-        _ => null_or_mismatch(&[left, right]),
+        (Some(a), Some(b)) => Ok(Some(test(a, b))),
+        _ => null_or_fail(&[left, right]),
     }
 }
 
 /// Constants that `in` looks through one by one; more go into a hash set.
 const SCANNED_MAX: usize = 4;
 
-/// The closure of `needle in [elements]`: true if one equals it; otherwise null if the needle or an
-/// element is null; otherwise false. Elements after an equal one are not evaluated.
-pub(super) fn contains(needle: Operand, elements: Vec<Operand>, mixed: bool) -> Code {
+/// `needle in [elements]`: true if one equals it; otherwise null if the needle or an element is null;
+/// otherwise false. Elements after an equal one are not evaluated. `mixed`: ints beside doubles.
+pub(super) fn contains(needle: Operand, elements: Vec<Operand>, mixed: bool) -> Operand {
     let constants: Vec<Constant> =
         elements.iter().filter_map(|element| element.constant().cloned()).collect();
     if constants.len() < elements.len() {
         return code(move |environment| {
             let needle = needle.eval(environment)?;
-            let mut unknown = needle.is_null();
-            for element in &elements {
-                match equal(needle, element.eval(environment)?) {
-                    Some(true) => return Ok(Slot::Bool(true)),
-                    Some(false) => {}
-                    None => unknown = true,
-                }
-            }
-            Ok(if unknown { Slot::Null } else { Slot::Bool(false) })
+            scan(needle, elements.iter().map(|element| element.eval(environment))).map(truth_slot)
         });
     }
     let unknown = constants.contains(&Constant::Null);
@@ -311,13 +297,7 @@ pub(super) fn contains(needle: Operand, elements: Vec<Operand>, mixed: bool) -> 
     } else if wholes.len() > SCANNED_MAX && !mixed {
         member::<Whole>(needle, unknown, move |value| wholes.contains(value))
     } else {
-        unary(needle, move |needle, _| {
-            if needle.is_null() {
-                return Ok(Slot::Null);
-            }
-            let found = constants.iter().any(|constant| equal(needle, constant.slot()) == Some(true));
-            Ok(if !found && unknown { Slot::Null } else { Slot::Bool(found) })
-        })
+        unary_test(needle, move |needle| scan(needle, constants.iter().map(|constant| Ok(constant.slot()))))
     }
 }
 
@@ -325,21 +305,38 @@ fn member<K: Kind>(
     needle: Operand,
     unknown: bool,
     found: impl Fn(&K::Of<'_>) -> bool + Send + Sync + 'static,
-) -> Code {
-    unary(needle, move |needle, _| match K::get(needle) {
-        Some(value) => Ok(match found(&value) {
-            false if unknown => Slot::Null,
-            found => Slot::Bool(found),
+) -> Operand {
+    unary_test(needle, move |needle| match K::get(needle) {
+        Some(value) => Ok(if found(&value) {
+            Some(true)
+        } else if unknown {
+            None
+        } else {
+            Some(false)
         }),
-        None => null_or_mismatch(&[needle]),
+        None => null_or_fail(&[needle]),
     })
 }
 
-/// Whether two values are equal; `None` if one is null or they are not comparable.
-fn equal(left: Slot<'_>, right: Slot<'_>) -> Option<bool> {
+fn scan<'x>(needle: Slot<'x>, elements: impl Iterator<Item = Evaluated<'x>>) -> Truth {
+    let mut unknown = needle.is_null();
+    for element in elements {
+        match equal(needle, element?)? {
+            Some(true) => return Ok(Some(true)),
+            Some(false) => {}
+            None => unknown = true,
+        }
+    }
+    Ok(if unknown { None } else { Some(false) })
+}
+
+/// Whether two values are equal; null if one is null.
+fn equal(left: Slot<'_>, right: Slot<'_>) -> Truth {
     match (left, right) {
-        (Slot::Int(a), Slot::Double(b)) | (Slot::Double(b), Slot::Int(a)) => Some(a as f64 == b),
-        (Slot::Null, _) | (_, Slot::Null) => None,
-        (left, right) => Some(left == right),
+        (Slot::Int(a), Slot::Double(b)) | (Slot::Double(b), Slot::Int(a)) => Ok(Some(a as f64 == b)),
+        (left, right) if discriminant(&left) == discriminant(&right) => {
+            Ok(if left.is_null() { None } else { Some(left == right) })
+        }
+        (left, right) => null_or_fail(&[left, right]),
     }
 }

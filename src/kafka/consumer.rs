@@ -87,13 +87,6 @@ impl KafkaLog {
         self.wake = Some(wake);
     }
 
-    /// How far a started partition has been read: the offset after the last record fetched, and past
-    /// the markers and aborted records behind it once its end was reached. That is how a bounded run
-    /// notices an end that has no record before it. `None` before the first record or end.
-    pub fn position(&self, partition: &TopicPartition) -> Option<i64> {
-        self.positions.get(partition).copied()
-    }
-
     /// The consumer whose membership commits are made under.
     pub(super) fn client(&self) -> &Arc<Client> {
         &self.client
@@ -293,6 +286,10 @@ impl Log for KafkaLog {
                 Ok(arrived.batches.into_iter().map(|batch| Box::new(batch) as Box<dyn Records>).collect())
             }
         }
+    }
+
+    fn read_up_to(&self, partition: &TopicPartition) -> Option<i64> {
+        self.positions.get(partition).copied()
     }
 
     fn end_offset(&self, partition: &TopicPartition) -> Option<i64> {

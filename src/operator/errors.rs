@@ -110,10 +110,8 @@ impl ErrorPolicy {
         headers.push(("thalweg.operator".to_owned(), Some(self.operator.as_bytes().to_vec())));
         OutputRecord {
             topic: target.topic.clone(),
-            partition: match &key {
-                Some(key) => partition(key, target.partitions),
-                None => source_partition % target.partitions,
-            },
+            partition: partition(key.as_deref(), target.partitions)
+                .unwrap_or(source_partition % target.partitions),
             key,
             value,
             headers,

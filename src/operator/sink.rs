@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::staged::record_bytes;
+use super::staged::{record_bytes, unkeyed_partition};
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress};
 use crate::format::json::Encoder;
 use crate::format::key::{encode_sink_key, partition};
@@ -45,10 +45,8 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
         let Written { key, value } = self.writer.write(&event.record);
-        let partition = match &key {
-            Some(key) => partition(key, self.target.partitions),
-            None => unkeyed_partition(&event, self.target.partitions),
-        };
+        let partition = partition(key.as_deref(), self.target.partitions)
+            .unwrap_or_else(|| unkeyed_partition(&event, self.target.partitions));
         let record = OutputRecord {
             topic: self.target.topic.clone(),
             partition,
@@ -79,11 +77,6 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
     }
 
     fn visit(&mut self, _: &mut dyn FnMut(&mut dyn Stateful)) {}
-}
-
-/// Records without a key keep their source's partition number, so that their order is kept.
-fn unkeyed_partition<R: RecordType>(event: &Event<'_, R>, partitions: i32) -> i32 {
-    event.source.map_or(0, |source| source.records.topic_partition().partition % partitions)
 }
 
 /// Writes rows as JSON.

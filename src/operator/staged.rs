@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::record::{OutputRecord, SourceRecord};
+use crate::record::{Event, OutputRecord, RecordType, SourceRecord};
 
 /// A topic that the application writes to.
 #[derive(Debug)]
@@ -121,4 +121,9 @@ pub(super) fn provenance(source: &SourceRecord<'_>) -> Vec<(String, Option<Vec<u
         headers.push((name.to_owned(), Some(value.into_bytes())));
     }
     headers
+}
+
+/// Records without a key keep their source's partition number, so that their order is kept.
+pub(super) fn unkeyed_partition<R: RecordType>(event: &Event<'_, R>, partitions: i32) -> i32 {
+    event.source.map_or(0, |source| source.records.topic_partition().partition % partitions)
 }

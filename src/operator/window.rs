@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::staged::provenance;
+use super::staged::{provenance, unkeyed_partition};
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress, Readers};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
@@ -139,12 +139,8 @@ where
         let key = event.source.and_then(|source| source.key).map(<[u8]>::to_vec);
         context.staged.push(OutputRecord {
             topic: target.topic.clone(),
-            partition: match &key {
-                Some(key) => partition(key, target.partitions),
-                None => event
-                    .source
-                    .map_or(0, |source| source.records.topic_partition().partition % target.partitions),
-            },
+            partition: partition(key.as_deref(), target.partitions)
+                .unwrap_or_else(|| unkeyed_partition(event, target.partitions)),
             key,
             value: Some(self.keys.render(&event.record)),
             headers: event.source.as_ref().map(provenance).unwrap_or_default(),
@@ -378,9 +374,8 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
     ) -> Result<Row<'b>, EvaluationError> {
         let row = arena.alloc_slice_fill_copy(self.row_fields, Slot::Null);
         let key: &'b [u8] = arena.alloc_slice_copy(key);
-        if !decode_state_key(key, arena, &mut row[..self.key_fields]) {
-            return Err(EvaluationError { message: format!("a key that was not written here: {key:02x?}") });
-        }
+        decode_state_key(key, arena, &mut row[..self.key_fields])
+            .map_err(|error| EvaluationError { message: format!("the key {key:02x?}: {error}") })?;
         row[self.key_fields] = Slot::Timestamp(window.start_ms);
         row[self.key_fields + 1] = Slot::Timestamp(window.end_ms);
         let results = &mut row[self.key_fields + 2..];

@@ -66,7 +66,7 @@ impl PositionRecord {
 /// A task's store.
 pub(super) struct RocksStore {
     path: PathBuf,
-    db: DB,
+    pub(super) db: DB,
 }
 
 impl RocksStore {

@@ -1,1 +1,198 @@
+use std::fs;
 
+use tempfile::TempDir;
+
+use super::*;
+use crate::state::conformance;
+use crate::state::key::{END, START};
+use crate::state::store::{StorePosition, StoreWrites};
+
+fn stores(dir: &Path, write_buffer_bytes: usize) -> RocksStores {
+    RocksStores::open(dir, &RocksSettings { write_buffer_bytes, ..RocksSettings::default() }).unwrap()
+}
+
+fn position(next_offset: i64) -> StorePosition {
+    StorePosition { topic_id: [1; 16], next_offset, header: None, restoring: false, restored_from: 0 }
+}
+
+/// Writes 4,000 entries and closes the store.
+fn fill(stores: &RocksStores) {
+    let store = stores.open("task").unwrap();
+    let entry = |n: u32| {
+        ([&[1], &n.to_be_bytes()[..]].concat(), Some(n.wrapping_mul(0x9e37_79b9).to_string().into()))
+    };
+    store
+        .write(&StoreWrites { ranges: vec![], points: (0..4000).map(entry).collect() }, &position(9))
+        .unwrap();
+    store.sync().unwrap();
+}
+
+/// Everything that can be read: the entries, or the first error.
+fn read_all(
+    stores: &RocksStores,
+) -> Result<(Option<StorePosition>, Vec<crate::state::store::Entry>), StoreError> {
+    let store = stores.open("task")?;
+    let position = store.position()?;
+    let entries = store.scan(START, END)?.collect::<Result<Vec<_>, _>>()?;
+    Ok((position, entries))
+}
+
+fn files(dir: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let name = |path: &PathBuf| path.file_name().unwrap().to_string_lossy().into_owned();
+    let mut paths: Vec<_> =
+        paths.filter(|path| name(path).starts_with(prefix) && name(path).ends_with(suffix)).collect();
+    paths.sort();
+    paths
+}
+
+#[test]
+fn it_is_a_store() {
+    let dir = TempDir::new().unwrap();
+    conformance::conforms(&stores(dir.path(), 64 << 20));
+}
+
+/// Stores that delete no file, so that a manifest that was copied finds its tables.
+struct Keeping(RocksStores);
+
+impl StoreFactory for Keeping {
+    fn open(&self, name: &str) -> Result<Arc<dyn Store>, StoreError> {
+        let store = RocksStore::open(self.0.path(name)?, &self.0.shared)?;
+        store.db.disable_file_deletions().unwrap();
+        Ok(Arc::new(store))
+    }
+    fn set_aside(&self, name: &str, why: &str) -> Result<(), StoreError> {
+        self.0.set_aside(name, why)
+    }
+    fn destroy(&self, name: &str) -> Result<(), StoreError> {
+        self.0.destroy(name)
+    }
+}
+
+/// What lies on the disk at an instant is what a crash leaves. RocksDB writes out when it likes, here
+/// about every fifth write, and on its own threads.
+#[test]
+fn whatever_a_crash_keeps_is_consistent() {
+    let dir = TempDir::new().unwrap();
+    let mut crashes = 0;
+    conformance::survives_crashes(Keeping(stores(dir.path(), 0)), 100_000, |_, _| {
+        crashes += 1;
+        let (from, copy) = (dir.path().join("task"), dir.path().join(format!("crash {crashes}")));
+        let to = copy.join("task");
+        fs::create_dir_all(&to).unwrap();
+        for path in
+            [files(&from, "CURRENT", ""), files(&from, "MANIFEST", ""), files(&from, "", ".sst")].concat()
+        {
+            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        }
+        Arc::new(stores(&copy, 0))
+    });
+}
+
+#[test]
+fn a_flipped_byte_is_corruption_or_harmless() {
+    let dir = TempDir::new().unwrap();
+    let stores = stores(dir.path(), 64 << 20);
+    fill(&stores);
+    let whole = read_all(&stores).unwrap();
+    let [table] = &files(&dir.path().join("task"), "", ".sst")[..] else { panic!("one table was written") };
+    let bytes = fs::read(table).unwrap();
+    let mut found = 0;
+    for place in 0..64 {
+        let mut flipped = bytes.clone();
+        flipped[place * bytes.len() / 64] ^= 0x10;
+        fs::write(table, flipped).unwrap();
+        match read_all(&stores) {
+            Err(StoreError::Corrupt(_)) => found += 1,
+            Ok(read) => assert!(read == whole, "flipped at {place}/64, wrong entries were read"),
+            Err(other) => panic!("not reported as corrupt: {other:?}"),
+        }
+    }
+    // Data blocks, where entries and position are, make most of the file.
+    assert!(found > 40, "only {found} of 64");
+    fs::write(table, &bytes).unwrap();
+    assert!(read_all(&stores).unwrap() == whole);
+}
+
+#[test]
+fn corruption_found_by_a_later_read_is_reported_and_can_be_set_aside() {
+    let dir = TempDir::new().unwrap();
+    let stores = stores(dir.path(), 64 << 20);
+    fill(&stores);
+    let path = dir.path().join("task");
+    let [table] = &files(&path, "", ".sst")[..] else { panic!("one table was written") };
+    let mut bytes = fs::read(table).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(table, bytes).unwrap();
+
+    let store = stores.open("task").unwrap();
+    assert_eq!(store.position().unwrap(), Some(position(9)), "the damage is elsewhere");
+    let errors: Vec<_> = store.scan(START, END).unwrap().filter_map(Result::err).collect();
+    assert!(matches!(&errors[..], [StoreError::Corrupt(_)]), "{errors:?}");
+    drop(store);
+
+    stores.set_aside("task", "a test flipped a bit").unwrap();
+    assert_eq!(read_all(&stores).unwrap(), (None, vec![]));
+    let why = fs::read_to_string(dir.path().join("task.corrupt/WHY-SET-ASIDE.txt")).unwrap();
+    assert_eq!(why, "a test flipped a bit\n");
+}
+
+#[test]
+fn missing_and_mangled_files_are_corruption_or_a_new_store() {
+    for (name, mangle) in [
+        ("table gone", (|path| fs::remove_file(&files(path, "", ".sst")[0]).unwrap()) as fn(&Path)),
+        ("table cut", |path| fs::write(&files(path, "", ".sst")[0], b"short").unwrap()),
+        ("manifest gone", |path| fs::remove_file(&files(path, "MANIFEST", "")[0]).unwrap()),
+        ("manifest mangled", |path| fs::write(&files(path, "MANIFEST", "")[0], [7; 500]).unwrap()),
+        ("manifest empty", |path| fs::write(&files(path, "MANIFEST", "")[0], b"").unwrap()),
+        ("current mangled", |path| fs::write(path.join("CURRENT"), b"nonsense").unwrap()),
+        ("current empty", |path| fs::write(path.join("CURRENT"), b"").unwrap()),
+        ("current gone", |path| fs::remove_file(path.join("CURRENT")).unwrap()),
+    ] {
+        let dir = TempDir::new().unwrap();
+        let stores = stores(dir.path(), 64 << 20);
+        fill(&stores);
+        mangle(&dir.path().join("task"));
+        match read_all(&stores) {
+            Err(StoreError::Corrupt(_)) => {}
+            Ok(read) => assert_eq!(read, (None, vec![]), "{name}"),
+            Err(other) => panic!("{name}: not reported as corrupt: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_store_in_use_and_a_directory_that_is_a_file_say_what_to_do() {
+    let dir = TempDir::new().unwrap();
+    let stores = stores(dir.path(), 64 << 20);
+    let _open = stores.open("task").unwrap();
+    let Err(StoreError::Io(message)) = stores.open("task").map(|_| ()) else { panic!("opened twice") };
+    assert!(message.contains("Another process uses this state directory"), "{message}");
+
+    let file = dir.path().join("file");
+    fs::write(&file, b"").unwrap();
+    let Err(StoreError::Io(message)) = RocksStores::open(&file, &RocksSettings::default()).map(|_| ()) else {
+        panic!("opened a file as a directory")
+    };
+    assert!(message.contains("Check that"), "{message}");
+    assert!(matches!(stores.open("../elsewhere").map(|_| ()), Err(StoreError::Io(_))));
+}
+
+#[test]
+fn a_range_without_entries_leaves_no_tombstone() {
+    let dir = TempDir::new().unwrap();
+    let stores = stores(dir.path(), 64 << 20);
+    let store = RocksStore::open(dir.path().join("task"), &stores.shared).unwrap();
+    // Each write adds one for the position.
+    let written = |writes: &StoreWrites| {
+        store.write(writes, &position(1)).unwrap();
+        store.db.property_int_value(rocksdb::properties::NUM_ENTRIES_ACTIVE_MEM_TABLE).unwrap().unwrap()
+    };
+    let range = StoreWrites { ranges: vec![(vec![1], vec![2])], points: vec![] };
+    let point = StoreWrites { ranges: vec![], points: vec![(vec![1, 1], Some(vec![]))] };
+    assert_eq!(written(&range), 1);
+    assert_eq!(written(&point), 3);
+    assert_eq!(written(&range), 5);
+    assert_eq!(written(&range), 6);
+}

@@ -234,7 +234,7 @@ impl Applier {
         if let Some(next) = next.filter(|next| *next != header.checkpoint) {
             return Err(broken(offset, format!("the delta of checkpoint {next}"), found()));
         }
-        if self.merge.bytes() >= self.buffer_bytes_max {
+        if self.position.header.is_some() && self.merge.bytes() >= self.buffer_bytes_max {
             self.position.next_offset = offset;
             self.write()?;
         }
@@ -261,15 +261,14 @@ impl Applier {
 
     /// A record of a chunk; false if it is to be skipped.
     fn chunk(&mut self, offset: i64, checkpoint: u64, part: u32, parts: u32) -> Result<bool, ApplyError> {
-        let next = match self.chain {
+        let follows = match self.chain {
             Chain::Before if self.position.restored_from > 0 => return Ok(false),
-            Chain::Delta { part: delta_part, parts: delta_parts } if delta_part == delta_parts => {
-                Some((0, parts))
-            }
-            Chain::Chunk { part, parts } if part < parts => Some((part, parts)),
-            _ => None,
+            Chain::Before => false,
+            Chain::Stored => true,
+            Chain::Delta { part: seen, parts: of } => seen == of && part == 0,
+            Chain::Chunk { part: seen, parts: of } => part == seen && parts == of,
         };
-        if next != Some((part, parts)) || self.checkpoint() != checkpoint {
+        if !follows || self.checkpoint() != checkpoint {
             let found = format!("part {part} of {parts} of a chunk of checkpoint {checkpoint}");
             let expected = self.missing().unwrap_or("a delta's first record".into());
             return Err(broken(offset, expected, found));
@@ -324,3 +323,6 @@ impl Applier {
 fn broken(offset: i64, expected: String, found: String) -> ApplyError {
     ApplyError::BrokenChain { offset, expected, found }
 }
+
+#[cfg(test)]
+mod tests;

@@ -153,3 +153,39 @@ impl StoreFactory for MemoryStores {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::conformance;
+    use super::*;
+
+    #[test]
+    fn it_is_a_store() {
+        conformance::conforms(&MemoryStores::new());
+    }
+
+    #[test]
+    fn whatever_a_crash_keeps_is_consistent() {
+        let mut kept = 0;
+        conformance::survives_crashes(MemoryStores::new(), 3, |stores, unsynced| {
+            kept += 1;
+            let left = stores.copy();
+            left.crash_keeping(kept % (unsynced as usize + 1));
+            Arc::new(left)
+        });
+    }
+
+    impl MemoryStores {
+        /// The same stores once more, none of them open.
+        fn copy(&self) -> MemoryStores {
+            let copy = |slot: &Slot| {
+                let disk = lock(&slot.disk);
+                let (current, synced, unsynced) =
+                    (disk.current.clone(), disk.synced.clone(), disk.unsynced.clone());
+                Slot { disk: Arc::new(Mutex::new(Disk { current, synced, unsynced })), handle: Weak::new() }
+            };
+            let slots = lock(&self.0).iter().map(|(name, slot)| (name.clone(), copy(slot))).collect();
+            MemoryStores(Arc::new(Mutex::new(slots)))
+        }
+    }
+}

@@ -163,3 +163,6 @@ impl RangeSet {
         union
     }
 }
+
+#[cfg(test)]
+mod tests;

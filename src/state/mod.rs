@@ -11,6 +11,8 @@
 
 pub mod apply;
 pub mod codec;
+#[cfg(test)]
+pub(crate) mod conformance;
 pub mod header;
 pub mod key;
 pub mod memory;
@@ -19,6 +21,8 @@ mod stateful;
 pub mod store;
 mod table;
 
-pub use header::Header;
+pub use header::{
+    ChunkHeader, FORMAT_VERSION, Header, OperatorState, SourcePosition, Sweep, THIS_CHECKPOINT,
+};
 pub use stateful::{MemoryUse, PutEntry, Stateful};
 pub use table::{EntryRef, ValueCodec, WindowTable};

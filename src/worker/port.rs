@@ -68,9 +68,9 @@ pub trait Log {
     /// Up to `records_max` records that have arrived, in offset order per partition, one element per
     /// partition. Never blocks; empty when nothing has arrived.
     fn fetch(&mut self, records_max: usize) -> Result<Vec<Box<dyn Records>>, LogError>;
-    /// The offset up to which a partition has been read to its end, markers and aborted records
-    /// included; `None` while the end has not been reached. May lag, never runs ahead of what `fetch`
-    /// has returned.
+    /// How far a started partition has been fetched: the offset after the last record, and past the
+    /// markers and aborted records behind it once its end was reached. That is how a bounded run notices
+    /// an end that has no record before it. `None` before the first record or end.
     fn read_up_to(&self, partition: &TopicPartition) -> Option<i64>;
     /// For each assigned partition, the offset after the last record that this consumer may see (its
     /// last stable offset) as far as the client knows it, for lag; `None` if it does not know yet.

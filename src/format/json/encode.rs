@@ -31,6 +31,13 @@ impl Encoder {
         Encoder { fields }
     }
 
+    /// A row as JSON, in memory of its own.
+    pub fn to_vec(&self, slots: &[Slot<'_>]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(32 * (slots.len() + 1));
+        self.encode(slots, &mut out);
+        out
+    }
+
     /// Appends a row, which has one slot per field of the schema, as one JSON object.
     pub fn encode(&self, slots: &[Slot<'_>], out: &mut Vec<u8>) {
         debug_assert_eq!(slots.len(), self.fields.len());

@@ -1,0 +1,47 @@
+# Everything that a person or CI runs. `make help` lists it.
+SHELL := /bin/bash
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/thalweg
+# Outside the work tree, so that a fresh clone on the same machine does not build RocksDB again.
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+export KAFKA_PORT ?= 9092
+KILLS ?= 1000
+CARGO := tests/support/cargo.sh
+
+.DEFAULT_GOAL := help
+.PHONY: help setup kafka kafka-stop build test demo campaign audit bench
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Installs what a bare Debian or Ubuntu lacks; nothing if all is there
+	@tests/support/setup.sh
+
+kafka: setup ## Starts an Apache Kafka broker to play with on 127.0.0.1:$KAFKA_PORT
+	@tests/support/kafka.sh start $(KAFKA_PORT)
+
+kafka-stop: ## Stops the broker of `make kafka`; its data stays
+	@tests/support/kafka.sh stop $(KAFKA_PORT)
+
+build: setup ## The release binary
+	@$(CARGO) build --release --locked
+
+test: ## Everything that CI runs, with a Kafka broker of its own
+	@tests/support/check.sh
+
+demo: setup ## A topology at work on a real broker, in this terminal (DEMO_SECONDS=30 ends it)
+	@tests/support/kafka.sh fetch
+	@$(CARGO) build --release --locked --bins --example demo
+	@$(CARGO_TARGET_DIR)/release/examples/demo
+
+campaign: setup ## The long exactly-once campaign, KILLS=1000 kills
+	@tests/support/kafka.sh fetch
+	@KILLS=$(KILLS) tests/support/check.sh campaign
+
+audit: ## Licences and advisories of all dependencies, by cargo-deny
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
+	cargo deny --locked check
+
+bench: setup ## CPU, memory and changelog beside a bare loop, 10 million orders (RECORDS=, ROUNDS=)
+	@tests/support/kafka.sh fetch
+	@$(CARGO) build --release --locked --bins --example bare_loop --example bench
+	@$(CARGO_TARGET_DIR)/release/examples/bench

@@ -1,0 +1,78 @@
+//! A process dies after it has asked for a commit, and the broker hears of it only while a new owner is
+//! taking over. The new owner must see it either not at all or whole: offsets, state and outputs.
+
+#![allow(clippy::disallowed_methods, reason = "tests live in real time; the engine does not")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use support::application::{Application, SHARED};
+use support::broker::Broker;
+use support::kafka::{Admin, Isolation, Reader, Writer};
+use support::orders::{Generator, Orders, close_windows, produce};
+use support::thalweg::Start;
+use support::{unique, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn places(reader: &mut Reader) -> BTreeSet<(i32, i64)> {
+    reader.read_to_end();
+    reader.records.iter().map(|r| (r.partition, r.offset)).collect()
+}
+
+#[test]
+fn a_dying_owners_commit_lands_between_the_new_owners_lookups() {
+    let dir = support::Folder::new();
+    let (broker, proxy) = Broker::start_with_proxy(dir.path());
+    let bootstrap = broker.bootstrap();
+    let input = unique("orders");
+    Admin::new(&bootstrap).create(&[(&input, 2)]);
+    let writer = Writer::new(&bootstrap);
+    let mut orders = Generator::new(Orders { seed: 51, partitions: 2, step_ms: 25.0, ..Orders::default() });
+    let application = Application::new(&SHARED, &bootstrap, &input, dir.path());
+    // The group gives the dead owner up long before the broker gives its transaction up.
+    let start = |state: &str, bootstrap: &str| {
+        let start = Start { bootstrap: bootstrap.to_string(), ..application.start(state) };
+        start.busy_state().set("kafka.session_timeout", "2s").set("kafka.transaction_timeout", "30s")
+    };
+    let copies = application.outputs.last().expect("an output");
+    let mut committed = Reader::new(&bootstrap, copies, Isolation::Committed);
+    let mut all = Reader::new(&bootstrap, copies, Isolation::Uncommitted);
+
+    // The commit lands before the new owner has anything, in the middle of its look-ups, and late in them.
+    for (round, delay_ms) in [(0, 200), (1, 3_500), (2, 6_000)] {
+        let mut old = start(&format!("old{round}"), &proxy.bootstrap()).spawn();
+        old.ready(LIMIT);
+        produce(&writer, &input, &mut orders, 1_000);
+        let goal = old.metric("thalweg_checkpoints_total") + 3.0;
+        wait_for("checkpoints", LIMIT, || {
+            produce(&writer, &input, &mut orders, 100);
+            (old.metric("thalweg_checkpoints_total") >= goal).then_some(())
+        });
+        proxy.hold_next_end();
+        produce(&writer, &input, &mut orders, 1_000);
+        proxy.holds(LIMIT);
+        old.kill();
+        let undecided: BTreeSet<_> = places(&mut all).difference(&places(&mut committed)).copied().collect();
+        assert!(!undecided.is_empty(), "the transaction that is held has written nothing");
+
+        let mut new = start(&format!("new{round}"), &bootstrap).spawn();
+        std::thread::sleep(Duration::from_millis(delay_ms));
+        let ready = matches!(new.get("/readyz"), Some((200, _)));
+        assert!(!ready, "it consumes, and whether its predecessor committed is undecided");
+        proxy.release();
+        new.ready(LIMIT);
+        wait_for("the late commit", LIMIT, || places(&mut committed).is_superset(&undecided).then_some(()));
+        produce(&writer, &input, &mut orders, 500);
+        new.stop(Duration::from_secs(10));
+    }
+
+    close_windows(&writer, &input, &orders, 3_600_000);
+    let mut last = start("last", &bootstrap).spawn();
+    let expected = application.expected(false);
+    application.wait_for_outputs(&expected, LIMIT);
+    last.stop(Duration::from_secs(10));
+    application.check(&expected);
+}

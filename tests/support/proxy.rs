@@ -1,0 +1,113 @@
+//! A proxy before a broker that can hold back the request that ends a transaction: the commit of a
+//! process that is dead by the time the broker hears of it.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+/// `EndTxn` in the list of Kafka's requests.
+const END_TRANSACTION: [u8; 2] = 26u16.to_be_bytes();
+
+/// What the proxy does with the next end of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Open,
+    /// The next one is to be held.
+    Armed,
+    /// One is being held.
+    Holding,
+}
+
+/// Listens until the test's process ends.
+pub struct Proxy {
+    port: u16,
+    gate: Arc<(Mutex<Gate>, Condvar)>,
+}
+
+impl Proxy {
+    /// Starts one before the broker's listener on this port of 127.0.0.1.
+    pub fn start(broker: u16) -> Proxy {
+        let port = super::free_port();
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the proxy's port");
+        let gate = Arc::new((Mutex::new(Gate::Open), Condvar::new()));
+        let shared = gate.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", broker)) else { continue };
+                client.set_nodelay(true).and(server.set_nodelay(true)).expect("a socket's option");
+                let (from, to) =
+                    (server.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
+                std::thread::spawn(move || answers(from, to));
+                let gate = shared.clone();
+                std::thread::spawn(move || requests(client, server, &gate));
+            }
+        });
+        Proxy { port, gate }
+    }
+
+    /// Its port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its address.
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Holds the next end of a transaction back until [`release`](Proxy::release).
+    pub fn hold_next_end(&self) {
+        *self.gate.0.lock().expect("not poisoned") = Gate::Armed;
+    }
+
+    /// Waits until one is held.
+    pub fn holds(&self, limit: Duration) {
+        let gate = self.gate.0.lock().expect("not poisoned");
+        let (gate, _) =
+            self.gate.1.wait_timeout_while(gate, limit, |g| *g != Gate::Holding).expect("not poisoned");
+        assert_eq!(*gate, Gate::Holding, "no transaction was ended within {limit:?}");
+    }
+
+    /// Lets it go to the broker, whatever has become of its sender.
+    pub fn release(&self) {
+        *self.gate.0.lock().expect("not poisoned") = Gate::Open;
+        self.gate.1.notify_all();
+    }
+}
+
+/// Copies requests one by one: a length of four bytes, then the request, its kind in the first two.
+fn requests(mut client: TcpStream, mut server: TcpStream, gate: &(Mutex<Gate>, Condvar)) {
+    let mut length = [0; 4];
+    while client.read_exact(&mut length).is_ok() {
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        if client.read_exact(&mut request).is_err() {
+            break;
+        }
+        if request.starts_with(&END_TRANSACTION) {
+            pass(gate);
+        }
+        if server.write_all(&length).and_then(|()| server.write_all(&request)).is_err() {
+            break;
+        }
+    }
+    // The client is gone. The broker learns it only now, after all that the client had sent.
+    server.shutdown(std::net::Shutdown::Both).ok();
+}
+
+/// Waits at the gate if it is armed.
+fn pass((gate, changed): &(Mutex<Gate>, Condvar)) {
+    let mut state = gate.lock().expect("not poisoned");
+    if *state == Gate::Armed {
+        *state = Gate::Holding;
+        changed.notify_all();
+        drop(changed.wait_while(state, |g| *g == Gate::Holding).expect("not poisoned"));
+    }
+}
+
+fn answers(mut server: TcpStream, mut client: TcpStream) {
+    // Ends with either side; a dead client must not end the other direction.
+    if std::io::copy(&mut server, &mut client).is_ok() {
+        client.shutdown(std::net::Shutdown::Both).ok();
+    }
+}

@@ -1,0 +1,347 @@
+//! Bad input and bad surroundings: each ends in waiting, in a restore or in a clear stop, and nothing is
+//! lost.
+
+#![allow(clippy::disallowed_methods, reason = "tests live in real time; the engine does not")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use support::application::{Application, COPY, REVENUE, SHARED};
+use support::broker::shared;
+use support::kafka::{Admin, Reader, Writer};
+use support::orders::{Generator, Orders, close_windows, produce};
+use support::thalweg::{Start, Thalweg, run_to_end, signal};
+use support::{free_port, unique, unix_ms, wait_for};
+
+const LIMIT: Duration = Duration::from_secs(90);
+const STOP: Duration = Duration::from_secs(10);
+
+struct Scene {
+    application: Application,
+    writer: Writer,
+    orders: Generator,
+    _dir: support::Folder,
+}
+
+impl Scene {
+    fn new(case: &'static support::application::Case, orders: Orders) -> Scene {
+        let bootstrap = shared();
+        let dir = support::Folder::new();
+        let input = unique("orders");
+        Admin::new(&bootstrap).create(&[(&input, orders.partitions)]);
+        let application = Application::new(case, &bootstrap, &input, dir.path());
+        Scene { application, writer: Writer::new(&bootstrap), orders: Generator::new(orders), _dir: dir }
+    }
+
+    fn revenue(seed: u64) -> Scene {
+        let mut scene = Scene::new(&REVENUE, Orders { seed, step_ms: 40.0, ..Orders::default() });
+        scene.produce(3_000);
+        scene
+    }
+
+    fn produce(&mut self, count: u64) {
+        produce(&self.writer, &self.application.input, &mut self.orders, count);
+    }
+
+    /// Replaces text in the topology file.
+    fn edit(&self, from: &str, to: &str) {
+        let yaml = std::fs::read_to_string(&self.application.file).expect("the topology");
+        assert!(yaml.contains(from), "{from} is not in the topology");
+        std::fs::write(&self.application.file, yaml.replace(from, to)).expect("the topology");
+    }
+
+    fn finish(&mut self, processes: &mut [&mut Thalweg]) {
+        close_windows(&self.writer, &self.application.input, &self.orders, 3_600_000);
+        let expected = self.application.expected(false);
+        self.application.wait_for_outputs(&expected, LIMIT);
+        processes.iter_mut().for_each(|p| p.stop(STOP));
+        self.application.check(&expected);
+    }
+
+    /// Runs until it has flushed something.
+    fn flushed(&mut self, start: &Start) -> Thalweg {
+        let mut process = start.spawn();
+        process.ready(LIMIT);
+        wait_for("a flush", LIMIT, || {
+            self.produce(200);
+            let metrics = process.metrics()?;
+            (metrics.sum("thalweg_flushed_offset") > 0.0).then_some(())
+        });
+        process
+    }
+}
+
+/// The process ends by itself with exit code 1, and its log names all of `what`.
+fn stops_and_says(process: &mut Thalweg, what: &[&str]) {
+    let code = process.exit_code(LIMIT);
+    let log = process.log();
+    assert_eq!(code, 1, "its log:\n{log}");
+    for what in what {
+        assert!(log.contains(what), "its log does not say {what:?}:\n{log}");
+    }
+}
+
+#[test]
+fn a_missing_topic_is_named() {
+    let scene = Scene::revenue(41);
+    let missing = unique("missing");
+    scene.edit(&format!("topic: {}\n", scene.application.input), &format!("topic: {missing}\n"));
+    stops_and_says(&mut scene.application.start("state").spawn(), &[&missing]);
+}
+
+#[test]
+fn a_missing_sink_topic_is_named() {
+    let scene = Scene::revenue(42);
+    let missing = unique("missing");
+    scene.edit(&scene.application.outputs[0], &missing);
+    stops_and_says(&mut scene.application.start("state").spawn(), &[&missing]);
+    assert!(!Admin::new(&shared()).topics().contains(&missing), "a topic that nobody asked for was created");
+}
+
+#[test]
+fn a_wrong_address_is_named() {
+    let scene = Scene::revenue(43);
+    let mut start = scene.application.start("state");
+    start.bootstrap = format!("127.0.0.1:{}", free_port());
+    stops_and_says(&mut start.spawn(), &[&start.bootstrap]);
+}
+
+#[test]
+fn a_malformed_record_stops_a_topology_that_asks_for_it() {
+    let mut scene = Scene::new(&COPY, Orders { malformed_share: 0.0, null_share: 0.0, ..Orders::default() });
+    scene.edit(&format!("on_error: {{ dead_letter: {} }}", scene.application.dead), "on_error: fail");
+    scene.produce(1_000);
+    let input = scene.application.input.clone();
+    scene.writer.send(&input, 1, Some(b"k"), Some(b"{\"customer\":"), unix_ms());
+    scene.writer.flush();
+    let place = Admin::new(&shared()).bounds(&input)[1].1 - 1;
+    let start = scene.application.start("state");
+    stops_and_says(&mut start.spawn(), &[&input, &place.to_string()]);
+    // Again: the record is neither lost nor passed over.
+    stops_and_says(&mut start.spawn(), &[&input, &place.to_string()]);
+}
+
+#[test]
+fn malformed_records_are_skipped_and_counted_where_the_file_says_so() {
+    let spec = Orders { malformed_share: 0.05, null_share: 0.02, ..Orders::default() };
+    let mut scene = Scene::new(&COPY, spec);
+    scene.edit(&format!("on_error: {{ dead_letter: {} }}", scene.application.dead), "on_error: skip");
+    scene.produce(3_000);
+    let mut expected = scene.application.expected(false);
+    let bad = std::mem::take(&mut expected.folded.rejected).len();
+    assert!(bad > 100, "the input tests nothing");
+    let mut process = scene.application.start("state").spawn();
+    scene.application.wait_for_outputs(&expected, LIMIT);
+    wait_for("the count of failed records", LIMIT, || {
+        (process.metric("thalweg_records_failed_total") == bad as f64).then_some(())
+    });
+    process.stop(STOP);
+    scene.application.check(&expected);
+}
+
+#[test]
+fn a_dead_letter_is_the_record_and_why() {
+    let mut scene = Scene::new(&COPY, Orders::default());
+    let input = scene.application.input.clone();
+    let (value, at) = (b"{\"amount\": \xff".as_slice(), unix_ms());
+    scene.writer.send_with(
+        &input,
+        2,
+        Some(b"\x00key"),
+        Some(value),
+        at,
+        &[("trace", "abc"), ("trace", "def")],
+    );
+    scene.writer.send(&input, 2, None, None, at);
+    scene.produce(100);
+    let mut process = scene.application.start("state").spawn();
+    scene.finish(&mut [&mut process]);
+    let dead = Reader::all(&shared(), &scene.application.dead);
+    let letter = dead.iter().find(|r| r.source() == (2, 0)).expect("the first record is a dead letter");
+    assert_eq!((letter.key.as_deref(), letter.value.as_deref()), (Some(b"\x00key".as_slice()), Some(value)));
+    let traces: Vec<_> = letter.headers.iter().filter(|(name, _)| name == "trace").collect();
+    assert_eq!(traces.len(), 2, "the headers of {letter:?}");
+    assert_eq!(letter.header("thalweg.topic"), Some(input.as_str()));
+    assert_eq!(letter.header("thalweg.timestamp"), Some(at.to_string().as_str()));
+    let tombstone = dead.iter().find(|r| r.source() == (2, 1)).expect("the null is a dead letter");
+    assert_eq!((&tombstone.key, &tombstone.value), (&None, &None));
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![dir.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_corrupt_store_is_set_aside_and_rebuilt() {
+    let mut scene = Scene::new(&SHARED, Orders { seed: 44, step_ms: 40.0, ..Orders::default() });
+    let start = scene.application.start("state").busy_state();
+    let mut process = scene.flushed(&start);
+    process.kill();
+    let mut damaged = 0;
+    for file in files(&start.state_dir) {
+        let name = file.file_name().and_then(|n| n.to_str()).expect("a name");
+        if name.ends_with(".sst") || name == "CURRENT" {
+            let length = std::fs::metadata(&file).expect("a file").len() as usize;
+            std::fs::write(&file, vec![0x5a; length]).expect("the damage is done");
+            damaged += 1;
+        }
+    }
+    assert!(damaged > 0, "no file of RocksDB under {}", start.state_dir.display());
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    assert!(process.log().to_lowercase().contains("aside"), "it says nothing:\n{}", process.log());
+    scene.finish(&mut [&mut process]);
+}
+
+#[test]
+fn a_copied_state_directory_becomes_another_member() {
+    let mut scene = Scene::revenue(45);
+    let first = scene.application.start("state").busy_state();
+    let mut one = scene.flushed(&first);
+    one.stop(STOP);
+    let second = scene.application.start("copied").busy_state();
+    let copied = std::process::Command::new("cp")
+        .arg("-a")
+        .args([&first.state_dir, &second.state_dir])
+        .status()
+        .expect("cp starts");
+    assert!(copied.success());
+    let (mut one, mut two) = (first.spawn(), second.spawn());
+    one.ready(LIMIT);
+    two.ready(LIMIT);
+    scene.produce(1_000);
+    assert!(one.ended().is_none() && two.ended().is_none(), "they fenced each other");
+    scene.finish(&mut [&mut one, &mut two]);
+}
+
+#[test]
+fn a_state_directory_has_one_process() {
+    let mut scene = Scene::revenue(46);
+    let start = scene.application.start("state");
+    let mut first = start.spawn();
+    first.ready(LIMIT);
+    let state_dir = start.state_dir.display().to_string();
+    stops_and_says(&mut start.spawn(), &[&state_dir]);
+    scene.finish(&mut [&mut first]);
+}
+
+#[test]
+fn sigterm_and_sigint_end_it_in_order_and_soon() {
+    let mut scene = Scene::revenue(47);
+    let start = scene.application.start("state");
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    signal(process.pid(), "INT");
+    assert_eq!(process.exit_code(STOP), 0, "its log:\n{}", process.log());
+    // Also before it is ready.
+    let mut process = start.spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    process.stop(STOP);
+    // It left the group, so that nobody need wait for its session's end.
+    assert_eq!(Admin::new(&shared()).group_members(&scene.application.name), 0);
+    let mut process = start.spawn();
+    scene.finish(&mut [&mut process]);
+}
+
+#[test]
+fn a_changed_operator_is_refused() {
+    let mut scene = Scene::revenue(48);
+    let start = scene.application.start("state");
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    wait_for("a checkpoint", LIMIT, || {
+        scene.produce(100);
+        (process.metric("thalweg_checkpoints_total") > 0.0).then_some(())
+    });
+    process.stop(STOP);
+    scene.edit("size: 1m", "size: 2m");
+    let mut process = start.spawn();
+    let code = process.exit_code(LIMIT);
+    assert_eq!(code, 2, "its log:\n{}", process.log());
+    assert!(process.log().contains("per_minute"), "its log:\n{}", process.log());
+}
+
+#[test]
+fn a_changelog_that_was_created_anew_is_refused() {
+    let mut scene = Scene::revenue(50);
+    let start = scene.application.start("state");
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    wait_for("a checkpoint", LIMIT, || {
+        scene.produce(100);
+        (process.metric("thalweg_checkpoints_total") > 0.0).then_some(())
+    });
+    process.stop(STOP);
+    let changelog = scene.application.changelog();
+    Admin::new(&shared()).delete(&changelog);
+    // The offsets say that there must be state, and there is none: starting over would lose windows.
+    stops_and_says(&mut start.spawn(), &[&changelog, "reset"]);
+}
+
+#[test]
+fn reset_forgets_what_an_application_has_done() {
+    let scene = Scene::revenue(49);
+    let start = scene.application.start("state");
+    close_windows(&scene.writer, &scene.application.input, &scene.orders, 3_600_000);
+    start.run_bounded(LIMIT);
+    let file = scene.application.file.to_str().expect("a path").to_string();
+    let state_dir = start.state_dir.to_str().expect("a path");
+    let arguments = ["reset", &file, "--bootstrap-servers", &start.bootstrap, "--state-dir", state_dir];
+    let dry = run_to_end(&[&arguments[..], &["--dry-run"]].concat());
+    let said = String::from_utf8_lossy(&dry.stdout).into_owned();
+    assert_eq!(dry.status.code(), Some(0), "{said}{}", String::from_utf8_lossy(&dry.stderr));
+    assert!(said.contains(&scene.application.changelog()), "{said}");
+    let topics = Admin::new(&shared()).topics();
+    assert!(topics.contains(&scene.application.changelog()), "a dry run deletes nothing");
+
+    let done = run_to_end(&arguments);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stderr));
+    wait_for("the changelog to vanish", LIMIT, || {
+        (!Admin::new(&shared()).topics().contains(&scene.application.changelog())).then_some(())
+    });
+    // From the beginning again: every window comes out a second time.
+    let output = &scene.application.outputs[0];
+    let before = Reader::all(&shared(), output).len();
+    start.run_bounded(LIMIT);
+    assert_eq!(Reader::all(&shared(), output).len(), 2 * before);
+}
+
+#[test]
+fn exit_codes_of_the_commands() {
+    let dir = support::Folder::new();
+    let write = |name: &str, yaml: &str| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, yaml).expect("a file");
+        path.to_str().expect("a path").to_string()
+    };
+    let good = write(
+        "good.yaml",
+        "version: 1\nname: good\nsources:\n  a: { topic: a, format: { type: json }, schema: { x: int } }\n\
+         sinks:\n  b: { input: a, topic: b, format: { type: json } }\n",
+    );
+    let bad = write("bad.yaml", "version: 1\nname: bad\nsorces: {}\n");
+    let code = |arguments: &[&str]| run_to_end(arguments).status.code();
+    assert_eq!(code(&["--help"]), Some(0));
+    assert_eq!(code(&["validate", &good]), Some(0));
+    assert_eq!(code(&["graph", &good]), Some(0));
+    assert_eq!(code(&["settings"]), Some(0));
+    assert_eq!(code(&["validate", &good, &bad]), Some(2));
+    assert_eq!(code(&["validate", "/no/such/file.yaml"]), Some(2));
+    assert_eq!(code(&["run"]), Some(2));
+    assert_eq!(code(&["run", &bad]), Some(2));
+    assert_eq!(code(&["run", &good, "--no-such-flag"]), Some(2));
+    assert_eq!(code(&["run", &good, "--set", "kafka.no_such_key=1"]), Some(2));
+    assert_eq!(code(&["settings", "--set", "kafka.librdkafka.group.id=x"]), Some(2));
+    let said = run_to_end(&["validate", &bad]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned() + &String::from_utf8_lossy(&said.stdout);
+    assert!(said.contains("bad.yaml:3:1") && said.contains("sources"), "{said}");
+}
