@@ -1,13 +1,13 @@
 //! The coordinator: starts the workers of a process, watches over them, ends the process.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::worker::{Parts, StopWorker, WorkerActor};
-use super::RunError;
+use super::{Outcome, RunError};
 use crate::worker::Exit;
 use crate::worker::port::LogError;
 
@@ -23,20 +23,12 @@ pub struct Coordinator {
     count: usize,
     arbiters: Vec<Arbiter>,
     workers: BTreeMap<usize, Addr<WorkerActor>>,
-    finished: BTreeSet<usize>,
+    /// Workers that are finished, and whether each found nothing to do.
+    finished: BTreeMap<usize, bool>,
     stopping: bool,
     stop_limit: Duration,
     failure: Option<RunError>,
-    done: Option<oneshot::Sender<Result<Ended, RunError>>>,
-}
-
-/// How a process ended well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// It was asked to stop.
-    Stopped,
-    /// A bounded run is over.
-    Finished,
+    done: Option<oneshot::Sender<Result<Outcome, RunError>>>,
 }
 
 /// Commit, leave the group, end.
@@ -60,6 +52,8 @@ pub struct WorkerEnded {
 pub struct WorkerFinished {
     /// Which.
     pub index: usize,
+    /// It found everything done already.
+    pub idle: bool,
 }
 
 /// A worker is to be made anew.
@@ -73,14 +67,14 @@ impl Coordinator {
         make_parts: MakeParts,
         count: usize,
         stop_limit: Duration,
-        done: oneshot::Sender<Result<Ended, RunError>>,
+        done: oneshot::Sender<Result<Outcome, RunError>>,
     ) -> Self {
         Coordinator {
             make_parts,
             count,
             arbiters: Vec::new(),
             workers: BTreeMap::new(),
-            finished: BTreeSet::new(),
+            finished: BTreeMap::new(),
             stopping: false,
             stop_limit,
             failure: None,
@@ -124,7 +118,13 @@ impl Coordinator {
     }
 
     fn end(&mut self) {
-        let ended = if self.finished.len() == self.count { Ended::Finished } else { Ended::Stopped };
+        let ended = if self.finished.len() < self.count {
+            Outcome::Stopped
+        } else if self.finished.values().all(|idle| *idle) {
+            Outcome::AlreadyFinished
+        } else {
+            Outcome::Finished
+        };
         if let Some(done) = self.done.take() {
             // The receiver waits for this as long as the process runs.
             let _gone = done.send(self.failure.take().map_or(Ok(ended), Err));
@@ -180,7 +180,7 @@ impl Handler<WorkerFinished> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, finished: WorkerFinished, context: &mut Self::Context) {
-        self.finished.insert(finished.index);
+        self.finished.insert(finished.index, finished.idle);
         if self.finished.len() == self.count {
             tracing::info!("the bounded run is finished");
             self.stop(context);

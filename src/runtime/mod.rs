@@ -4,6 +4,7 @@
 //! worker, each on an arbiter (an OS thread) of its own. A worker actor steps its worker's state machine
 //! and runs the jobs that block on a pool of threads.
 
+mod connection;
 mod coordinator;
 mod crashing;
 pub mod identity;
@@ -37,7 +38,7 @@ use crate::telemetry::{Health, Metrics, monotonic};
 use crate::topology::plan::Plan;
 use crate::worker::{StageSpec, WorkerSpec};
 
-pub use coordinator::Ended;
+pub use connection::{Member, connection};
 
 /// What a run is told beside its topology and settings.
 #[derive(Clone, Debug, Default)]
@@ -47,7 +48,18 @@ pub struct RunOptions {
     /// Operators whose state is given up.
     pub drop_state: Vec<String>,
     /// Where tests crash the process.
-    pub crash: CrashPoints,
+    pub crash_points: CrashPoints,
+}
+
+/// How a run ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was told to stop, and everything is committed.
+    Stopped,
+    /// A bounded run came to the end of its input.
+    Finished,
+    /// A bounded run found that it had been finished before, and did nothing.
+    AlreadyFinished,
 }
 
 /// Why a run ended badly.
@@ -69,14 +81,14 @@ fn failed(error: impl ToString) -> RunError {
 ///
 /// # Errors
 /// If the process cannot go on; what is committed stays valid, and another run goes on from there.
-pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Ended, RunError> {
+pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Outcome, RunError> {
     let state_dir = StateDir::open(&settings.state.dir, &plan.name).map_err(failed)?;
     let workers = match settings.run.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     };
     let plan = Arc::new(plan);
-    let mut admin = KafkaAdmin::new(&connection(settings, &plan, &state_dir, 0, workers)).map_err(failed)?;
+    let mut admin = KafkaAdmin::new(&connection(settings, &plan.name, Member::None)).map_err(failed)?;
     let record_bytes_max =
         settings.kafka.librdkafka.get("message.max.bytes").and_then(|value| value.parse().ok());
     let topics =
@@ -91,15 +103,16 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Ended
         stores: Leases::new(Box::new(stores)),
         admin: Mutex::new(admin),
         metrics: metrics.clone(),
-        crash: options.crash.clone(),
+        crash: options.crash_points.clone(),
         now,
     });
     let server = match &settings.http.listen {
         Listen::At(address) => Some(service::serve(&address.to_string(), metrics, health.clone()).map_err(failed)?),
         Listen::Off => None,
     };
-    let connections: Vec<ConnectionSettings> =
-        (0..workers).map(|index| connection(settings, &plan, &state_dir, index, workers)).collect();
+    let connections: Vec<ConnectionSettings> = (0..workers)
+        .map(|index| connection(settings, &plan.name, Member::Worker(&state_dir, index)))
+        .collect();
     let sources: Vec<String> = plan.sources.iter().map(|source| source.topic.clone()).collect();
     let make_parts: MakeParts = Box::new(move |index, coordinator| {
         let connection = &connections[index];
@@ -125,7 +138,7 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Ended
     ended
 }
 
-async fn supervise(make_parts: MakeParts, workers: usize, stop_limit: Duration) -> Result<Ended, RunError> {
+async fn supervise(make_parts: MakeParts, workers: usize, stop_limit: Duration) -> Result<Outcome, RunError> {
     let (done, mut ended) = oneshot::channel();
     let coordinator = Coordinator::new(make_parts, workers, stop_limit, done).start();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -144,8 +157,6 @@ async fn supervise(make_parts: MakeParts, workers: usize, stop_limit: Duration) 
 const CHANGELOG_PART_BYTES: usize = 512 << 10;
 /// A restore merges this much before it writes.
 const RESTORE_BUFFER_BYTES: usize = 16 << 20;
-/// What the consumers of a process keep fetched, in all.
-const FETCH_QUEUE_BYTES: usize = 64 << 20;
 
 fn worker_spec(
     plan: &Arc<Plan>,
@@ -197,30 +208,5 @@ fn rocks_settings(settings: &Settings) -> RocksSettings {
         block_cache_bytes: bytes(settings.state.rocksdb_block_cache_bytes),
         write_buffer_bytes: bytes(settings.state.rocksdb_write_buffer_bytes),
         ..RocksSettings::default()
-    }
-}
-
-fn connection(
-    settings: &Settings,
-    plan: &Plan,
-    state_dir: &StateDir,
-    worker: usize,
-    workers: usize,
-) -> ConnectionSettings {
-    let kafka = &settings.kafka;
-    let mut librdkafka: Vec<(String, String)> =
-        kafka.librdkafka.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-    if let Some(client_id) = &kafka.client_id {
-        librdkafka.push(("client.id".to_owned(), client_id.clone()));
-    }
-    ConnectionSettings {
-        bootstrap_servers: kafka.bootstrap_servers.clone(),
-        librdkafka,
-        group: plan.name.clone(),
-        instance_id: Some(state_dir.instance_id(worker)),
-        session_timeout_ms: kafka.session_timeout_ms,
-        transactional_id: state_dir.transactional_id(worker),
-        transaction_timeout_ms: kafka.transaction_timeout_ms,
-        fetch_queue_bytes_max: (FETCH_QUEUE_BYTES / workers) as u64,
     }
 }

@@ -63,6 +63,7 @@ pub struct WorkerActor {
     reported_ms: u64,
     told_phase: Option<Phase>,
     told_finished: bool,
+    has_committed: bool,
     ended: bool,
 }
 
@@ -102,6 +103,7 @@ impl WorkerActor {
             reported_ms: 0,
             told_phase: None,
             told_finished: false,
+            has_committed: false,
             ended: false,
         }
     }
@@ -208,6 +210,7 @@ impl WorkerActor {
     fn tell(&mut self, event: WorkerEvent) {
         match event {
             WorkerEvent::Committed { counters, duration_ms } => {
+                self.has_committed = true;
                 self.metrics.checkpoint_done(duration_ms);
                 for (task, counters) in &counters {
                     self.count(task, counters);
@@ -267,7 +270,7 @@ impl WorkerActor {
         self.report_tasks();
         if self.worker.is_finished() && !self.told_finished {
             self.told_finished = true;
-            self.coordinator.do_send(WorkerFinished { index: self.index });
+            self.coordinator.do_send(WorkerFinished { index: self.index, idle: !self.has_committed });
         } else if self.told_finished && !self.worker.is_finished() {
             self.told_finished = false;
         }
