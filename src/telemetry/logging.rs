@@ -5,15 +5,7 @@ use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// For people; coloured on a terminal.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
+use crate::settings::LogFormat;
 
 /// Sends the logs of this process to standard error. `filter` is a level (`info`) or directives as
 /// `tracing_subscriber` reads them (`info,thalweg::kafka=debug`).
@@ -44,7 +36,11 @@ pub fn end_process_on_panic() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("a panic without a message");
+        // What `panic!` carries: a literal, or a text that was formatted.
+        let payload = panic.payload();
+        let message = payload.downcast_ref::<&str>().copied();
+        let message = message.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        let message = message.unwrap_or("a panic without a message");
         tracing::error!(
             thread = thread.name().unwrap_or("unnamed"),
             place,

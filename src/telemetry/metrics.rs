@@ -35,7 +35,7 @@ pub struct Metrics {
     dead_letters: Family<Labels<1>, Counter>,
     /// Transactions that were begun and did not commit, or not for certain.
     pub transactions_aborted: Counter,
-    /// How often another process took over this one's identity.
+    /// How often a worker was told that its partitions have another owner.
     pub members_fenced: Counter,
     checkpoint_duration_seconds: Histogram,
 }
@@ -84,12 +84,12 @@ impl Metrics {
         );
         r.register(
             "thalweg_members_fenced",
-            "How often another process took over this one's identity",
+            "How often a worker was told that its partitions have another owner",
             self.members_fenced.clone(),
         );
         r.register(
             "thalweg_checkpoint_duration_seconds",
-            "From the end of intake to the acknowledged commit",
+            "From the decision to commit to the acknowledgement",
             self.checkpoint_duration_seconds.clone(),
         );
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);

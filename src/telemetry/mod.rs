@@ -10,7 +10,7 @@ pub mod metrics;
 mod series;
 
 pub use health::Health;
-pub use logging::{LogFormat, end_process_on_panic, init_logging};
+pub use logging::{end_process_on_panic, init_logging};
 pub use metrics::Metrics;
 
 use std::sync::Arc;

@@ -1,0 +1,163 @@
+//! What can be written on the command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  thalweg validate topologies/*.yaml
+  thalweg run topologies/revenue_per_minute.yaml --bootstrap-servers kafka-1:9092,kafka-2:9092
+  thalweg run revenue.yaml --settings production.yaml --state-dir /var/lib/thalweg --workers 4
+  thalweg run revenue.yaml --set kafka.session_timeout=6s --set kafka.librdkafka.security.protocol=SSL
+  THALWEG__KAFKA__BOOTSTRAP_SERVERS=kafka-1:9092 thalweg run revenue.yaml
+
+Settings come from defaults, --settings, the environment and flags; the later one wins. `thalweg
+settings` prints the effective ones.
+
+Exit codes: 0 done, 1 failed while running, 2 a wrong file, setting or usage.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  thalweg run revenue.yaml
+  thalweg run revenue.yaml --bounded                 to the present end of the input, as a batch job
+  thalweg run revenue.yaml --drop-state per_minute   after that operator was taken out of the file
+
+SIGTERM and SIGINT end it in order: it finishes, commits and leaves the group.";
+
+const VALIDATE_EXAMPLES: &str = "\
+Examples:
+  thalweg validate revenue.yaml
+  thalweg validate topologies/*.yaml
+
+Shows every mistake of every file with its place. Needs no Kafka.";
+
+const GRAPH_EXAMPLES: &str = "\
+Examples:
+  thalweg graph revenue.yaml > revenue.mmd";
+
+const SETTINGS_EXAMPLES: &str = "\
+Examples:
+  thalweg settings
+  thalweg settings --settings production.yaml --workers 4
+
+The values of secrets are hidden.";
+
+const RESET_EXAMPLES: &str = "\
+Examples:
+  thalweg reset revenue.yaml --dry-run
+  thalweg reset revenue.yaml
+
+Removes the group's offsets, the changelog and repartition topics and the stores in --state-dir, so that
+the next run begins at the start of the input. Results that were written stay. Stores in the state
+directories of other machines are not seen from here; they are set aside when they are opened.";
+
+/// A Kafka-native stream processor: topology files in, exactly-once results out.
+#[derive(Debug, Parser)]
+#[command(name = "thalweg", version, about, after_help = EXAMPLES)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub settings: SettingsArguments,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run a topology until SIGTERM or SIGINT, or to the end of its input.
+    #[command(after_help = RUN_EXAMPLES)]
+    Run {
+        /// The topology file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Run to the present end of the input, close all windows, and exit.
+        #[arg(long)]
+        bounded: bool,
+        /// Drop the state of an operator that the file no longer has. Can be given several times.
+        #[arg(long, value_name = "ID")]
+        drop_state: Vec<String>,
+    },
+    /// Check topology files.
+    #[command(after_help = VALIDATE_EXAMPLES)]
+    Validate {
+        /// The topology files.
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Print a topology as a Mermaid diagram.
+    #[command(after_help = GRAPH_EXAMPLES)]
+    Graph {
+        /// The topology file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the effective settings.
+    #[command(after_help = SETTINGS_EXAMPLES)]
+    Settings,
+    /// Forget what an application that is not running has done.
+    #[command(after_help = RESET_EXAMPLES)]
+    Reset {
+        /// The topology file.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+    },
+}
+
+/// Where settings come from, for every command.
+#[derive(Args, Debug, Default)]
+#[command(next_help_heading = "Settings")]
+pub(super) struct SettingsArguments {
+    /// A file of settings, YAML or TOML by its extension.
+    #[arg(long = "settings", value_name = "FILE", global = true)]
+    pub settings_file: Option<PathBuf>,
+    /// The first brokers to ask: HOST:PORT, separated by commas.
+    #[arg(long, value_name = "LIST", global = true)]
+    pub bootstrap_servers: Option<String>,
+    /// The directory of this process's state.
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<String>,
+    /// How many worker threads; 0: as many as there are cores.
+    #[arg(long, value_name = "N", global = true)]
+    pub workers: Option<String>,
+    /// How often results are committed, such as 100ms.
+    #[arg(long, value_name = "DURATION", global = true)]
+    pub commit_interval: Option<String>,
+    /// Where /livez, /readyz and /metrics are served: HOST:PORT, or off.
+    #[arg(long, value_name = "ADDRESS", global = true)]
+    pub listen: Option<String>,
+    /// For people or for machines: text or json.
+    #[arg(long, value_name = "FORMAT", global = true)]
+    pub log_format: Option<String>,
+    /// What is logged: info, or info,thalweg::kafka=debug.
+    #[arg(long, value_name = "FILTER", global = true)]
+    pub log: Option<String>,
+    /// Any setting. Can be given several times.
+    #[arg(long, value_name = "SECTION.KEY=VALUE", value_parser = pair, global = true)]
+    pub set: Vec<(String, String)>,
+}
+
+impl SettingsArguments {
+    /// As dotted keys and their values; `--set` comes last and wins.
+    pub(super) fn pairs(&self) -> Vec<(String, String)> {
+        let named = [
+            ("kafka.bootstrap_servers", &self.bootstrap_servers),
+            ("state.dir", &self.state_dir),
+            ("run.workers", &self.workers),
+            ("run.commit_interval", &self.commit_interval),
+            ("http.listen", &self.listen),
+            ("log.format", &self.log_format),
+            ("log.filter", &self.log),
+        ];
+        let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value.clone()?)));
+        named.chain(self.set.iter().cloned()).collect()
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write SECTION.KEY=VALUE, such as run.workers=2")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
