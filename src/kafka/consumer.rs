@@ -80,7 +80,8 @@ impl KafkaLog {
     }
 
     /// Has `wake` called, by one of librdkafka's threads, whenever records or events have arrived
-    /// where there were none. It must not call into this object, must return at once and not panic.
+    /// where there were none: what a fetch has left over wakes nobody. It must not call into this object,
+    /// must return at once and not panic.
     pub fn set_wake(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
         let wake = Arc::new(wake);
         self.events.set_wake(wake.clone());

@@ -60,7 +60,7 @@ pub const ENGINE_OWNED: &[(&str, &str)] = &[
     ("enable.partition.eof", "it tells where the end of a partition is, behind markers"),
     ("check.crcs", "a corrupt record must be noticed"),
     ("queued.min.messages", "a fast reader would stall with fewer"),
-    ("queued.max.messages.kbytes", "kafka.fetch_queue_bytes_max sets it"),
+    ("queued.max.messages.kbytes", "a worker bounds what waits in its queue"),
     ("fetch.queue.backoff.ms", "a fast reader would stall with more than 1 ms"),
     ("allow.auto.create.topics", "a mistyped topic must be an error"),
     ("statistics.interval.ms", "the lag comes from the statistics"),
