@@ -1,5 +1,6 @@
 //! The Kafka ports against a real broker, whose address is in `THALWEG_TEST_BOOTSTRAP`. Without one
 //! these tests fail; they never skip. Each uses topics, groups and ids of its own.
+#![allow(clippy::disallowed_methods, reason = "tests live in real time; the engine does not")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -127,7 +128,7 @@ impl Pair {
     fn with(what: &str, crash_point: Option<CrashPoint>) -> Pair {
         let topic = create(&format!("{what}-in"), 1);
         let settings = settings(&unique(what), "0");
-        let mut log = KafkaLog::new(&settings, &[topic.clone()]).unwrap();
+        let mut log = KafkaLog::new(&settings, std::slice::from_ref(&topic)).unwrap();
         let (partitions, member) = assigned(&mut log);
         let source = TopicPartition::new(&topic, 0);
         assert_eq!(partitions, std::slice::from_ref(&source));
