@@ -556,6 +556,39 @@ fn leaving_in_the_middle_of_the_first_join_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_consumer_may_be_dropped_in_any_state() {
+    let topic = create("drop", 2);
+    let join = |group: &str, worker: &str| {
+        KafkaLog::new(&settings(group, worker), std::slice::from_ref(&topic)).unwrap()
+    };
+    let limit = |what: &str, log: KafkaLog| {
+        let began = Instant::now();
+        drop(log);
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: dropping took {:?}", began.elapsed());
+    };
+    let group = unique("drop");
+    limit("new", join(&group, "0"));
+    let mut reading = join(&unique("drop"), "0");
+    let (partitions, _) = assigned(&mut reading);
+    reading.start(&partitions.iter().map(|p| (p.clone(), 0)).collect::<Vec<_>>()).unwrap();
+    limit("reading", reading);
+    let mut hurried = join(&unique("drop"), "0");
+    assigned(&mut hurried);
+    assert!(hurried.leave(0).is_err(), "no time to leave");
+    limit("not left", hurried);
+    let group = unique("drop");
+    let mut revoking = join(&group, "0");
+    assigned(&mut revoking);
+    let mut other = join(&group, "1");
+    until("the revocation", || {
+        other.poll().unwrap();
+        matches!(revoking.poll().unwrap(), Some(LogEvent::Revoked)).then_some(())
+    });
+    limit("revocation not answered", revoking);
+    limit("waiting for the group", other);
+}
+
+#[test]
 fn a_restore_may_last_longer_than_a_session() {
     let mut pair = Pair::new("restore");
     let end = Instant::now() + Duration::from_millis(pair.settings.session_timeout_ms + 2_000);

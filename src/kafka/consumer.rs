@@ -207,9 +207,12 @@ impl KafkaLog {
         // A static member's close does not leave the group. Giving up the subscription does, once the
         // revocation is answered; it takes the member id away, and only then may the close begin.
         self.client.unsubscribe()?;
-        let left = self.serve_until(deadline, Client::left)?;
+        if !self.serve_until(deadline, Client::left)? {
+            // A close that has begun must be served to its end, or dropping the client waits for ever.
+            return Ok(false);
+        }
         self.client.close(&self.events)?;
-        Ok(self.serve_until(deadline, Client::closed)? && left)
+        self.serve_until(deadline, Client::closed)
     }
 }
 
