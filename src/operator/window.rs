@@ -300,8 +300,12 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOpera
         Ok(())
     }
 
-    fn collect(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
-        self.table.collect(checkpoint, delta);
+    fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
+        self.table.collect_ranges(delta);
+    }
+
+    fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
+        self.table.collect_points(checkpoint, delta);
     }
 
     fn chunk(

@@ -20,8 +20,8 @@ pub type MakeParts = Box<dyn Fn(usize, Addr<Coordinator>) -> Result<Parts, LogEr
 /// The actor.
 pub struct Coordinator {
     make_parts: MakeParts,
-    count: usize,
-    arbiters: Vec<Arbiter>,
+    /// One for each worker.
+    arbiters: Vec<ArbiterHandle>,
     workers: BTreeMap<usize, Addr<WorkerActor>>,
     /// Workers that are finished, and whether each found nothing to do.
     finished: BTreeMap<usize, bool>,
@@ -62,17 +62,16 @@ pub struct WorkerFinished {
 struct Rebuild(usize);
 
 impl Coordinator {
-    /// Of `count` workers; tells `done` how it ended. A stop takes at most `stop_limit`.
+    /// Of one worker on each of `arbiters`; tells `done` how it ended. A stop takes at most `stop_limit`.
     pub fn new(
         make_parts: MakeParts,
-        count: usize,
+        arbiters: Vec<ArbiterHandle>,
         stop_limit: Duration,
         done: oneshot::Sender<Result<Outcome, RunError>>,
     ) -> Self {
         Coordinator {
             make_parts,
-            count,
-            arbiters: Vec::new(),
+            arbiters,
             workers: BTreeMap::new(),
             finished: BTreeMap::new(),
             stopping: false,
@@ -85,7 +84,7 @@ impl Coordinator {
     fn start_worker(&mut self, index: usize, context: &mut Context<Self>) {
         match (self.make_parts)(index, context.address()) {
             Ok(parts) => {
-                let worker = WorkerActor::start_in_arbiter(&self.arbiters[index].handle(), move |context| {
+                let worker = WorkerActor::start_in_arbiter(&self.arbiters[index], move |context| {
                     WorkerActor::new(parts, context)
                 });
                 self.workers.insert(index, worker);
@@ -118,7 +117,7 @@ impl Coordinator {
     }
 
     fn end(&mut self) {
-        let ended = if self.finished.len() < self.count {
+        let ended = if self.finished.len() < self.arbiters.len() {
             Outcome::Stopped
         } else if self.finished.values().all(|idle| *idle) {
             Outcome::AlreadyFinished
@@ -129,9 +128,6 @@ impl Coordinator {
             // The receiver waits for this as long as the process runs.
             let _gone = done.send(self.failure.take().map_or(Ok(ended), Err));
         }
-        for arbiter in &self.arbiters {
-            arbiter.stop();
-        }
     }
 }
 
@@ -139,8 +135,7 @@ impl Actor for Coordinator {
     type Context = Context<Self>;
 
     fn started(&mut self, context: &mut Self::Context) {
-        self.arbiters = (0..self.count).map(|_| Arbiter::new()).collect();
-        for index in 0..self.count {
+        for index in 0..self.arbiters.len() {
             self.start_worker(index, context);
         }
     }
@@ -181,7 +176,7 @@ impl Handler<WorkerFinished> for Coordinator {
 
     fn handle(&mut self, finished: WorkerFinished, context: &mut Self::Context) {
         self.finished.insert(finished.index, finished.idle);
-        if self.finished.len() == self.count {
+        if self.finished.len() == self.arbiters.len() {
             tracing::info!("the bounded run is finished");
             self.stop(context);
         }

@@ -140,16 +140,39 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Outco
 
 async fn supervise(make_parts: MakeParts, workers: usize, stop_limit: Duration) -> Result<Outcome, RunError> {
     let (done, mut ended) = oneshot::channel();
-    let coordinator = Coordinator::new(make_parts, workers, stop_limit, done).start();
+    let arbiters: Vec<Arbiter> = (0..workers).map(|_| Arbiter::new()).collect();
+    let handles = arbiters.iter().map(Arbiter::handle).collect();
+    let coordinator = Coordinator::new(make_parts, handles, stop_limit, done).start();
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     loop {
         tokio::select! {
-            ended = &mut ended => return ended.unwrap_or_else(|_| Err(failed("the coordinator is gone"))),
+            ended = &mut ended => {
+                join(arbiters).await;
+                return ended.unwrap_or_else(|_| Err(failed("the coordinator is gone")));
+            }
             _ = terminate.recv() => tracing::info!("SIGTERM: committing, leaving the group, stopping"),
             _ = interrupt.recv() => tracing::info!("SIGINT: committing, leaving the group, stopping"),
         }
         coordinator.do_send(Stop);
+    }
+}
+
+/// How long the workers' threads may take to end once the workers have.
+const JOIN_LIMIT: Duration = Duration::from_secs(2);
+
+/// Waits until the workers' threads have ended and let go of the stores: RocksDB must be closed before
+/// the process runs its exit handlers.
+async fn join(arbiters: Vec<Arbiter>) {
+    let joined = actix_rt::task::spawn_blocking(move || {
+        for arbiter in arbiters {
+            arbiter.stop();
+            // It can only fail if the thread panicked, which ends the process before.
+            let _ended = arbiter.join();
+        }
+    });
+    if actix_rt::time::timeout(JOIN_LIMIT, joined).await.is_err() {
+        tracing::warn!("a worker's thread does not end");
     }
 }
 

@@ -293,13 +293,17 @@ impl<C: ValueCodec> WindowTable<C> {
         }
     }
 
-    /// See [`Stateful::collect`](super::Stateful::collect).
-    pub fn collect(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
-        let mut full_key = std::mem::take(&mut self.scratch);
-        let mut value = Vec::with_capacity(64);
+    /// See [`Stateful::collect_ranges`](super::Stateful::collect_ranges).
+    pub fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
         for end_ms in std::mem::take(&mut self.closed) {
             delta.delete_range(&self.window_start_key(end_ms), &self.window_end_key(end_ms));
         }
+    }
+
+    /// See [`Stateful::collect_points`](super::Stateful::collect_points).
+    pub fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
+        let mut full_key = std::mem::take(&mut self.scratch);
+        let mut value = Vec::with_capacity(64);
         for window in &mut self.windows {
             if window.dirty.is_empty() {
                 continue;

@@ -373,10 +373,11 @@ impl Task {
         for (from, to) in durable.dropped.drain(..) {
             durable.delta.delete_range(&from, &to);
         }
+        self.pipeline.visit(&mut |operator| operator.collect_ranges(&mut durable.delta));
         for id in operators_in_key_order(&mut *self.pipeline) {
             self.pipeline.visit(&mut |operator| {
                 if operator.id() == id {
-                    operator.collect(checkpoint, &mut durable.delta);
+                    operator.collect_points(checkpoint, &mut durable.delta);
                 }
             });
         }
