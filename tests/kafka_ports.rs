@@ -551,6 +551,37 @@ fn a_restore_may_last_longer_than_a_session() {
 }
 
 #[test]
+fn partitions_that_were_lost_are_told_and_committed_no_more() {
+    let topic = create("lost", 1);
+    let mut settings = settings(&unique("lost"), "0");
+    settings.librdkafka.push(("max.poll.interval.ms".into(), "6000".into()));
+    let mut log = KafkaLog::new(&settings, std::slice::from_ref(&topic)).unwrap();
+    let (partitions, member) = assigned(&mut log);
+    let mut producer = KafkaTransactionLog::new(&settings, &log, None);
+    producer.init(INIT_MS).unwrap();
+    let start = [(partitions[0].clone(), 0)];
+    log.start(&start).unwrap();
+    // Longer than it may go without a poll.
+    std::thread::sleep(Duration::from_millis(8_000));
+    let refused = producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &member);
+    assert!(matches!(refused, Err(CommitError::NotOwner(_))), "{refused:?}");
+    until("the loss", || match log.poll().unwrap() {
+        Some(LogEvent::Lost) => Some(()),
+        other => {
+            assert!(other.is_none(), "{other:?}");
+            None
+        }
+    });
+    log.release().unwrap();
+    let (again, now) = assigned(&mut log);
+    assert_eq!(again, partitions);
+    assert_ne!(now, member);
+    log.start(&start).unwrap();
+    producer.init(INIT_MS).unwrap();
+    producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &now).unwrap();
+}
+
+#[test]
 fn a_second_process_with_the_instance_id_fences_the_first() {
     let mut pair = Pair::new("instance");
     let mut second = KafkaLog::new(&pair.settings, &[pair.source.topic.to_string()]).unwrap();
