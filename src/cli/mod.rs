@@ -98,7 +98,7 @@ impl Shell<'_> {
         let Some(Checked { plan, .. }) = self.load(file)? else { return Ok(Exit::Wrong) };
         let name = plan.name.clone();
         let options = RunOptions { bounded, drop_state: drop_state.to_vec(), crash_points };
-        match crate::runtime::run(plan, settings, options) {
+        match crate::runtime::run(plan, &settings, options) {
             Ok(Outcome::Stopped | Outcome::Finished) => Ok(Exit::Done),
             Ok(Outcome::AlreadyFinished) => {
                 writeln!(

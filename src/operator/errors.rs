@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::staged::{OutputTarget, Staged, provenance, record_bytes};
+use super::staged::{OutputTarget, Staged, count, provenance, record_bytes};
 use super::OperatorError;
 use crate::format::key::partition;
 use crate::record::{OutputRecord, SourceRecord};
@@ -58,7 +58,7 @@ impl ErrorPolicy {
             Some(source) => format!("{} at offset {}", source.records.topic_partition(), source.offset),
             None => "a window's row".to_owned(),
         };
-        *staged.counters.failed.entry(self.operator.clone()).or_default() += 1;
+        count(&mut staged.counters.failed, &self.operator);
         let target = match &self.action {
             Action::Skip => return Ok(()),
             Action::Fail => {
@@ -84,8 +84,7 @@ impl ErrorPolicy {
                 target.topic
             )));
         }
-        *staged.counters.dead_letters.entry(target.topic.clone()).or_default() += 1;
-        staged.push(letter);
+        staged.push_dead_letter(letter);
         Ok(())
     }
 

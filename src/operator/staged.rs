@@ -31,23 +31,6 @@ pub struct Counters {
     pub dead_letters: BTreeMap<Arc<str>, u64>,
 }
 
-impl Counters {
-    /// Adds the counts of `other`.
-    pub fn add(&mut self, other: &Counters) {
-        self.records_in += other.records_in;
-        for (mine, theirs) in [
-            (&mut self.records_out, &other.records_out),
-            (&mut self.late, &other.late),
-            (&mut self.failed, &other.failed),
-            (&mut self.dead_letters, &other.dead_letters),
-        ] {
-            for (name, count) in theirs {
-                *mine.entry(name.clone()).or_default() += count;
-            }
-        }
-    }
-}
-
 /// Outputs that wait for the checkpoint.
 #[derive(Debug)]
 pub struct Staged {
@@ -79,15 +62,20 @@ impl Staged {
         self.bytes
     }
 
-    /// Stages a record.
+    /// Stages a result or a late record.
     pub fn push(&mut self, record: OutputRecord) {
+        count(&mut self.counters.records_out, &record.topic);
+        self.hold(record);
+    }
+
+    /// Stages a dead letter.
+    pub fn push_dead_letter(&mut self, record: OutputRecord) {
+        count(&mut self.counters.dead_letters, &record.topic);
+        self.hold(record);
+    }
+
+    fn hold(&mut self, record: OutputRecord) {
         self.bytes += record_bytes(&record) + RECORD_OVERHEAD_BYTES;
-        match self.counters.records_out.get_mut(&record.topic) {
-            Some(count) => *count += 1,
-            None => {
-                self.counters.records_out.insert(record.topic.clone(), 1);
-            }
-        }
         self.outputs.push(record);
     }
 
@@ -95,6 +83,16 @@ impl Staged {
     pub fn take(&mut self) -> (Vec<OutputRecord>, Counters) {
         self.bytes = 0;
         (std::mem::take(&mut self.outputs), std::mem::take(&mut self.counters))
+    }
+}
+
+/// Adds one; a name costs an allocation only the first time.
+pub(super) fn count(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>) {
+    match counts.get_mut(name) {
+        Some(count) => *count += 1,
+        None => {
+            counts.insert(name.clone(), 1);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::staged::{provenance, unkeyed_partition};
+use super::staged::{count, provenance, unkeyed_partition};
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress, Readers};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
@@ -134,7 +134,7 @@ where
     }
 
     fn late(&self, event: &Event<'_, R>, context: &mut Context<'_, '_>) {
-        *context.staged.counters.late.entry(self.spec.id.clone()).or_default() += 1;
+        count(&mut context.staged.counters.late, &self.spec.id);
         let LateRecords::Write(target) = &self.spec.late else { return };
         let key = event.source.and_then(|source| source.key).map(<[u8]>::to_vec);
         context.staged.push(OutputRecord {

@@ -489,6 +489,11 @@ impl Task {
         self.durable.as_ref().map(|durable| (durable.cut_offset, durable.flushed_offset))
     }
 
+    /// Whether a sweep has begun and not ended.
+    pub fn is_sweeping(&self) -> bool {
+        self.durable.as_ref().is_some_and(|durable| durable.sweep.under_way.is_some())
+    }
+
     /// Bytes of the store; 0 without state.
     pub fn store_bytes(&self) -> u64 {
         self.durable.as_ref().map_or(0, |durable| durable.store.bytes())

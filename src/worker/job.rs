@@ -105,8 +105,8 @@ pub enum Exit {
 pub enum WorkerEvent {
     /// A checkpoint is committed.
     Committed {
-        /// What all tasks did since the one before.
-        counters: Counters,
+        /// What each task did since the one before.
+        counters: Vec<(TaskId, Counters)>,
         /// From the decision to the acknowledgement.
         duration_ms: u64,
     },

@@ -11,8 +11,6 @@
 pub mod port;
 mod job;
 mod phase;
-#[cfg(test)]
-mod tests;
 mod worker;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};

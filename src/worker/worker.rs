@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::job::{Exit, Job, JobDone, WorkerEvent};
 use super::phase::Phase;
 use super::port::{CommitError, Log, LogError, LogEvent, Member, Receipt, Transaction};
-use crate::operator::{Counters, OperatorError, PipelineFactory};
+use crate::operator::{OperatorError, PipelineFactory};
 use crate::record::TopicPartition;
 use crate::state::apply::ApplyError;
 use crate::state::store::StoreError;
@@ -151,6 +151,11 @@ impl<L: Log> Worker<L> {
     /// Its tasks; empty while they are being restored.
     pub fn tasks_mut(&mut self) -> impl Iterator<Item = &mut Task> {
         self.tasks.values_mut()
+    }
+
+    /// Its tasks' names and the partitions that they read.
+    pub fn sources(&self) -> Vec<(TaskId, TopicPartition)> {
+        self.tasks.iter().map(|(id, task)| (id.clone(), task.spec().source.clone())).collect()
     }
 
     /// The log that it reads.
@@ -590,11 +595,11 @@ impl<L: Log> Worker<L> {
         };
         self.recoveries = 0;
         let Some(checkpoint) = self.checkpoint.take() else { return Ok(()) };
-        let mut counters = Counters::default();
+        let mut counters = Vec::with_capacity(checkpoint.tasks.len());
         for (id, changes) in &checkpoint.tasks {
             let offsets = changes.and_then(|place| receipt.change_offsets.get(place));
             if let Some(task) = self.tasks.get_mut(id) {
-                counters.add(&task.committed(offsets.map_or(&[], Vec::as_slice), now_ms));
+                counters.push((id.clone(), task.committed(offsets.map_or(&[], Vec::as_slice), now_ms)));
             }
         }
         let duration_ms = now_ms.saturating_sub(checkpoint.began_ms);

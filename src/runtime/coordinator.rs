@@ -1,0 +1,194 @@
+//! The coordinator: starts the workers of a process, watches over them, ends the process.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::worker::{Parts, StopWorker, WorkerActor};
+use super::{Outcome, RunError};
+use crate::worker::Exit;
+use crate::worker::port::LogError;
+
+/// How long to wait before a worker whose consumer broke is made anew.
+const REBUILD_DELAY: Duration = Duration::from_secs(1);
+
+/// Makes the parts of the worker of a number.
+pub type MakeParts = Box<dyn Fn(usize, Addr<Coordinator>) -> Result<Parts, LogError>>;
+
+/// The actor.
+pub struct Coordinator {
+    make_parts: MakeParts,
+    /// One for each worker.
+    arbiters: Vec<ArbiterHandle>,
+    workers: BTreeMap<usize, Addr<WorkerActor>>,
+    /// Workers that are finished, and whether each found nothing to do.
+    finished: BTreeMap<usize, bool>,
+    stopping: bool,
+    stop_limit: Duration,
+    failure: Option<RunError>,
+    done: Option<oneshot::Sender<Result<Outcome, RunError>>>,
+}
+
+/// Commit, leave the group, end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// A worker has ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WorkerEnded {
+    /// Which.
+    pub index: usize,
+    /// Why.
+    pub exit: Exit,
+}
+
+/// A worker has nothing left to do in a bounded run.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WorkerFinished {
+    /// Which.
+    pub index: usize,
+    /// It found everything done already.
+    pub idle: bool,
+}
+
+/// A worker is to be made anew.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Rebuild(usize);
+
+impl Coordinator {
+    /// Of one worker on each of `arbiters`; tells `done` how it ended. A stop takes at most `stop_limit`.
+    pub fn new(
+        make_parts: MakeParts,
+        arbiters: Vec<ArbiterHandle>,
+        stop_limit: Duration,
+        done: oneshot::Sender<Result<Outcome, RunError>>,
+    ) -> Self {
+        Coordinator {
+            make_parts,
+            arbiters,
+            workers: BTreeMap::new(),
+            finished: BTreeMap::new(),
+            stopping: false,
+            stop_limit,
+            failure: None,
+            done: Some(done),
+        }
+    }
+
+    fn start_worker(&mut self, index: usize, context: &mut Context<Self>) {
+        match (self.make_parts)(index, context.address()) {
+            Ok(parts) => {
+                let worker = WorkerActor::start_in_arbiter(&self.arbiters[index], move |context| {
+                    WorkerActor::new(parts, context)
+                });
+                self.workers.insert(index, worker);
+            }
+            Err(error) => self.fail(RunError::Failed(error.to_string()), context),
+        }
+    }
+
+    fn fail(&mut self, error: RunError, context: &mut Context<Self>) {
+        self.failure.get_or_insert(error);
+        self.stop(context);
+    }
+
+    /// Stops all workers; the process ends when they have, or when time is up.
+    fn stop(&mut self, context: &mut Context<Self>) {
+        if !self.stopping {
+            self.stopping = true;
+            for worker in self.workers.values() {
+                worker.do_send(StopWorker);
+            }
+            context.run_later(self.stop_limit, |coordinator, _| {
+                tracing::error!("the workers did not stop in time; what they had not committed is done again");
+                coordinator.failure.get_or_insert(RunError::Failed("the workers did not stop in time".into()));
+                coordinator.end();
+            });
+        }
+        if self.workers.is_empty() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        let ended = if self.finished.len() < self.arbiters.len() {
+            Outcome::Stopped
+        } else if self.finished.values().all(|idle| *idle) {
+            Outcome::AlreadyFinished
+        } else {
+            Outcome::Finished
+        };
+        if let Some(done) = self.done.take() {
+            // The receiver waits for this as long as the process runs.
+            let _gone = done.send(self.failure.take().map_or(Ok(ended), Err));
+        }
+    }
+}
+
+impl Actor for Coordinator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, context: &mut Self::Context) {
+        for index in 0..self.arbiters.len() {
+            self.start_worker(index, context);
+        }
+    }
+}
+
+impl Handler<Stop> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, context: &mut Self::Context) {
+        self.stop(context);
+    }
+}
+
+impl Handler<WorkerEnded> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, ended: WorkerEnded, context: &mut Self::Context) {
+        self.workers.remove(&ended.index);
+        match ended.exit {
+            Exit::Stopped => {}
+            Exit::Failed(message) => self.fail(RunError::Failed(message), context),
+            Exit::Refused(message) => self.fail(RunError::Refused(message), context),
+            Exit::Rebuild(message) => {
+                tracing::error!(worker = ended.index, "the consumer is replaced: {message}");
+                if !self.stopping {
+                    context.notify_later(Rebuild(ended.index), REBUILD_DELAY);
+                }
+            }
+        }
+        if self.stopping && self.workers.is_empty() {
+            self.end();
+        }
+    }
+}
+
+impl Handler<WorkerFinished> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, finished: WorkerFinished, context: &mut Self::Context) {
+        self.finished.insert(finished.index, finished.idle);
+        if self.finished.len() == self.arbiters.len() {
+            tracing::info!("the bounded run is finished");
+            self.stop(context);
+        }
+    }
+}
+
+impl Handler<Rebuild> for Coordinator {
+    type Result = ();
+
+    fn handle(&mut self, rebuild: Rebuild, context: &mut Self::Context) {
+        if !self.stopping {
+            self.start_worker(rebuild.0, context);
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The topics of an application: checked, and created where that was asked for, before anything runs.
+
+use std::sync::Arc;
+
+use crate::operator::OutputTarget;
+use crate::record::TopicId;
+use crate::task::Targets;
+use crate::topology::plan::{CreateTopic, Plan, StreamRef};
+use crate::topology::{TopicRole, TopicUse, topics};
+use crate::worker::port::{LogAdmin, LogError, TopicDescription, TopicSpec};
+
+/// What a record costs in a topic beside its key, value and headers, at most, with its batch's header.
+const RECORD_OVERHEAD_BYTES: usize = 1024;
+/// Records larger than this are refused by the producer, unless its `message.max.bytes` is raised.
+const PRODUCER_RECORD_BYTES_MAX: usize = 1_000_000;
+/// Kafka's default for `max.message.bytes`.
+const TOPIC_RECORD_BYTES_MAX: usize = 1_048_588;
+
+/// What the engine-owned changelog topics must look like.
+const CHANGELOG_CONFIG: &[(&str, &str, &str)] = &[
+    ("cleanup.policy", "delete", "the engine cuts the log itself; compaction would tear holes into it"),
+    ("retention.ms", "-1", "the brokers would delete state"),
+    ("retention.bytes", "-1", "the brokers would delete state"),
+];
+/// The active segment is never deleted, so segments are small.
+const CHANGELOG_SEGMENT_BYTES: &str = "52428800";
+
+/// Topics that do not fit the topology.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TopicError {
+    /// The cluster.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// What is wrong with which topic, and what to do.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+/// A stage's changelog topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangelogTopic {
+    /// Its name.
+    pub name: String,
+    /// Its identity.
+    pub id: TopicId,
+    /// The largest record that it takes.
+    pub record_bytes_max: usize,
+}
+
+/// What is known about the topics.
+pub struct Topics {
+    /// All that the topology writes to.
+    pub targets: Arc<Targets>,
+    /// For each source, its changelog; `None` if its stage keeps nothing.
+    pub changelogs: Vec<Option<ChangelogTopic>>,
+}
+
+/// Checks all topics of `plan` and creates those that are missing and may be created. `bounded` runs
+/// keep where they end, so that all of their stages have a changelog.
+pub fn prepare(
+    admin: &mut dyn LogAdmin,
+    plan: &Plan,
+    bounded: bool,
+    replication: i32,
+    record_bytes_max: Option<usize>,
+) -> Result<Topics, TopicError> {
+    let record_bytes_max = record_bytes_max.unwrap_or(PRODUCER_RECORD_BYTES_MAX);
+    let mut targets = Targets::new();
+    let mut missing = Vec::new();
+    for topic in topics(plan) {
+        let Some(description) = find_or_create(admin, &topic)? else {
+            missing.push(topic);
+            continue;
+        };
+        if topic.role != TopicRole::Source {
+            let target = OutputTarget {
+                topic: topic.topic.as_str().into(),
+                partitions: description.partitions,
+                record_bytes_max: record_limit(&description, record_bytes_max),
+            };
+            targets.insert(topic.topic, Arc::new(target));
+        }
+    }
+    if !missing.is_empty() {
+        return Err(TopicError::Unfit(describe_missing(&missing)));
+    }
+    let mut changelogs = Vec::new();
+    for stage in 0..plan.sources.len() {
+        let keeps_state = bounded || !stateful_operators(plan, stage).is_empty();
+        changelogs.push(match keeps_state {
+            true => Some(changelog(admin, plan, stage, replication, record_bytes_max)?),
+            false => None,
+        });
+    }
+    Ok(Topics { targets: Arc::new(targets), changelogs })
+}
+
+/// Ids and fingerprints of a stage's stateful operators.
+pub fn stateful_operators(plan: &Plan, stage: usize) -> Vec<(String, String)> {
+    let of_stage = |stream: StreamRef| plan.stage_of(stream) == stage;
+    plan.operators
+        .iter()
+        .filter(|operator| of_stage(operator.input))
+        .filter_map(|operator| Some((operator.id.clone(), operator.fingerprint()?)))
+        .collect()
+}
+
+/// The name of a stage's changelog topic.
+pub fn changelog_name(application: &str, source: &str) -> String {
+    format!("thalweg.{application}.{source}.changelog")
+}
+
+fn describe(admin: &mut dyn LogAdmin, topic: &str) -> Result<Option<TopicDescription>, LogError> {
+    Ok(admin.describe(&[topic.to_owned()])?.into_iter().next().flatten())
+}
+
+fn find_or_create(admin: &mut dyn LogAdmin, topic: &TopicUse) -> Result<Option<TopicDescription>, LogError> {
+    if let Some(found) = describe(admin, &topic.topic)? {
+        return Ok(Some(found));
+    }
+    let Some(CreateTopic { partitions, replication, config }) = topic.create.clone() else { return Ok(None) };
+    tracing::info!(topic = topic.topic, partitions, "creating the topic");
+    admin.create(&TopicSpec { name: topic.topic.clone(), partitions, replication, config })?;
+    describe(admin, &topic.topic)
+}
+
+fn describe_missing(missing: &[TopicUse]) -> String {
+    let lines: Vec<String> = missing
+        .iter()
+        .map(|topic| format!("topic `{}` ({} of {})", topic.topic, topic.role.name(), topic.users.join(", ")))
+        .collect();
+    format!(
+        "the cluster does not have {}; create it, correct its name, or let the topology create a source or sink \
+         topic with `create: {{ partitions: … }}`",
+        lines.join(", nor ")
+    )
+}
+
+fn record_limit(description: &TopicDescription, producer_max: usize) -> usize {
+    let topic_max = description.config.get("max.message.bytes").and_then(|value| value.parse().ok());
+    topic_max.unwrap_or(TOPIC_RECORD_BYTES_MAX).min(producer_max).saturating_sub(RECORD_OVERHEAD_BYTES)
+}
+
+fn changelog(
+    admin: &mut dyn LogAdmin,
+    plan: &Plan,
+    stage: usize,
+    replication: i32,
+    record_bytes_max: usize,
+) -> Result<ChangelogTopic, TopicError> {
+    let source = &plan.sources[stage];
+    let name = changelog_name(&plan.name, &source.id);
+    let partitions = match describe(admin, &source.topic)? {
+        Some(description) => description.partitions,
+        None => return Err(TopicError::Unfit(format!("topic `{}` vanished while it was looked at", source.topic))),
+    };
+    if describe(admin, &name)?.is_none() {
+        refuse_lost_changelog(admin, plan, stage, &name)?;
+        tracing::info!(topic = name, partitions, "creating the changelog");
+        let mut config: Vec<(String, String)> =
+            CHANGELOG_CONFIG.iter().map(|(key, value, _)| ((*key).to_owned(), (*value).to_owned())).collect();
+        config.push(("segment.bytes".to_owned(), CHANGELOG_SEGMENT_BYTES.to_owned()));
+        admin.create(&TopicSpec { name: name.clone(), partitions, replication, config })?;
+    }
+    let Some(found) = describe(admin, &name)? else {
+        return Err(TopicError::Unfit(format!("topic `{name}` was created and is not there")));
+    };
+    check_changelog(&name, &found, &source.topic, partitions)?;
+    Ok(ChangelogTopic { record_bytes_max: record_limit(&found, record_bytes_max), name, id: found.id })
+}
+
+/// Without its changelog, a stage that has committed offsets has lost its state. Creating an empty one
+/// would only make the message that follows less clear.
+fn refuse_lost_changelog(
+    admin: &mut dyn LogAdmin,
+    plan: &Plan,
+    stage: usize,
+    name: &str,
+) -> Result<(), TopicError> {
+    let source = &plan.sources[stage].topic;
+    let committed = admin.group_offsets(&plan.name)?;
+    if committed.iter().any(|(partition, _)| *partition.topic == **source) {
+        return Err(TopicError::Unfit(format!(
+            "group `{}` has committed offsets of topic `{source}`, but the changelog `{name}` does not exist: the \
+             state was deleted, or the topology had none before. Start anew with `thalweg reset`",
+            plan.name
+        )));
+    }
+    Ok(())
+}
+
+fn check_changelog(
+    name: &str,
+    found: &TopicDescription,
+    source: &str,
+    partitions: i32,
+) -> Result<(), TopicError> {
+    if found.partitions != partitions {
+        return Err(TopicError::Unfit(format!(
+            "topic `{source}` has {partitions} partitions, but its changelog `{name}` has {}: the number of partitions \
+             was changed, and keys have moved away from their state. Start anew with `thalweg reset`",
+            found.partitions
+        )));
+    }
+    for (key, wanted, why) in CHANGELOG_CONFIG {
+        match found.config.get(*key) {
+            Some(value) if value == wanted => {}
+            value => {
+                return Err(TopicError::Unfit(format!(
+                    "topic `{name}` has {key}={}, but needs {key}={wanted} ({why}): \
+                     kafka-configs.sh --alter --topic {name} --add-config {key}={wanted}",
+                    value.map_or("(unknown)", String::as_str)
+                )));
+            }
+        }
+    }
+    Ok(())
+}
