@@ -228,7 +228,9 @@ impl LogAdmin for KafkaAdmin {
             match found {
                 Err(failure) if failure.code == Code::GroupIdNotFound => return Ok(Vec::new()),
                 // The first request for any group makes the cluster create the topic of all groups.
-                Err(failure) if failure.is_transient() && Instant::now() < deadline => std::thread::sleep(LOOK),
+                Err(failure) if failure.is_transient() && Instant::now() < deadline => {
+                    std::thread::sleep(LOOK)
+                }
                 found => {
                     let tried = format!("reading the committed offsets of group {group}");
                     return found.map_err(|failure| failure.during(&tried));
