@@ -10,6 +10,8 @@ use thalweg::kafka::{
     ConnectionSettings, CrashPoint, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog,
 };
 use thalweg::record::{Records, TopicPartition};
+use thalweg::runtime::reset::{Reset, ResetError};
+use thalweg::topology::Plan;
 use thalweg::worker::port::{
     ChangelogReader, CommitError, Log, LogAdmin, LogError, LogEvent, Member, OutputRecord, TopicSpec,
     Transaction, TransactionLog,
@@ -411,6 +413,33 @@ fn a_topic_that_was_created_again_has_another_id() {
 }
 
 #[test]
+fn a_reset_removes_the_group_and_the_topics_of_an_application() {
+    let mut pair = Pair::new("reset");
+    let application = pair.settings.group.clone();
+    let (ours, other) =
+        (format!("thalweg.{application}.a.changelog"), format!("thalweg.{application}x.a.changelog"));
+    let mut admin = admin();
+    for name in [&ours, &other] {
+        let spec = TopicSpec { name: name.clone(), partitions: 2, replication: 1, config: Vec::new() };
+        admin.create(&spec).unwrap();
+    }
+    let transaction = pair.transaction(12);
+    pair.producer.commit(transaction, &pair.member).unwrap();
+    let plan = Plan { name: application, sources: vec![], operators: vec![], sinks: vec![] };
+    let running = Reset::find(&mut admin, &plan, None).unwrap_err();
+    assert!(matches!(running, ResetError::Running { .. }), "{running}");
+    pair.log.leave(10_000).unwrap();
+
+    let reset = Reset::find(&mut admin, &plan, None).unwrap();
+    assert_eq!(reset.offsets, [(pair.source.clone(), 12)]);
+    assert_eq!(reset.topics, std::slice::from_ref(&ours));
+    reset.carry_out(&mut admin, None).unwrap();
+    let prefix = format!("thalweg.{}", plan.name);
+    until("the topic's end", || (admin.list(&prefix).unwrap() == [other.clone()]).then_some(()));
+    assert!(Reset::find(&mut admin, &plan, None).unwrap().is_empty());
+}
+
+#[test]
 fn headers_tombstones_and_times_come_through() {
     let mut pair = Pair::new("shape");
     let headers = vec![
@@ -548,6 +577,37 @@ fn a_restore_may_last_longer_than_a_session() {
     }
     pair.producer.commit(pair.transaction(5), &pair.member).unwrap();
     assert_eq!(pair.committed(), Some(5));
+}
+
+#[test]
+fn partitions_that_were_lost_are_told_and_committed_no_more() {
+    let topic = create("lost", 1);
+    let mut settings = settings(&unique("lost"), "0");
+    settings.librdkafka.push(("max.poll.interval.ms".into(), "6000".into()));
+    let mut log = KafkaLog::new(&settings, std::slice::from_ref(&topic)).unwrap();
+    let (partitions, member) = assigned(&mut log);
+    let mut producer = KafkaTransactionLog::new(&settings, &log, None);
+    producer.init(INIT_MS).unwrap();
+    let start = [(partitions[0].clone(), 0)];
+    log.start(&start).unwrap();
+    // Longer than it may go without a poll.
+    std::thread::sleep(Duration::from_millis(8_000));
+    let refused = producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &member);
+    assert!(matches!(refused, Err(CommitError::NotOwner(_))), "{refused:?}");
+    until("the loss", || match log.poll().unwrap() {
+        Some(LogEvent::Lost) => Some(()),
+        other => {
+            assert!(other.is_none(), "{other:?}");
+            None
+        }
+    });
+    log.release().unwrap();
+    let (again, now) = assigned(&mut log);
+    assert_eq!(again, partitions);
+    assert_ne!(now, member);
+    log.start(&start).unwrap();
+    producer.init(INIT_MS).unwrap();
+    producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &now).unwrap();
 }
 
 #[test]
