@@ -11,6 +11,8 @@ use thalweg::kafka::{
     ConnectionSettings, CrashPoint, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog,
 };
 use thalweg::record::{Records, TopicPartition};
+use thalweg::runtime::reset::{Reset, ResetError};
+use thalweg::topology::Plan;
 use thalweg::worker::port::{
     ChangelogReader, CommitError, Log, LogAdmin, LogError, LogEvent, Member, OutputRecord, TopicSpec,
     Transaction, TransactionLog,
@@ -409,6 +411,33 @@ fn a_topic_that_was_created_again_has_another_id() {
     let too_many = TopicSpec { name: unique("replicas"), partitions: 1, replication: 99, config: Vec::new() };
     let refused = admin.create(&too_many);
     assert!(matches!(refused, Err(LogError::Stop(_))), "{refused:?}");
+}
+
+#[test]
+fn a_reset_removes_the_group_and_the_topics_of_an_application() {
+    let mut pair = Pair::new("reset");
+    let application = pair.settings.group.clone();
+    let (ours, other) =
+        (format!("thalweg.{application}.a.changelog"), format!("thalweg.{application}x.a.changelog"));
+    let mut admin = admin();
+    for name in [&ours, &other] {
+        let spec = TopicSpec { name: name.clone(), partitions: 2, replication: 1, config: Vec::new() };
+        admin.create(&spec).unwrap();
+    }
+    let transaction = pair.transaction(12);
+    pair.producer.commit(transaction, &pair.member).unwrap();
+    let plan = Plan { name: application, sources: vec![], operators: vec![], sinks: vec![] };
+    let running = Reset::find(&mut admin, &plan, None).unwrap_err();
+    assert!(matches!(running, ResetError::Running { .. }), "{running}");
+    pair.log.leave(10_000).unwrap();
+
+    let reset = Reset::find(&mut admin, &plan, None).unwrap();
+    assert_eq!(reset.offsets, [(pair.source.clone(), 12)]);
+    assert_eq!(reset.topics, std::slice::from_ref(&ours));
+    reset.carry_out(&mut admin, None).unwrap();
+    let prefix = format!("thalweg.{}", plan.name);
+    until("the topic's end", || (admin.list(&prefix).unwrap() == [other.clone()]).then_some(()));
+    assert!(Reset::find(&mut admin, &plan, None).unwrap().is_empty());
 }
 
 #[test]

@@ -201,7 +201,9 @@ impl<C: ValueCodec> WindowTable<C> {
             let Some(entry) = store.scan(&from, &to)?.next() else { break };
             let (found, _) = entry?;
             let Some(WindowKey { window_end_ms: end_ms, .. }) = key::split(&found) else {
-                return Err(StoreError::Corrupt(format!("a key that no window operator writes: {found:02x?}")));
+                return Err(StoreError::Corrupt(format!(
+                    "a key that no window operator writes: {found:02x?}"
+                )));
             };
             self.windows.push(Window::new(end_ms, false));
             let Some(next) = end_ms.checked_add(1) else { break };

@@ -8,9 +8,9 @@
 //! when no commit is running, and on any doubt drops everything in memory and starts over from what is
 //! committed.
 
-pub mod port;
 mod job;
 mod phase;
+pub mod port;
 mod worker;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
