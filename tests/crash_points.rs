@@ -26,11 +26,15 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64) -> Scene {
+        Scene::with_keys(seed, 200)
+    }
+
+    fn with_keys(seed: u64, keys: u64) -> Scene {
         let bootstrap = shared();
         let dir = support::Folder::new();
         let input = unique("orders");
         Admin::new(&bootstrap).create(&[(&input, 2)]);
-        let spec = Orders { seed, keys: 200, partitions: 2, step_ms: 25.0, ..Orders::default() };
+        let spec = Orders { seed, keys, partitions: 2, step_ms: 25.0, ..Orders::default() };
         let application = Application::new(&SHARED, &bootstrap, &input, dir.path());
         let mut scene =
             Scene { application, writer: Writer::new(&bootstrap), orders: Generator::new(spec), _dir: dir };

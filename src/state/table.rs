@@ -29,6 +29,10 @@ pub trait ValueCodec {
     fn heap_bytes(&self, value: &Self::Value) -> usize;
 }
 
+/// Sees entries in key order: the codec, the key, the value; breaks when it has seen enough.
+pub type Visit<'v, C, E> =
+    dyn FnMut(&C, &[u8], &<C as ValueCodec>::Value) -> Result<ControlFlow<()>, E> + 'v;
+
 /// What an entry costs beside its key and its own size: the index, with hashbrown's load factor.
 const INDEX_BYTES: usize = 8;
 
@@ -275,7 +279,7 @@ impl<C: ValueCodec> WindowTable<C> {
     pub fn visit_first<E: From<StoreError>>(
         &mut self,
         after: Option<&[u8]>,
-        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+        visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
         match self.windows.first_mut() {
             Some(window) => window.sort(),
@@ -436,7 +440,7 @@ impl<C: ValueCodec> WindowTable<C> {
         &self,
         place: usize,
         from: &[u8],
-        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+        visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
         let window = &self.windows[place];
         let mut at = window.order.partition_point(|index| window.key_at(*index) < from);

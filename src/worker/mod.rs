@@ -11,8 +11,8 @@
 mod job;
 mod phase;
 pub mod port;
-mod worker;
+mod machine;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
 pub use phase::Phase;
-pub use worker::{StageSpec, Step, Worker, WorkerSpec};
+pub use machine::{StageSpec, Step, Worker, WorkerSpec};
