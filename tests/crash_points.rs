@@ -128,7 +128,12 @@ fn in_the_middle_of_a_flush() {
 
 #[test]
 fn between_the_chunks_of_a_sweep() {
-    dies_at("between_chunks", 2, 26);
+    // Enough state that a sweep takes several checkpoints.
+    let mut scene = Scene::with_keys(26, 20_000);
+    scene.produce(30_000);
+    let mut process = scene.start("state").crash_at("between_chunks", 2).spawn();
+    scene.until_it_crashes(&mut process);
+    scene.finish("state");
 }
 
 #[test]

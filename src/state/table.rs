@@ -30,8 +30,7 @@ pub trait ValueCodec {
 }
 
 /// Sees entries in key order: the codec, the key, the value; breaks when it has seen enough.
-pub type Visit<'v, C, E> =
-    dyn FnMut(&C, &[u8], &<C as ValueCodec>::Value) -> Result<ControlFlow<()>, E> + 'v;
+pub type Visit<'v, C, E> = dyn FnMut(&C, &[u8], &<C as ValueCodec>::Value) -> Result<ControlFlow<()>, E> + 'v;
 
 /// What an entry costs beside its key and its own size: the index, with hashbrown's load factor.
 const INDEX_BYTES: usize = 8;

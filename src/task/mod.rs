@@ -2,8 +2,8 @@
 
 mod build;
 mod restore;
-mod sweep;
 mod running;
+mod sweep;
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,10 +9,10 @@
 //! committed.
 
 mod job;
+mod machine;
 mod phase;
 pub mod port;
-mod machine;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
-pub use phase::Phase;
 pub use machine::{StageSpec, Step, Worker, WorkerSpec};
+pub use phase::Phase;
