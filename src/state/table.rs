@@ -511,3 +511,6 @@ impl<C: ValueCodec> WindowTable<C> {
         key::next_prefix(&self.window_start_key(end_ms))
     }
 }
+
+#[cfg(test)]
+mod tests;
