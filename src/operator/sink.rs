@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::staged::{record_bytes, unkeyed_partition};
+use super::staged::unkeyed_partition;
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
@@ -61,12 +61,7 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
             headers: Vec::new(),
             timestamp_ms: event.time_ms,
         };
-        let bytes = record_bytes(&record);
-        if bytes > self.target.record_bytes_max {
-            let message = format!(
-                "the record of {bytes} bytes is larger than the {} bytes that topic {} takes",
-                self.target.record_bytes_max, self.target.topic
-            );
+        if let Some(message) = self.target.refuses(&record) {
             let value = record.value.unwrap_or_default();
             return self.errors.handle(&message, event.source.as_ref(), || value, context.staged);
         }

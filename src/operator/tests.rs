@@ -3,6 +3,8 @@
 mod errors;
 mod window;
 
+pub(super) use window::{number, numbers};
+
 use std::sync::Arc;
 
 use bumpalo::Bump;

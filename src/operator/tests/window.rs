@@ -183,7 +183,7 @@ impl Aggregate<i64> for Small {
 }
 
 /// Sums of numbers in tens, by an empty key for even numbers and `odd` for the others.
-fn numbers() -> Box<dyn Pipeline> {
+pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
     let spec = WindowSpec {
         id: "sums".into(),
         fingerprint: String::new(),
@@ -205,7 +205,7 @@ fn numbers() -> Box<dyn Pipeline> {
     Box::new(Source::<Owned<i64>, _>::new(json, timing, rejected("numbers"), Readers::new(vec![Box::new(window)])))
 }
 
-fn number(number: i64) -> Input {
+pub(in crate::operator) fn number(number: i64) -> Input {
     Input { value: Some(number.to_string().into_bytes()), ..Input::default() }
 }
 

@@ -69,6 +69,12 @@ impl Rig {
         expected.push(byte);
     }
 
+    /// Begins an update that fails.
+    fn fail(&mut self, end_ms: i64, key: &[u8]) {
+        let entry = self.table.entry(end_ms, key, |_| b"new".to_vec()).unwrap();
+        self.table.take_back(entry);
+    }
+
     /// Takes a checkpoint; returns its ranges and points.
     fn collect(&mut self) -> (usize, usize) {
         self.checkpoint += 1;
@@ -127,9 +133,9 @@ impl Rig {
     fn first(&mut self, step: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut seen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         loop {
-            let from = seen.last().map(|(key, _)| key.clone());
+            let from = seen.last().map(|(key, _)| [&key[..], &[0]].concat()).unwrap_or_default();
             let mut left = step;
-            let flow = self.table.visit_first::<StoreError>(from.as_deref(), &mut |_, key, value| {
+            let flow = self.table.visit_first::<StoreError>(&from, &mut |_, key, value| {
                 seen.push((key.to_vec(), value.clone()));
                 left -= 1;
                 Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -182,6 +188,7 @@ impl Rig {
         let memory = self.table.memory();
         assert!(memory.pinned <= memory.total, "{memory:?}");
         for window in &self.table.windows {
+            assert_eq!(window.index.len(), window.entries.len());
             let heap: usize = window.entries.iter().map(|entry| entry.value.len()).sum();
             assert_eq!(window.heap_bytes, heap, "heap bytes of window {}", window.end_ms);
             let pinned = window.entries.iter().filter(|entry| entry.changed_at > self.table.flushed).count();
@@ -199,6 +206,7 @@ fn parts((key, value): &StoreEntry) -> ((i64, Vec<u8>), Vec<u8>) {
 #[derive(Clone, Debug)]
 enum Step {
     Update(i64, Vec<u8>, u8),
+    Fail(i64, Vec<u8>),
     Collect,
     Flush,
     Evict(usize),
@@ -211,6 +219,7 @@ fn step() -> impl Strategy<Value = Step> {
     let end = prop_oneof![8 => -2..4_i64, 1 => Just(i64::MIN + 1), 1 => Just(i64::MAX)];
     let key = prop_oneof![4 => vec(0..3_u8, 0..3), 1 => vec(prop_oneof![Just(0), Just(255_u8)], 0..12)];
     prop_oneof![
+        2 => (end.clone(), key.clone()).prop_map(|(end, key)| Step::Fail(end, key)),
         12 => (end, key, any::<u8>()).prop_map(|(end, key, byte)| Step::Update(end, key, byte)),
         3 => Just(Step::Collect),
         2 => Just(Step::Flush),
@@ -230,6 +239,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Update(end_ms, key, byte) => rig.update(end_ms, &key, byte),
+                Step::Fail(end_ms, key) => rig.fail(end_ms, &key),
                 Step::Collect => {
                     rig.collect();
                 }
