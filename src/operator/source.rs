@@ -85,7 +85,8 @@ impl<R: RecordType, D: Decode<R>> Source<R, D> {
             return Err(format!("the event time {time_ms} ms lies outside of the years 0 to 9999"));
         }
         // A Kafka timestamp may be any number, so the difference may not fit.
-        if source.timestamp_ms >= 0 && time_ms.saturating_sub(source.timestamp_ms) > self.timing.max_ahead_ms {
+        if source.timestamp_ms >= 0 && time_ms.saturating_sub(source.timestamp_ms) > self.timing.max_ahead_ms
+        {
             return Err(format!(
                 "the event time {time_ms} ms lies {} ms after the record's Kafka timestamp, which is more than \
                  max_ahead allows ({} ms)",
@@ -178,7 +179,11 @@ impl JsonRows {
 }
 
 impl Decode<Dynamic> for JsonRows {
-    fn decode<'b>(&mut self, source: &SourceRecord<'b>, arena: &'b Bump) -> Result<Decoded<'b, Dynamic>, String> {
+    fn decode<'b>(
+        &mut self,
+        source: &SourceRecord<'b>,
+        arena: &'b Bump,
+    ) -> Result<Decoded<'b, Dynamic>, String> {
         let value = source.value.ok_or("the value is null (a tombstone), a JSON object is expected")?;
         let slots = arena.alloc_slice_fill_copy(self.fields, Slot::Null);
         self.decoder.decode(value, arena, slots).map_err(|error| error.to_string())?;

@@ -56,7 +56,14 @@ impl Records for Batch {
     fn record(&self, index: usize) -> SourceRecord<'_> {
         let input = &self.inputs[index];
         let (key, value) = (input.key.as_deref(), input.value.as_deref());
-        SourceRecord { offset: input.offset, timestamp_ms: input.timestamp_ms, key, value, records: self, index }
+        SourceRecord {
+            offset: input.offset,
+            timestamp_ms: input.timestamp_ms,
+            key,
+            value,
+            records: self,
+            index,
+        }
     }
     fn headers<'b>(&'b self, index: usize, visit: &mut dyn FnMut(&'b str, Option<&'b [u8]>)) {
         self.inputs[index].headers.iter().for_each(|(name, value)| visit(name, value.as_deref()));
@@ -126,7 +133,11 @@ pub(super) fn map_amount(schema: &Schema, amount: &str, readers: Vec<Reader>) ->
     let encoder = Arc::new(Encoder::new(schema));
     let mut slots: Vec<_> = (0..schema.fields.len()).map(MapSlot::Input).collect();
     slots[1] = MapSlot::Expression(expression(schema, amount));
-    Box::new(Map::<Dynamic, Dynamic, _>::new(RowMap { slots, encoder }, rejected("doubled"), Readers::new(readers)))
+    Box::new(Map::<Dynamic, Dynamic, _>::new(
+        RowMap { slots, encoder },
+        rejected("doubled"),
+        Readers::new(readers),
+    ))
 }
 
 /// Writes to `topic`, by the first field.

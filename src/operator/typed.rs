@@ -100,7 +100,9 @@ use bumpalo::Bump;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Aggregator, Decode, Decoded, KeySelector, MapFunction, Predicate, RecordWriter, WindowResult, Written};
+use super::{
+    Aggregator, Decode, Decoded, KeySelector, MapFunction, Predicate, RecordWriter, WindowResult, Written,
+};
 use crate::expression::EvaluationError;
 use crate::format::json;
 use crate::record::{Event, Owned, SourceRecord};
@@ -137,7 +139,11 @@ where
     T: DeserializeOwned + Clone + 'static,
     F: Fn(&T) -> i64,
 {
-    fn decode<'b>(&mut self, source: &SourceRecord<'b>, _: &'b Bump) -> Result<Decoded<'b, Owned<T>>, String> {
+    fn decode<'b>(
+        &mut self,
+        source: &SourceRecord<'b>,
+        _: &'b Bump,
+    ) -> Result<Decoded<'b, Owned<T>>, String> {
         let value = source.value.ok_or("the value is null (a tombstone), JSON is expected")?;
         let record: T = json::decode_value(value).map_err(|error| error.to_string())?;
         let time_ms = (self.closure)(&record);

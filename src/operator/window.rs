@@ -114,7 +114,14 @@ where
     F: WindowResult<A::Value, O>,
 {
     /// An operator without state, to be restored before use.
-    pub fn new(spec: WindowSpec, keys: K, aggregator: A, results: F, errors: ErrorPolicy, readers: Readers<O>) -> Self {
+    pub fn new(
+        spec: WindowSpec,
+        keys: K,
+        aggregator: A,
+        results: F,
+        errors: ErrorPolicy,
+        readers: Readers<O>,
+    ) -> Self {
         WindowOperator {
             table: WindowTable::new(&spec.id, aggregator),
             spec,
@@ -183,21 +190,23 @@ where
     }
 
     /// Closes the first window, from where it was left.
-    fn close_first<'b>(&mut self, end_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+    fn close_first<'b>(
+        &mut self,
+        end_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
         let window = self.spec.assigner.ending_at(end_ms);
         let (results, errors, readers) = (&self.results, &self.errors, &mut self.readers);
         let from = std::mem::take(&mut self.closing_from);
         let mut next = Vec::new();
         let flow = self.table.visit_first::<OperatorError>(&from, &mut |_, key, value| {
             match results.make(key, window, value, true, context.arena) {
-                Ok(record) => readers
-                    .process(Event { record, time_ms: window.end_ms - 1, source: None }, context)?,
-                Err(error) => errors.handle(
-                    &error.message,
-                    None,
-                    || results.describe(key, window),
-                    context.staged,
-                )?,
+                Ok(record) => {
+                    readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)?
+                }
+                Err(error) => {
+                    errors.handle(&error.message, None, || results.describe(key, window), context.staged)?
+                }
             }
             if context.staged.is_full() {
                 // The least key behind this one; never empty, as a key may be.
@@ -223,16 +232,20 @@ where
     A: Aggregator<R> + 'static,
     F: WindowResult<A::Value, O> + 'static,
 {
-    fn process<'b>(&mut self, event: Event<'b, R>, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+    fn process<'b>(
+        &mut self,
+        event: Event<'b, R>,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<(), OperatorError> {
         let window = self.spec.assigner.assign(event.time_ms);
         if self.watermark_ms >= self.closes_at_ms(window.end_ms) {
             return self.late(&event, context);
         }
         match self.add(&event, window, context)? {
             Ok(None) => Ok(()),
-            Ok(Some(record)) => {
-                self.readers.process(Event { record, time_ms: window.end_ms - 1, source: event.source }, context)
-            }
+            Ok(Some(record)) => self
+                .readers
+                .process(Event { record, time_ms: window.end_ms - 1, source: event.source }, context),
             Err(error) => self.errors.handle(
                 &error.message,
                 event.source.as_ref(),
@@ -242,7 +255,11 @@ where
         }
     }
 
-    fn advance<'b>(&mut self, watermark_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+    fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
         self.watermark_ms = self.watermark_ms.max(watermark_ms);
         while let Some(end_ms) = self.table.first_end_ms()
             && self.watermark_ms >= self.closes_at_ms(end_ms)
@@ -399,7 +416,10 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
     }
 
     fn describe(&self, key: &[u8], window: WindowRange) -> Vec<u8> {
-        format!("{{\"window_start\":{},\"window_end\":{},\"key\":\"{key:02x?}\"}}", window.start_ms, window.end_ms)
-            .into_bytes()
+        format!(
+            "{{\"window_start\":{},\"window_end\":{},\"key\":\"{key:02x?}\"}}",
+            window.start_ms, window.end_ms
+        )
+        .into_bytes()
     }
 }

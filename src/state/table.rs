@@ -29,6 +29,9 @@ pub trait ValueCodec {
     fn heap_bytes(&self, value: &Self::Value) -> usize;
 }
 
+/// Sees entries in key order: the codec, the key, the value; breaks when it has seen enough.
+pub type Visit<'v, C, E> = dyn FnMut(&C, &[u8], &<C as ValueCodec>::Value) -> Result<ControlFlow<()>, E> + 'v;
+
 /// What an entry costs beside its key and its own size: the index, with hashbrown's load factor.
 const INDEX_BYTES: usize = 8;
 
@@ -203,7 +206,9 @@ impl<C: ValueCodec> WindowTable<C> {
             let Some(entry) = store.scan(&from, &to)?.next() else { break };
             let (found, _) = entry?;
             let Some(WindowKey { window_end_ms: end_ms, .. }) = key::split(&found) else {
-                return Err(StoreError::Corrupt(format!("a key that no window operator writes: {found:02x?}")));
+                return Err(StoreError::Corrupt(format!(
+                    "a key that no window operator writes: {found:02x?}"
+                )));
             };
             self.windows.push(Window::new(end_ms, false));
             let Some(next) = end_ms.checked_add(1) else { break };
@@ -295,7 +300,7 @@ impl<C: ValueCodec> WindowTable<C> {
     pub fn visit_first<E: From<StoreError>>(
         &mut self,
         from: &[u8],
-        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+        visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
         match self.windows.first_mut() {
             Some(window) => window.sort(),
@@ -455,7 +460,7 @@ impl<C: ValueCodec> WindowTable<C> {
         &self,
         place: usize,
         from: &[u8],
-        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+        visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
         let window = &self.windows[place];
         let mut at = window.order.partition_point(|index| window.key_at(*index) < from);

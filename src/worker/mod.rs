@@ -8,11 +8,11 @@
 //! when no commit is running, and on any doubt drops everything in memory and starts over from what is
 //! committed.
 
-pub mod port;
 mod job;
+mod machine;
 mod phase;
-mod worker;
+pub mod port;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
+pub use machine::{StageSpec, Step, Worker, WorkerSpec};
 pub use phase::Phase;
-pub use worker::{StageSpec, Step, Worker, WorkerSpec};

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bumpalo::Bump;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use super::guess;
 use super::layout::{Kind, Layout, Target};

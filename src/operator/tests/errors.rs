@@ -41,7 +41,8 @@ fn a_dead_letter_is_the_source_record_and_says_why() {
     };
     let staged = run(plain(vec![reader, sink(&schema, "other")]), vec![failing.clone()]).unwrap();
     assert_eq!(written(&staged, "other").len(), 1, "other branches go on");
-    let [letter] = &staged.outputs.iter().filter(|record| &*record.topic == "rejected").collect::<Vec<_>>()[..]
+    let [letter] =
+        &staged.outputs.iter().filter(|record| &*record.topic == "rejected").collect::<Vec<_>>()[..]
     else {
         panic!("one dead letter: {:?}", staged.outputs)
     };
@@ -84,9 +85,13 @@ fn a_row_that_no_record_stands_for_is_its_json_in_the_dead_letter() {
     let window = Windowed::new("w");
     let rows = window.schema(&schema);
     let failing = filter(&rows, "10 / (rows - rows) > 0", rejected("after"), vec![]);
-    let staged = run(plain(vec![window.reads(&schema, vec![failing])]), vec![order("a", "1", 5), order("a", "1", 10)]);
+    let staged =
+        run(plain(vec![window.reads(&schema, vec![failing])]), vec![order("a", "1", 5), order("a", "1", 10)]);
     let staged = staged.unwrap();
-    assert_eq!(written(&staged, "rejected"), [r#"{"customer":"a","window_start":0,"window_end":10,"rows":1}"#]);
+    assert_eq!(
+        written(&staged, "rejected"),
+        [r#"{"customer":"a","window_start":0,"window_end":10,"rows":1}"#]
+    );
     assert_eq!(header(&staged.outputs[0], "thalweg.operator").as_deref(), Some("after"));
     assert_eq!(header(&staged.outputs[0], "thalweg.offset"), None);
 }

@@ -5,7 +5,10 @@ use crate::operator::typed::{Aggregate, Custom, Json, WindowValue};
 use crate::record::Owned;
 
 fn row(customer: &str, start_ms: i64, rows: i64) -> String {
-    format!(r#"{{"customer":"{customer}","window_start":{start_ms},"window_end":{},"rows":{rows}}}"#, start_ms + 10)
+    format!(
+        r#"{{"customer":"{customer}","window_start":{start_ms},"window_end":{},"rows":{rows}}}"#,
+        start_ms + 10
+    )
 }
 
 fn run_window(window: &Windowed, inputs: Vec<Input>) -> Staged {
@@ -50,7 +53,8 @@ fn a_late_record_is_written_with_where_it_came_from() {
     let late = staged.outputs.iter().find(|record| &*record.topic == "late").unwrap();
     assert_eq!((&late.key, late.timestamp_ms), (&inputs[2].key, 6));
     assert_eq!(header(late, "trace").as_deref(), Some("t1"));
-    let coordinates = ["topic", "partition", "offset", "timestamp"].map(|name| header(late, &format!("thalweg.{name}")));
+    let coordinates =
+        ["topic", "partition", "offset", "timestamp"].map(|name| header(late, &format!("thalweg.{name}")));
     assert_eq!(coordinates, ["orders", "1", "2", "6"].map(|text| Some(text.to_string())));
     assert_eq!(staged.counters.late, [("w".into(), 1)].into());
 }
@@ -77,14 +81,19 @@ fn windows_are_closed_in_the_order_of_their_ends_and_keys() {
     let expected = [row("b", 0, 1), row("c", 0, 1), row("a", 20, 1), row("b", 20, 1)];
     assert_eq!(written(&staged, "out"), expected);
     let result = &staged.outputs[0];
-    assert_eq!((result.key.as_deref(), result.timestamp_ms), (Some(&b"b"[..]), 9), "the window's last instant");
+    assert_eq!(
+        (result.key.as_deref(), result.timestamp_ms),
+        (Some(&b"b"[..]), 9),
+        "the window's last instant"
+    );
 }
 
 #[test]
 fn on_update_makes_a_row_for_each_record_and_a_final_one() {
     let window = Windowed { emit: EmitRows::OnUpdate, ..Windowed::new("w") };
     let staged = run_window(&window, at(&[5, 6, 10]));
-    let marked = |start_ms, rows, last: bool| row("a", start_ms, rows).replace('}', &format!(r#","final":{last}}}"#));
+    let marked =
+        |start_ms, rows, last: bool| row("a", start_ms, rows).replace('}', &format!(r#","final":{last}}}"#));
     let expected = [marked(0, 1, false), marked(0, 2, false), marked(10, 1, false), marked(0, 2, true)];
     assert_eq!(written(&staged, "out"), expected);
 }
@@ -198,11 +207,20 @@ pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
         Custom::new(Small),
         |window: WindowValue<'_, i64>| Ok(*window.value),
         rejected("sums"),
-        Readers::new(vec![Box::new(Sink::new(Json::<i64, _>::new(|_: &i64| None), target("out"), rejected("out")))]),
+        Readers::new(vec![Box::new(Sink::new(
+            Json::<i64, _>::new(|_: &i64| None),
+            target("out"),
+            rejected("out"),
+        ))]),
     );
     let timing = Timing { max_out_of_orderness_ms: 0, max_ahead_ms: 1_000_000 };
     let json = Json::<i64, _>::new(|number: &i64| number % 1_000);
-    Box::new(Source::<Owned<i64>, _>::new(json, timing, rejected("numbers"), Readers::new(vec![Box::new(window)])))
+    Box::new(Source::<Owned<i64>, _>::new(
+        json,
+        timing,
+        rejected("numbers"),
+        Readers::new(vec![Box::new(window)]),
+    ))
 }
 
 pub(in crate::operator) fn number(number: i64) -> Input {

@@ -371,7 +371,11 @@ impl Store for Unread {
         from: &[u8],
         to: &[u8],
     ) -> Result<Box<dyn Iterator<Item = Result<StoreEntry, StoreError>> + 's>, StoreError> {
-        assert_eq!((from.to_vec(), to.to_vec()), WindowTable::new("op", Bytes).key_range(), "but for a restore");
+        assert_eq!(
+            (from.to_vec(), to.to_vec()),
+            WindowTable::new("op", Bytes).key_range(),
+            "but for a restore"
+        );
         Ok(Box::new(std::iter::empty()))
     }
     fn position(&self) -> Result<Option<StorePosition>, StoreError> {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
+use super::TaskSpec;
 use super::restore::Restored;
 use super::sweep::{SweepState, operators_in_key_order};
-use super::TaskSpec;
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::record::{Records, TopicPartition};
+use crate::state::apply::{Applier, ApplyError};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
 use crate::state::header::{Header, OperatorState, SourcePosition};
-use crate::state::apply::{Applier, ApplyError};
 use crate::state::store::{Store, StoreError};
 use crate::state::{MemoryUse, key};
 use crate::worker::port::{OutputRecord, TopicId};
@@ -322,7 +322,8 @@ impl Task {
         self.next_offset != self.committed_offset
             || !self.staged.outputs.is_empty()
             || self.finished != self.committed_finished
-            || (self.end_offset.is_some() && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))
+            || (self.end_offset.is_some()
+                && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))
     }
 
     /// Whether a checkpoint is due before anything more can be processed.
@@ -433,7 +434,8 @@ impl Task {
         let limits = &self.limits;
         let durable = self.durable.as_mut()?;
         let age_ms = now_ms.saturating_sub(durable.unflushed_since_ms);
-        let due = durable.unflushed_bytes >= limits.flush_bytes || age_ms >= limits.flush_interval_ms || force;
+        let due =
+            durable.unflushed_bytes >= limits.flush_bytes || age_ms >= limits.flush_interval_ms || force;
         if durable.flushing || durable.unflushed.is_empty() || !due {
             return None;
         }
@@ -530,8 +532,7 @@ fn restore_operators(
 ) -> Result<(), StoreError> {
     let mut result = Ok(());
     pipeline.visit(&mut |operator| {
-        let saved = header
-            .and_then(|header| header.operators.iter().find(|saved| saved.id == operator.id()));
+        let saved = header.and_then(|header| header.operators.iter().find(|saved| saved.id == operator.id()));
         if result.is_ok() {
             result = operator.restore(store.clone(), saved, checkpoint);
         }
