@@ -226,13 +226,13 @@ where
     U: Clone + 'static,
     F: Fn(WindowValue<'_, V>) -> Result<U, String>,
 {
-    fn make<'b>(
+    fn make(
         &self,
         key: &[u8],
         range: WindowRange,
         value: &V,
         last: bool,
-        _: &'b Bump,
+        _: &Bump,
     ) -> Result<U, EvaluationError> {
         self(WindowValue { key, range, value, last }).map_err(failed)
     }
