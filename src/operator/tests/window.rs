@@ -3,6 +3,7 @@
 use super::*;
 use crate::operator::typed::{Aggregate, Custom, Json, WindowValue};
 use crate::record::Owned;
+use crate::state::header::OperatorState;
 
 fn row(customer: &str, start_ms: i64, rows: i64) -> String {
     format!(
@@ -114,12 +115,26 @@ fn a_window_behind_a_window_sees_no_late_rows_when_time_jumps() {
     let total = vec![aggregate(&rows, "rows", AggregateFunction::Sum, Some("rows"), Type::Int)];
     let second = Windowed { size_ms: 20, aggregates: total, ..Windowed::new("second") };
     let reader = second.reads(&rows, vec![sink(&second.schema(&rows), "out")]);
-    let inputs = at(&[1, 11, 2, 25, 1_000, 1_003, 2_000, 3_000]);
+    let inputs = at(&[1, 11, 2, 25, 37, 1_000, 1_003, 2_000, 3_000]);
     let staged = run(source(15, vec![first.reads(&schema, vec![reader])]), inputs).unwrap();
     assert!(staged.counters.late.is_empty(), "{:?}", staged.counters.late);
     let counts: Vec<_> =
         written(&staged, "out").iter().map(|row| row.split("rows\":").nth(1).unwrap().to_string()).collect();
-    assert_eq!(counts, ["3}", "1}", "2}", "1}"]);
+    assert_eq!(counts, ["3}", "2}", "2}", "1}"]);
+}
+
+#[test]
+fn a_restored_window_remembers_what_it_fired() {
+    let schema = orders();
+    let mut pipeline = source(0, vec![Windowed::new("w").reads(&schema, vec![])]);
+    let store = MemoryStores::new().open("task").unwrap();
+    pipeline.visit(&mut |operator| {
+        let saved = OperatorState { fired_watermark_ms: Some(10), ..operator.saved() };
+        operator.restore(store.clone(), Some(&saved), 1).unwrap();
+    });
+    let (batch, mut staged) = (Batch::new(at(&[5])), Staged::new(usize::MAX, usize::MAX));
+    assert_eq!(pipeline.process(batch.record(0), &Bump::new(), &mut staged).unwrap(), Progress::Done);
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
 }
 
 #[test]
