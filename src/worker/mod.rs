@@ -11,6 +11,8 @@
 pub mod port;
 mod job;
 mod phase;
+#[cfg(test)]
+pub(crate) mod tests;
 mod worker;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
