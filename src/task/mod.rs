@@ -4,6 +4,8 @@ mod build;
 mod restore;
 mod sweep;
 mod task;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

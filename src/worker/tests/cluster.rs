@@ -382,6 +382,8 @@ pub struct Consumer {
     pub fetches: usize,
     /// It has left the group.
     pub left: bool,
+    /// What the next poll fails with.
+    pub fails: Option<LogError>,
 }
 
 /// A consumer.
@@ -406,6 +408,9 @@ impl TestLog {
 impl Log for TestLog {
     fn poll(&mut self) -> Result<Option<LogEvent>, LogError> {
         let mut consumer = self.consumer();
+        if let Some(error) = consumer.fails.take() {
+            return Err(error);
+        }
         let event = consumer.events.pop_front();
         if let Some(LogEvent::Assigned { member, .. }) = &event {
             consumer.assigned = Some(member.clone());
