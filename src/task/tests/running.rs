@@ -319,3 +319,24 @@ fn a_changed_operator_whose_state_is_given_up_starts_empty_and_keeps_its_new_sta
     let rows = cluster.content().committed(&out()).len() - before;
     assert_eq!(rows, 1 + 5, "b and the four others close, a does not");
 }
+
+#[test]
+fn the_state_of_a_vanished_operator_that_is_given_up_is_deleted() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut old = task(&cluster, &stores);
+    append(&cluster, "a", 1, 9_000);
+    drain(&cluster, &mut old);
+    flush(&mut old);
+    assert!(old.store_bytes() > 0);
+    drop(old);
+    let renamed = |text: String| text.replace("per_window", "other");
+    let spec = TaskSpec { drop_state: vec!["per_window".into()], ..task_spec(0) };
+    let mut new = task_of(&cluster, &stores, spec, renamed).unwrap();
+    cluster.content().append(&source(0), &record("a", 1, -100_000));
+    drain(&cluster, &mut new);
+    flush(&mut new);
+    assert_eq!(new.store_bytes(), 0, "only a late record came since");
+    drop(new);
+    let again = task_of(&cluster, &stores, task_spec(0), renamed).unwrap();
+    assert_eq!(again.next_offset(), 2, "the flag is needed once");
+}
