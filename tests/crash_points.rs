@@ -26,11 +26,15 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64) -> Scene {
+        Scene::with_keys(seed, 200)
+    }
+
+    fn with_keys(seed: u64, keys: u64) -> Scene {
         let bootstrap = shared();
         let dir = support::Folder::new();
         let input = unique("orders");
         Admin::new(&bootstrap).create(&[(&input, 2)]);
-        let spec = Orders { seed, keys: 200, partitions: 2, step_ms: 25.0, ..Orders::default() };
+        let spec = Orders { seed, keys, partitions: 2, step_ms: 25.0, ..Orders::default() };
         let application = Application::new(&SHARED, &bootstrap, &input, dir.path());
         let mut scene =
             Scene { application, writer: Writer::new(&bootstrap), orders: Generator::new(spec), _dir: dir };
@@ -124,7 +128,12 @@ fn in_the_middle_of_a_flush() {
 
 #[test]
 fn between_the_chunks_of_a_sweep() {
-    dies_at("between_chunks", 2, 26);
+    // Enough state that a sweep takes several checkpoints.
+    let mut scene = Scene::with_keys(26, 20_000);
+    scene.produce(30_000);
+    let mut process = scene.start("state").crash_at("between_chunks", 2).spawn();
+    scene.until_it_crashes(&mut process);
+    scene.finish("state");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The Kafka ports against a real broker, whose address is in `THALWEG_TEST_BOOTSTRAP`. Without one
 //! these tests fail; they never skip. Each uses topics, groups and ids of its own.
+#![allow(clippy::disallowed_methods, reason = "tests live in real time; the engine does not")]
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,6 +11,8 @@ use thalweg::kafka::{
     ConnectionSettings, CrashPoint, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog,
 };
 use thalweg::record::{Records, TopicPartition};
+use thalweg::runtime::reset::{Reset, ResetError};
+use thalweg::topology::Plan;
 use thalweg::worker::port::{
     ChangelogReader, CommitError, Log, LogAdmin, LogError, LogEvent, Member, OutputRecord, TopicSpec,
     Transaction, TransactionLog,
@@ -127,7 +130,7 @@ impl Pair {
     fn with(what: &str, crash_point: Option<CrashPoint>) -> Pair {
         let topic = create(&format!("{what}-in"), 1);
         let settings = settings(&unique(what), "0");
-        let mut log = KafkaLog::new(&settings, &[topic.clone()]).unwrap();
+        let mut log = KafkaLog::new(&settings, std::slice::from_ref(&topic)).unwrap();
         let (partitions, member) = assigned(&mut log);
         let source = TopicPartition::new(&topic, 0);
         assert_eq!(partitions, std::slice::from_ref(&source));
@@ -411,6 +414,33 @@ fn a_topic_that_was_created_again_has_another_id() {
 }
 
 #[test]
+fn a_reset_removes_the_group_and_the_topics_of_an_application() {
+    let mut pair = Pair::new("reset");
+    let application = pair.settings.group.clone();
+    let (ours, other) =
+        (format!("thalweg.{application}.a.changelog"), format!("thalweg.{application}x.a.changelog"));
+    let mut admin = admin();
+    for name in [&ours, &other] {
+        let spec = TopicSpec { name: name.clone(), partitions: 2, replication: 1, config: Vec::new() };
+        admin.create(&spec).unwrap();
+    }
+    let transaction = pair.transaction(12);
+    pair.producer.commit(transaction, &pair.member).unwrap();
+    let plan = Plan { name: application, sources: vec![], operators: vec![], sinks: vec![] };
+    let running = Reset::find(&mut admin, &plan, None).unwrap_err();
+    assert!(matches!(running, ResetError::Running { .. }), "{running}");
+    pair.log.leave(10_000).unwrap();
+
+    let reset = Reset::find(&mut admin, &plan, None).unwrap();
+    assert_eq!(reset.offsets, [(pair.source.clone(), 12)]);
+    assert_eq!(reset.topics, std::slice::from_ref(&ours));
+    reset.carry_out(&mut admin, None).unwrap();
+    let prefix = format!("thalweg.{}", plan.name);
+    until("the topic's end", || (admin.list(&prefix).unwrap() == [other.clone()]).then_some(()));
+    assert!(Reset::find(&mut admin, &plan, None).unwrap().is_empty());
+}
+
+#[test]
 fn headers_tombstones_and_times_come_through() {
     let mut pair = Pair::new("shape");
     let headers = vec![
@@ -539,6 +569,55 @@ fn two_consumers_share_and_a_static_member_leaves_at_once() {
 }
 
 #[test]
+fn leaving_in_the_middle_of_the_first_join_leaves_nothing_behind() {
+    let topic = create("join", 1);
+    let mut members = admin();
+    for steps in 0..20 {
+        let group = unique("join");
+        let mut log = KafkaLog::new(&settings(&group, "0"), std::slice::from_ref(&topic)).unwrap();
+        let stop = Instant::now() + Duration::from_millis(2 * steps);
+        while Instant::now() < stop {
+            log.poll().unwrap();
+        }
+        log.leave(10_000).unwrap();
+        assert_eq!(members.group_members(&group).unwrap(), [] as [String; 0], "after {} ms", 2 * steps);
+    }
+}
+
+#[test]
+fn a_consumer_may_be_dropped_in_any_state() {
+    let topic = create("drop", 2);
+    let join = |group: &str, worker: &str| {
+        KafkaLog::new(&settings(group, worker), std::slice::from_ref(&topic)).unwrap()
+    };
+    let limit = |what: &str, log: KafkaLog| {
+        let began = Instant::now();
+        drop(log);
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: dropping took {:?}", began.elapsed());
+    };
+    let group = unique("drop");
+    limit("new", join(&group, "0"));
+    let mut reading = join(&unique("drop"), "0");
+    let (partitions, _) = assigned(&mut reading);
+    reading.start(&partitions.iter().map(|p| (p.clone(), 0)).collect::<Vec<_>>()).unwrap();
+    limit("reading", reading);
+    let mut hurried = join(&unique("drop"), "0");
+    assigned(&mut hurried);
+    assert!(hurried.leave(0).is_err(), "no time to leave");
+    limit("not left", hurried);
+    let group = unique("drop");
+    let mut revoking = join(&group, "0");
+    assigned(&mut revoking);
+    let mut other = join(&group, "1");
+    until("the revocation", || {
+        other.poll().unwrap();
+        matches!(revoking.poll().unwrap(), Some(LogEvent::Revoked)).then_some(())
+    });
+    limit("revocation not answered", revoking);
+    limit("waiting for the group", other);
+}
+
+#[test]
 fn a_restore_may_last_longer_than_a_session() {
     let mut pair = Pair::new("restore");
     let end = Instant::now() + Duration::from_millis(pair.settings.session_timeout_ms + 2_000);
@@ -548,6 +627,37 @@ fn a_restore_may_last_longer_than_a_session() {
     }
     pair.producer.commit(pair.transaction(5), &pair.member).unwrap();
     assert_eq!(pair.committed(), Some(5));
+}
+
+#[test]
+fn partitions_that_were_lost_are_told_and_committed_no_more() {
+    let topic = create("lost", 1);
+    let mut settings = settings(&unique("lost"), "0");
+    settings.librdkafka.push(("max.poll.interval.ms".into(), "6000".into()));
+    let mut log = KafkaLog::new(&settings, std::slice::from_ref(&topic)).unwrap();
+    let (partitions, member) = assigned(&mut log);
+    let mut producer = KafkaTransactionLog::new(&settings, &log, None);
+    producer.init(INIT_MS).unwrap();
+    let start = [(partitions[0].clone(), 0)];
+    log.start(&start).unwrap();
+    // Longer than it may go without a poll.
+    std::thread::sleep(Duration::from_millis(8_000));
+    let refused = producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &member);
+    assert!(matches!(refused, Err(CommitError::NotOwner(_))), "{refused:?}");
+    until("the loss", || match log.poll().unwrap() {
+        Some(LogEvent::Lost) => Some(()),
+        other => {
+            assert!(other.is_none(), "{other:?}");
+            None
+        }
+    });
+    log.release().unwrap();
+    let (again, now) = assigned(&mut log);
+    assert_eq!(again, partitions);
+    assert_ne!(now, member);
+    log.start(&start).unwrap();
+    producer.init(INIT_MS).unwrap();
+    producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &now).unwrap();
 }
 
 #[test]

@@ -35,7 +35,11 @@ fn a_dying_owners_commit_lands_between_the_new_owners_lookups() {
     // The group gives the dead owner up long before the broker gives its transaction up.
     let start = |state: &str, bootstrap: &str| {
         let start = Start { bootstrap: bootstrap.to_string(), ..application.start(state) };
-        start.busy_state().set("kafka.session_timeout", "2s").set("kafka.transaction_timeout", "30s")
+        start
+            .busy_state()
+            .set("kafka.session_timeout", "2s")
+            .set("kafka.transaction_timeout", "30s")
+            .set("run.restore_stall", "60s")
     };
     let copies = application.outputs.last().expect("an output");
     let mut committed = Reader::new(&bootstrap, copies, Isolation::Committed);

@@ -45,11 +45,12 @@ impl ClientContext for Quiet {
 impl KafkaAdmin {
     /// Creates an admin client. Connects by itself.
     pub fn new(settings: &ConnectionSettings) -> Result<KafkaAdmin, LogError> {
-        let role = Role::Admin;
         let failed = |text: String| LogError::Stop(format!("creating the admin client: {text}"));
-        let settings = settings.of(role);
-        let client = Client::new(role.kind(), &settings).map_err(failed)?;
-        let mut config: ClientConfig = settings.into_iter().collect();
+        // A client with a group, though not for the group's sake: without one librdkafka crashes when it
+        // is answered NOT_COORDINATOR to a request for a group's offsets (seen with 2.12.1).
+        let role = Role::Committed;
+        let client = Client::new(role.kind(), &settings.of(role)).map_err(failed)?;
+        let mut config: ClientConfig = settings.of(Role::Admin).into_iter().collect();
         config.set_log_level(RDKafkaLogLevel::Critical);
         let admin = config.create_with_context(Quiet).map_err(|error| failed(error.to_string()))?;
         Ok(KafkaAdmin { admin, events: client.events(), client, notices: Notices::new("admin") })
@@ -220,13 +221,21 @@ impl LogAdmin for KafkaAdmin {
     }
 
     fn group_offsets(&mut self, group: &str) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        let found = raw::group_offsets(&self.client, group, Self::limit_ms());
-        self.serve();
-        match found {
-            Err(failure) if failure.code == Code::GroupIdNotFound => Ok(Vec::new()),
-            found => found.map_err(|failure| {
-                failure.during(&format!("reading the committed offsets of group {group}"))
-            }),
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let found = raw::group_offsets(&self.client, group, Self::limit_ms());
+            self.serve();
+            match found {
+                Err(failure) if failure.code == Code::GroupIdNotFound => return Ok(Vec::new()),
+                // The first request for any group makes the cluster create the topic of all groups.
+                Err(failure) if failure.is_transient() && Instant::now() < deadline => {
+                    std::thread::sleep(LOOK)
+                }
+                found => {
+                    let tried = format!("reading the committed offsets of group {group}");
+                    return found.map_err(|failure| failure.during(&tried));
+                }
+            }
         }
     }
 

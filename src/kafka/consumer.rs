@@ -28,6 +28,9 @@ use crate::worker::port::{Log, LogError, LogEvent};
 /// How many events one poll serves at most.
 const EVENTS_PER_POLL_MAX: usize = 1_000;
 
+/// How long leaving waits for a join that is under way.
+const JOIN_WAIT: Duration = Duration::from_secs(2);
+
 /// A consumer in the application's group. See the module's documentation.
 pub struct KafkaLog {
     client: Arc<Client>,
@@ -77,7 +80,8 @@ impl KafkaLog {
     }
 
     /// Has `wake` called, by one of librdkafka's threads, whenever records or events have arrived
-    /// where there were none. It must not call into this object, must return at once and not panic.
+    /// where there were none: what a fetch has left over wakes nobody. It must not call into this object,
+    /// must return at once and not panic.
     pub fn set_wake(&mut self, wake: Box<dyn Fn() + Send + Sync>) {
         let wake = Arc::new(wake);
         self.events.set_wake(wake.clone());
@@ -184,7 +188,9 @@ impl KafkaLog {
                 return Ok(false);
             }
             match self.events.poll(10) {
-                Some(Event::Assign(_) | Event::Revoke) => self.client.assign(None)?,
+                // An assignment is refused by taking none of it; `None` would leave it open.
+                Some(Event::Assign(_)) => self.client.assign(Some(&[]))?,
+                Some(Event::Revoke) => self.client.assign(None)?,
                 Some(other) => self.notices.event(&other),
                 None => {}
             }
@@ -195,12 +201,18 @@ impl KafkaLog {
     fn leave_and_close(&mut self, deadline: Instant) -> Result<bool, Failure> {
         let revoking = std::mem::take(&mut self.revoking);
         self.stop(if revoking { None } else { Some(&[]) })?;
+        // A member whose first join is under way cannot leave yet: it does not know its id.
+        let joined = deadline.min(Instant::now() + JOIN_WAIT);
+        self.serve_until(joined, |client| !client.left())?;
         // A static member's close does not leave the group. Giving up the subscription does, once the
         // revocation is answered; it takes the member id away, and only then may the close begin.
         self.client.unsubscribe()?;
-        let left = self.serve_until(deadline, Client::left)?;
+        if !self.serve_until(deadline, Client::left)? {
+            // A close that has begun must be served to its end, or dropping the client waits for ever.
+            return Ok(false);
+        }
         self.client.close(&self.events)?;
-        Ok(self.serve_until(deadline, Client::closed)? && left)
+        self.serve_until(deadline, Client::closed)
     }
 }
 

@@ -142,9 +142,13 @@ impl Failure {
 
     fn explain(&self, tried: &str) -> String {
         let advice = match self.remedy() {
-            Remedy::Fenced => Some(
-                "another process has this identity: if a state directory was copied, remove the copy's `identity`",
+            Remedy::Fenced if self.code == Code::FencedInstanceId => Some(
+                "another process is a member under this instance id: give each process a state directory of \
+                 its own",
             ),
+            Remedy::Fenced => {
+                Some("the transaction had timed out, or another process has this transactional id now")
+            }
             _ => self.advice(),
         };
         let what = if self.text.is_empty() { self.code.to_string() } else { self.text.clone() };

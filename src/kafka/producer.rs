@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -32,6 +33,9 @@ const NO_TAG: usize = 0;
 
 /// How long one wait for an event lasts before time is looked at again.
 const WAIT_MS: u64 = 100;
+
+/// Before a call that may be made again is: some fail at once while a broker is away.
+const RETRY_WAIT: Duration = Duration::from_millis(10);
 
 /// The transactional producer of one worker. See the module's documentation.
 pub struct KafkaTransactionLog {
@@ -113,7 +117,7 @@ impl KafkaTransactionLog {
             }
             match result {
                 Ok(()) => return Ok(Producer { topics: HashMap::new(), events, client, suspect: false }),
-                Err(failure) if failure.retriable && Instant::now() < deadline => {}
+                Err(failure) if failure.retriable && Instant::now() < deadline => thread::sleep(RETRY_WAIT),
                 Err(failure) => {
                     let failure = client.fatal().unwrap_or(failure);
                     return Err(failure.during(&format!("initialising the transactions of {id}")));
@@ -313,7 +317,7 @@ impl Producer {
         loop {
             match self.client.send_offsets(offsets, membership, progress.remaining_ms()) {
                 Ok(()) => return Ok(()),
-                Err(failure) if failure.retriable && progress.remaining_ms() > 0 => {}
+                Err(failure) if failure.retriable && progress.remaining_ms() > 0 => thread::sleep(RETRY_WAIT),
                 Err(failure) => return Err(self.error("sending the offsets of a transaction", failure)),
             }
         }
@@ -355,7 +359,10 @@ impl Producer {
             self.serve(progress, 0, notices);
             match result {
                 Ok(()) => return Ok(()),
-                Err(failure) if failure.retriable && progress.remaining_ms() > 0 => self.suspect = true,
+                Err(failure) if failure.retriable && progress.remaining_ms() > 0 => {
+                    self.suspect = true;
+                    thread::sleep(RETRY_WAIT);
+                }
                 Err(failure) => return Err(self.error("committing a transaction", failure)),
             }
         }
@@ -365,7 +372,7 @@ impl Producer {
     /// commit leave.
     fn commit_watched(&mut self, limit_ms: u64, crash_point: &CrashPoint) -> Result<(), Failure> {
         let (client, events) = (&self.client, &self.events);
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let commit = scope.spawn(|| client.commit(limit_ms));
             while !commit.is_finished() {
                 match events.poll(1) {

@@ -16,7 +16,7 @@ use crate::kafka::notice::Notices;
 use crate::kafka::raw::{Client, Event, Failure, Queue};
 use crate::kafka::settings::{ConnectionSettings, Role};
 use crate::record::{Records, TopicPartition};
-use crate::worker::port::{ChangelogReader, LogError};
+use crate::worker::port::{Apply, ChangelogReader, LogError};
 
 /// How long one look-up may take.
 const LOOKUP_MS: u64 = 10_000;
@@ -88,7 +88,7 @@ impl KafkaChangelogReader {
         &mut self,
         queue: &Queue,
         wanted: &Wanted<'_>,
-        apply: &mut dyn FnMut(i64, &[u8]) -> Result<(), String>,
+        apply: &mut Apply<'_>,
     ) -> Result<(), LogError> {
         let (partition, stall) = (wanted.partition, Duration::from_millis(wanted.stall_ms));
         let mut position = wanted.from;
@@ -202,7 +202,7 @@ impl ChangelogReader for KafkaChangelogReader {
         from: i64,
         to: i64,
         stall_ms: u64,
-        apply: &mut dyn FnMut(i64, &[u8]) -> Result<(), String>,
+        apply: &mut Apply<'_>,
     ) -> Result<(), LogError> {
         if from >= to {
             return Ok(());

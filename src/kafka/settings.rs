@@ -51,6 +51,7 @@ pub const ENGINE_OWNED: &[(&str, &str)] = &[
     ("max.in.flight.requests.per.connection", "the idempotent producer sets it"),
     ("queue.buffering.max.messages", "a checkpoint's own bound limits it"),
     ("queue.buffering.max.kbytes", "a checkpoint's own bound limits it"),
+    ("topic.metadata.propagation.max.ms", "it follows from kafka.transaction_timeout"),
     ("retry.backoff.ms", "sending offsets would be slow with more than 1 ms"),
     ("isolation.level", "aborted records must not be read"),
     ("enable.auto.commit", "offsets are committed in transactions"),
@@ -59,7 +60,7 @@ pub const ENGINE_OWNED: &[(&str, &str)] = &[
     ("enable.partition.eof", "it tells where the end of a partition is, behind markers"),
     ("check.crcs", "a corrupt record must be noticed"),
     ("queued.min.messages", "a fast reader would stall with fewer"),
-    ("queued.max.messages.kbytes", "kafka.fetch_queue_bytes_max sets it"),
+    ("queued.max.messages.kbytes", "a worker bounds what waits in its queue"),
     ("fetch.queue.backoff.ms", "a fast reader would stall with more than 1 ms"),
     ("allow.auto.create.topics", "a mistyped topic must be an error"),
     ("statistics.interval.ms", "the lag comes from the statistics"),
@@ -121,6 +122,12 @@ impl ConnectionSettings {
                 set(&mut all, "transaction.timeout.ms", &self.transaction_timeout_ms);
                 set(&mut all, "message.timeout.ms", &self.transaction_timeout_ms);
                 set(&mut all, "enable.idempotence", &true);
+                // A topic that is missing must be told before the transaction times out.
+                set(
+                    &mut all,
+                    "topic.metadata.propagation.max.ms",
+                    &(self.transaction_timeout_ms / 3).min(30_000),
+                );
                 set(&mut all, "queue.buffering.max.messages", &0);
                 set(&mut all, "queue.buffering.max.kbytes", &i32::MAX);
                 set(&mut all, "retry.backoff.ms", &1);

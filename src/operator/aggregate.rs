@@ -6,7 +6,9 @@
 
 use bumpalo::Bump;
 use prost::bytes::Buf;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
+};
 use smallvec::SmallVec;
 
 use super::window::Aggregator;
@@ -109,7 +111,11 @@ fn double(slot: &Slot<'_>) -> f64 {
 fn next(accumulator: &Accumulator, input: &Slot<'_>) -> Result<Option<f64>, &'static str> {
     let sum = match (accumulator, input) {
         (Accumulator::SumInt(Some(sum)), Slot::Int(value)) => {
-            return if sum.checked_add(*value).is_some() { Ok(None) } else { Err("the sum overflows an int") };
+            return if sum.checked_add(*value).is_some() {
+                Ok(None)
+            } else {
+                Err("the sum overflows an int")
+            };
         }
         (Accumulator::SumDouble(sum), value) => sum.unwrap_or(0.0) + double(value),
         (Accumulator::Avg { sum, .. }, value) => sum + double(value),
@@ -144,7 +150,11 @@ impl Aggregator<Dynamic> for RowAggregates {
     /// The arguments' values; `Null` adds nothing.
     type Input<'b> = &'b [Slot<'b>];
 
-    fn input<'b>(&self, event: &Event<'b, Dynamic>, arena: &'b Bump) -> Result<Self::Input<'b>, EvaluationError> {
+    fn input<'b>(
+        &self,
+        event: &Event<'b, Dynamic>,
+        arena: &'b Bump,
+    ) -> Result<Self::Input<'b>, EvaluationError> {
         let environment = Environment { row: event.record, source: event.source, arena };
         let inputs = arena.alloc_slice_fill_copy(self.aggregates.len(), Slot::Bool(true));
         for (input, plan) in inputs.iter_mut().zip(&self.aggregates) {
@@ -217,7 +227,9 @@ fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) {
         (Accumulator::SumDouble(sum), DOUBLE, Stored::Double(value)) => *sum = Some(value),
         (Accumulator::Avg { sum, .. }, DOUBLE, Stored::Double(value)) => *sum = value,
         (Accumulator::Avg { count, .. }, COUNT, Stored::Varint(value)) => *count = value as i64,
-        (Accumulator::Extreme(best), WHOLE, Stored::Varint(value)) => *best = Some(Extreme::Whole(zigzag(value))),
+        (Accumulator::Extreme(best), WHOLE, Stored::Varint(value)) => {
+            *best = Some(Extreme::Whole(zigzag(value)))
+        }
         (Accumulator::Extreme(best), DOUBLE, Stored::Double(value)) => *best = Some(Extreme::Double(value)),
         (Accumulator::Extreme(best), TEXT, Stored::Text(value)) => *best = Some(Extreme::Text(value.into())),
         _ => {}
@@ -249,7 +261,9 @@ impl ValueCodec for RowAggregates {
                     put_count(base + COUNT, *count, bytes);
                 }
                 Accumulator::Extreme(Some(Extreme::Whole(value))) => put_whole(base + WHOLE, *value, bytes),
-                Accumulator::Extreme(Some(Extreme::Double(value))) => put_double(base + DOUBLE, *value, bytes),
+                Accumulator::Extreme(Some(Extreme::Double(value))) => {
+                    put_double(base + DOUBLE, *value, bytes)
+                }
                 Accumulator::Extreme(Some(Extreme::Text(text))) => {
                     encode_key(base + TEXT, WireType::LengthDelimited, bytes);
                     encode_varint(text.len() as u64, bytes);
@@ -265,8 +279,12 @@ impl ValueCodec for RowAggregates {
         while !bytes.is_empty() {
             let (tag, wire) = decode_key(&mut bytes).map_err(|error| error.to_string())?;
             let stored = match wire {
-                WireType::Varint => Stored::Varint(decode_varint(&mut bytes).map_err(|error| error.to_string())?),
-                WireType::SixtyFourBit if bytes.len() >= 8 => Stored::Double(f64::from_bits(bytes.get_u64_le())),
+                WireType::Varint => {
+                    Stored::Varint(decode_varint(&mut bytes).map_err(|error| error.to_string())?)
+                }
+                WireType::SixtyFourBit if bytes.len() >= 8 => {
+                    Stored::Double(f64::from_bits(bytes.get_u64_le()))
+                }
                 WireType::LengthDelimited => {
                     let length = decode_varint(&mut bytes).map_err(|error| error.to_string())? as usize;
                     let (text, rest) = bytes.split_at_checked(length).ok_or("a text is cut off")?;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::staged::{OutputTarget, Staged, count, provenance, record_bytes};
 use super::OperatorError;
+use super::staged::{OutputTarget, Staged, count, provenance, record_bytes};
 use crate::format::key::partition;
 use crate::record::{OutputRecord, SourceRecord};
 

@@ -48,7 +48,11 @@ impl<R: RecordType, P: Predicate<R>> Operator<R> for Filter<R, P> {
         }
     }
 
-    fn advance<'b>(&mut self, watermark_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+    fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
         self.readers.advance(watermark_ms, context)
     }
 

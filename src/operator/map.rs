@@ -54,7 +54,11 @@ impl<I: RecordType, O: RecordType, F: MapFunction<I, O>> Operator<I> for Map<I, 
         }
     }
 
-    fn advance<'b>(&mut self, watermark_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+    fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
         self.readers.advance(watermark_ms, context)
     }
 

@@ -68,7 +68,11 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
         Ok(())
     }
 
-    fn advance<'b>(&mut self, _watermark_ms: i64, _: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+    fn advance<'b>(
+        &mut self,
+        _watermark_ms: i64,
+        _: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
         Ok(Progress::Done)
     }
 

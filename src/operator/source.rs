@@ -177,7 +177,11 @@ impl JsonRows {
 }
 
 impl Decode<Dynamic> for JsonRows {
-    fn decode<'b>(&mut self, source: &SourceRecord<'b>, arena: &'b Bump) -> Result<Decoded<'b, Dynamic>, String> {
+    fn decode<'b>(
+        &mut self,
+        source: &SourceRecord<'b>,
+        arena: &'b Bump,
+    ) -> Result<Decoded<'b, Dynamic>, String> {
         let value = source.value.ok_or("the value is null (a tombstone), a JSON object is expected")?;
         let slots = arena.alloc_slice_fill_copy(self.fields, Slot::Null);
         self.decoder.decode(value, arena, slots).map_err(|error| error.to_string())?;

@@ -114,7 +114,14 @@ where
     F: WindowResult<A::Value, O>,
 {
     /// An operator without state, to be restored before use.
-    pub fn new(spec: WindowSpec, keys: K, aggregator: A, results: F, errors: ErrorPolicy, readers: Readers<O>) -> Self {
+    pub fn new(
+        spec: WindowSpec,
+        keys: K,
+        aggregator: A,
+        results: F,
+        errors: ErrorPolicy,
+        readers: Readers<O>,
+    ) -> Self {
         WindowOperator {
             table: WindowTable::new(&spec.id, aggregator),
             spec,
@@ -176,21 +183,23 @@ where
     }
 
     /// Closes the first window, from where it was left.
-    fn close_first<'b>(&mut self, end_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+    fn close_first<'b>(
+        &mut self,
+        end_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
         let window = self.spec.assigner.ending_at(end_ms);
         let (results, errors, readers) = (&self.results, &self.errors, &mut self.readers);
         let mut last_key = self.closing_after.take();
         let after = last_key.clone();
         let flow = self.table.visit_first::<OperatorError>(after.as_deref(), &mut |_, key, value| {
             match results.make(key, window, value, true, context.arena) {
-                Ok(record) => readers
-                    .process(Event { record, time_ms: window.end_ms - 1, source: None }, context)?,
-                Err(error) => errors.handle(
-                    &error.message,
-                    None,
-                    || results.describe(key, window),
-                    context.staged,
-                )?,
+                Ok(record) => {
+                    readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)?
+                }
+                Err(error) => {
+                    errors.handle(&error.message, None, || results.describe(key, window), context.staged)?
+                }
             }
             if context.staged.is_full() {
                 last_key = Some(key.to_vec());
@@ -215,7 +224,11 @@ where
     A: Aggregator<R> + 'static,
     F: WindowResult<A::Value, O> + 'static,
 {
-    fn process<'b>(&mut self, event: Event<'b, R>, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+    fn process<'b>(
+        &mut self,
+        event: Event<'b, R>,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<(), OperatorError> {
         let window = self.spec.assigner.assign(event.time_ms);
         if self.watermark_ms >= self.closes_at_ms(window.end_ms) {
             self.late(&event, context);
@@ -223,9 +236,9 @@ where
         }
         match self.add(&event, window, context)? {
             Ok(None) => Ok(()),
-            Ok(Some(record)) => {
-                self.readers.process(Event { record, time_ms: window.end_ms - 1, source: event.source }, context)
-            }
+            Ok(Some(record)) => self
+                .readers
+                .process(Event { record, time_ms: window.end_ms - 1, source: event.source }, context),
             Err(error) => self.errors.handle(
                 &error.message,
                 event.source.as_ref(),
@@ -235,7 +248,11 @@ where
         }
     }
 
-    fn advance<'b>(&mut self, watermark_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+    fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
         self.watermark_ms = self.watermark_ms.max(watermark_ms);
         while let Some(end_ms) = self.table.first_end_ms()
             && self.watermark_ms >= self.closes_at_ms(end_ms)
@@ -306,8 +323,12 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOpera
         Ok(())
     }
 
-    fn collect(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
-        self.table.collect(checkpoint, delta);
+    fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
+        self.table.collect_ranges(delta);
+    }
+
+    fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
+        self.table.collect_points(checkpoint, delta);
     }
 
     fn chunk(
@@ -395,7 +416,10 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
     }
 
     fn describe(&self, key: &[u8], window: WindowRange) -> Vec<u8> {
-        format!("{{\"window_start\":{},\"window_end\":{},\"key\":\"{key:02x?}\"}}", window.start_ms, window.end_ms)
-            .into_bytes()
+        format!(
+            "{{\"window_start\":{},\"window_end\":{},\"key\":\"{key:02x?}\"}}",
+            window.start_ms, window.end_ms
+        )
+        .into_bytes()
     }
 }

@@ -106,8 +106,12 @@ impl Coordinator {
                 worker.do_send(StopWorker);
             }
             context.run_later(self.stop_limit, |coordinator, _| {
-                tracing::error!("the workers did not stop in time; what they had not committed is done again");
-                coordinator.failure.get_or_insert(RunError::Failed("the workers did not stop in time".into()));
+                tracing::error!(
+                    "the workers did not stop in time; what they had not committed is done again"
+                );
+                coordinator
+                    .failure
+                    .get_or_insert(RunError::Failed("the workers did not stop in time".into()));
                 coordinator.end();
             });
         }

@@ -8,9 +8,7 @@ use super::leases::Leases;
 use crate::kafka::{KafkaAdmin, KafkaChangelogReader};
 use crate::record::TopicPartition;
 use crate::state::apply::ApplyError;
-use crate::task::{
-    FlushJob, Flushed, RestoreError, RestoreHost, RestoreRequest, Restored, TaskId, restore,
-};
+use crate::task::{FlushJob, Flushed, RestoreError, RestoreHost, RestoreRequest, Restored, TaskId, restore};
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Metrics, Monotonic};
 use crate::worker::port::{LogAdmin, LogError};
@@ -40,8 +38,7 @@ pub fn run_restore(
     cancelled: &AtomicBool,
 ) -> Result<Restored, RestoreError> {
     let began_ms = (shared.now)();
-    let host =
-        Host { shared, cancelled, told_ms: AtomicU64::new(began_ms), counted: AtomicU64::new(0) };
+    let host = Host { shared, cancelled, told_ms: AtomicU64::new(began_ms), counted: AtomicU64::new(0) };
     let restored = restore(request, reader, &shared.stores, &host)?;
     tracing::info!(
         task = %request.spec.id,

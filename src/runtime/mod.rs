@@ -88,6 +88,15 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Outco
         workers => workers,
     };
     let plan = Arc::new(plan);
+    let now = monotonic();
+    let health = Arc::new(Health::new(workers, now.clone()));
+    let metrics = Arc::new(Metrics::new(health.clone(), now.clone()));
+    let server = match &settings.http.listen {
+        Listen::At(address) => {
+            Some(service::serve(&address.to_string(), metrics.clone(), health.clone()).map_err(failed)?)
+        }
+        Listen::Off => None,
+    };
     let mut admin = KafkaAdmin::new(&connection(settings, &plan.name, Member::None)).map_err(failed)?;
     let record_bytes_max =
         settings.kafka.librdkafka.get("message.max.bytes").and_then(|value| value.parse().ok());
@@ -95,21 +104,14 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Outco
         topics::prepare(&mut admin, &plan, options.bounded, settings.kafka.replication, record_bytes_max)
             .map_err(failed)?;
     let spec = Arc::new(worker_spec(&plan, settings, &options, &topics, workers)?);
-    let now = monotonic();
-    let health = Arc::new(Health::new(workers, now.clone()));
-    let metrics = Arc::new(Metrics::new(health.clone(), now.clone()));
     let stores = RocksStores::open(&state_dir.stores_path(), &rocks_settings(settings)).map_err(failed)?;
     let shared = Arc::new(Shared {
         stores: Leases::new(Box::new(stores)),
         admin: Mutex::new(admin),
-        metrics: metrics.clone(),
+        metrics,
         crash: options.crash_points.clone(),
         now,
     });
-    let server = match &settings.http.listen {
-        Listen::At(address) => Some(service::serve(&address.to_string(), metrics, health.clone()).map_err(failed)?),
-        Listen::Off => None,
-    };
     let connections: Vec<ConnectionSettings> = (0..workers)
         .map(|index| connection(settings, &plan.name, Member::Worker(&state_dir, index)))
         .collect();

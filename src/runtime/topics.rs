@@ -152,7 +152,12 @@ fn changelog(
     let name = changelog_name(&plan.name, &source.id);
     let partitions = match describe(admin, &source.topic)? {
         Some(description) => description.partitions,
-        None => return Err(TopicError::Unfit(format!("topic `{}` vanished while it was looked at", source.topic))),
+        None => {
+            return Err(TopicError::Unfit(format!(
+                "topic `{}` vanished while it was looked at",
+                source.topic
+            )));
+        }
     };
     if describe(admin, &name)?.is_none() {
         refuse_lost_changelog(admin, plan, stage, &name)?;

@@ -11,7 +11,7 @@ use super::crashing::CrashingLog;
 use super::jobs::{Shared, run_cut, run_flush, run_restore};
 use crate::kafka::{KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
 use crate::operator::Counters;
-use crate::task::{Task, TaskId};
+use crate::task::{Task, TaskId, TaskSpec};
 use crate::telemetry::Health;
 use crate::telemetry::metrics::{SourceMetrics, TaskMetrics, WorkerMetrics};
 use crate::worker::port::{Log, TransactionLog};
@@ -168,6 +168,7 @@ impl WorkerActor {
                 });
             }
             Job::Restore { epoch, request, cancelled } => {
+                self.show(&request.spec);
                 let Some(mut reader) = self.reader.take() else { return };
                 self.block_on(context, move || {
                     let result = run_restore(&shared, &mut reader, &request, &cancelled);
@@ -183,6 +184,14 @@ impl WorkerActor {
                 (JobDone::Cut { epoch, task, result }, Returned::Nothing)
             }),
         }
+    }
+
+    /// Begins the series of a task: they last as long as this actor holds them.
+    fn show(&mut self, spec: &TaskSpec) {
+        let (id, source, metrics) = (&spec.id, &spec.source, &self.shared.metrics);
+        self.series.entry(id.clone()).or_insert_with(|| {
+            (metrics.source(&source.topic, source.partition), metrics.task(&id.stage, id.partition))
+        });
     }
 
     fn block_on(
@@ -283,14 +292,12 @@ impl WorkerActor {
             .into_iter()
             .map(|(task, source)| (task, self.worker.log().end_offset(&source)))
             .collect();
-        self.series.retain(|task, _| ends.contains_key(task));
-        let metrics = &self.shared.metrics;
+        if self.worker.phase() != Phase::Restoring {
+            self.series.retain(|task, _| ends.contains_key(task));
+        }
         for task in self.worker.tasks_mut() {
             let id = task.spec().id.clone();
-            let (source, series) = self.series.entry(id.clone()).or_insert_with(|| {
-                let source = &task.spec().source;
-                (metrics.source(&source.topic, source.partition), metrics.task(&id.stage, id.partition))
-            });
+            let Some((source, series)) = self.series.get(&id) else { continue };
             if let Some(end) = ends.get(&id).copied().flatten() {
                 source.set_lag((end - task.next_offset()).max(0));
             }

@@ -1,5 +1,7 @@
 //! Which of librdkafka's properties are not for the operator to set, and which are secret.
 
+use crate::kafka::ENGINE_OWNED;
+
 /// Why a property is refused; `None` if it may be set.
 pub(super) fn refusal(property: &str) -> Option<&'static str> {
     let reason = match property {
@@ -37,7 +39,8 @@ pub(super) fn refusal(property: &str) -> Option<&'static str> {
             "offsets are committed in the transaction"
         }
         _ if property.ends_with("_cb") => "it cannot be set as text",
-        _ => return None,
+        // What the clients set themselves, whatever is given.
+        _ => return ENGINE_OWNED.iter().find(|(owned, _)| *owned == property).map(|(_, reason)| *reason),
     };
     Some(reason)
 }

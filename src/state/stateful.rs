@@ -37,11 +37,14 @@ pub trait Stateful {
         saved: Option<&OperatorState>,
         checkpoint: u64,
     ) -> Result<(), StoreError>;
-    /// Writes what changed since the last call: deleted ranges, then points in ascending key order.
-    /// Afterwards it counts as part of checkpoint `checkpoint`.
-    fn collect(&mut self, checkpoint: u64, delta: &mut DeltaWriter);
+    /// Writes the ranges of keys deleted since the last call. In a delta the ranges of all operators
+    /// stand before the points of any.
+    fn collect_ranges(&mut self, delta: &mut DeltaWriter);
+    /// Writes the entries changed since the last call, in ascending key order. Afterwards all changes
+    /// so far count as part of checkpoint `checkpoint`.
+    fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter);
     /// Puts the entries at and after the key `from` until some `bytes_max` bytes are put, as of the
-    /// last `collect`. Returns the key to go on from, or `None` at the end of the operator's keys.
+    /// last `collect_points`. Returns the key to go on from, or `None` at the end of the operator's keys.
     fn chunk(
         &mut self,
         from: &[u8],

@@ -29,6 +29,9 @@ pub trait ValueCodec {
     fn heap_bytes(&self, value: &Self::Value) -> usize;
 }
 
+/// Sees entries in key order: the codec, the key, the value; breaks when it has seen enough.
+pub type Visit<'v, C, E> = dyn FnMut(&C, &[u8], &<C as ValueCodec>::Value) -> Result<ControlFlow<()>, E> + 'v;
+
 /// What an entry costs beside its key and its own size: the index, with hashbrown's load factor.
 const INDEX_BYTES: usize = 8;
 
@@ -201,7 +204,9 @@ impl<C: ValueCodec> WindowTable<C> {
             let Some(entry) = store.scan(&from, &to)?.next() else { break };
             let (found, _) = entry?;
             let Some(WindowKey { window_end_ms: end_ms, .. }) = key::split(&found) else {
-                return Err(StoreError::Corrupt(format!("a key that no window operator writes: {found:02x?}")));
+                return Err(StoreError::Corrupt(format!(
+                    "a key that no window operator writes: {found:02x?}"
+                )));
             };
             self.windows.push(Window::new(end_ms, false));
             let Some(next) = end_ms.checked_add(1) else { break };
@@ -273,7 +278,7 @@ impl<C: ValueCodec> WindowTable<C> {
     pub fn visit_first<E: From<StoreError>>(
         &mut self,
         after: Option<&[u8]>,
-        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+        visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
         match self.windows.first_mut() {
             Some(window) => window.sort(),
@@ -293,13 +298,17 @@ impl<C: ValueCodec> WindowTable<C> {
         }
     }
 
-    /// See [`Stateful::collect`](super::Stateful::collect).
-    pub fn collect(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
-        let mut full_key = std::mem::take(&mut self.scratch);
-        let mut value = Vec::with_capacity(64);
+    /// See [`Stateful::collect_ranges`](super::Stateful::collect_ranges).
+    pub fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
         for end_ms in std::mem::take(&mut self.closed) {
             delta.delete_range(&self.window_start_key(end_ms), &self.window_end_key(end_ms));
         }
+    }
+
+    /// See [`Stateful::collect_points`](super::Stateful::collect_points).
+    pub fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
+        let mut full_key = std::mem::take(&mut self.scratch);
+        let mut value = Vec::with_capacity(64);
         for window in &mut self.windows {
             if window.dirty.is_empty() {
                 continue;
@@ -430,7 +439,7 @@ impl<C: ValueCodec> WindowTable<C> {
         &self,
         place: usize,
         from: &[u8],
-        visit: &mut dyn FnMut(&C, &[u8], &C::Value) -> Result<ControlFlow<()>, E>,
+        visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
         let window = &self.windows[place];
         let mut at = window.order.partition_point(|index| window.key_at(*index) < from);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    EmitRows, ErrorPolicy, Filter, JsonRows, LateRecords, Map, Operator, OutputTarget, PipelineFactory, Readers,
-    RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowWriter, Sink, Source, Timing, WindowOperator,
-    WindowSpec,
+    EmitRows, ErrorPolicy, Filter, JsonRows, LateRecords, Map, Operator, OutputTarget, PipelineFactory,
+    Readers, RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowWriter, Sink, Source, Timing,
+    WindowOperator, WindowSpec,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -27,7 +27,11 @@ pub struct BuildError(String);
 ///
 /// # Errors
 /// If `targets` lacks a topic that the topology writes to.
-pub fn pipeline_factory(plan: Arc<Plan>, stage: usize, targets: Arc<Targets>) -> Result<PipelineFactory, BuildError> {
+pub fn pipeline_factory(
+    plan: Arc<Plan>,
+    stage: usize,
+    targets: Arc<Targets>,
+) -> Result<PipelineFactory, BuildError> {
     // Built once, so that a missing target shows before anything runs; the closure cannot fail then.
     build(&plan, stage, &targets)?;
     Ok(Arc::new(move || match build(&plan, stage, &targets) {
@@ -36,7 +40,11 @@ pub fn pipeline_factory(plan: Arc<Plan>, stage: usize, targets: Arc<Targets>) ->
     }))
 }
 
-fn build(plan: &Plan, stage: usize, targets: &Targets) -> Result<Box<dyn crate::operator::Pipeline>, BuildError> {
+fn build(
+    plan: &Plan,
+    stage: usize,
+    targets: &Targets,
+) -> Result<Box<dyn crate::operator::Pipeline>, BuildError> {
     let source = &plan.sources[stage];
     let builder = Builder { plan, targets };
     let timing = Timing {

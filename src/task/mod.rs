@@ -2,8 +2,8 @@
 
 mod build;
 mod restore;
+mod running;
 mod sweep;
-mod task;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use build::{BuildError, Targets, pipeline_factory};
 pub use restore::{RestoreError, RestoreHost, RestoreRequest, Restored, restore};
-pub use task::{Contribution, FlushJob, Flushed, Task, TaskLimits};
+pub use running::{Contribution, FlushJob, Flushed, Task, TaskLimits};
 
 use crate::record::TopicPartition;
 use crate::topology::plan::Start;

@@ -293,13 +293,9 @@ impl Attempt<'_> {
         {
             return Err(FillError::Useless(why));
         }
-        let mut applier = Applier::new(
-            store.clone(),
-            self.changelog.topic_id,
-            log_start,
-            self.request.buffer_bytes_max,
-        )
-        .map_err(|error| self.apply_failed(error))?;
+        let mut applier =
+            Applier::new(store.clone(), self.changelog.topic_id, log_start, self.request.buffer_bytes_max)
+                .map_err(|error| self.apply_failed(error))?;
         let from = applier.from();
         self.read(from, &mut applier)?;
         let applied = applier.finish(self.end).map_err(|error| self.apply_failed(error))?;

@@ -76,7 +76,7 @@ fn feed(cluster: &Cluster, task: &mut Task) {
     let records = cluster.content().committed(&source(0));
     let records: Vec<_> = records.into_iter().filter(|(offset, _)| *offset >= from).collect();
     if !records.is_empty() {
-        task.enqueue(Batch::new(&source(0), records)).unwrap();
+        task.enqueue(Batch::of(&source(0), records)).unwrap();
     }
 }
 

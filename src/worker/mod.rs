@@ -8,13 +8,13 @@
 //! when no commit is running, and on any doubt drops everything in memory and starts over from what is
 //! committed.
 
-pub mod port;
 mod job;
+mod machine;
 mod phase;
+pub mod port;
 #[cfg(test)]
 pub(crate) mod tests;
-mod worker;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
+pub use machine::{StageSpec, Step, Worker, WorkerSpec};
 pub use phase::Phase;
-pub use worker::{StageSpec, Step, Worker, WorkerSpec};

@@ -125,6 +125,9 @@ pub trait TransactionLog: Send {
     fn commit(&mut self, transaction: Transaction, member: &Member) -> Result<Receipt, CommitError>;
 }
 
+/// What a restore does with a record, given its offset and its value. An error ends the reading.
+pub type Apply<'a> = dyn FnMut(i64, &[u8]) -> Result<(), String> + 'a;
+
 /// Reads what a restore needs. All calls block; each restore has its own.
 pub trait ChangelogReader: Send {
     /// The group's committed offsets, stable: a transaction that is still open on them is waited out
@@ -146,14 +149,15 @@ pub trait ChangelogReader: Send {
     fn open_transactions(&mut self, partition: &TopicPartition) -> Vec<i64>;
     /// Calls `apply` with each committed record in `from..to` in order: its offset and value. Returns
     /// when the position has reached `to` (markers and aborted records included), or with `Retry`
-    /// after `stall_ms` without progress, or with `OutOfRange` (never an automatic reset).
+    /// after `stall_ms` without progress, or with `OutOfRange` (never an automatic reset), or with `Stop`
+    /// when `apply` fails.
     fn read(
         &mut self,
         partition: &TopicPartition,
         from: i64,
         to: i64,
         stall_ms: u64,
-        apply: &mut dyn FnMut(i64, &[u8]) -> Result<(), String>,
+        apply: &mut Apply<'_>,
     ) -> Result<(), LogError>;
 }
 

@@ -30,7 +30,7 @@ pub const CRASH_POINTS: [&str; 10] = [
 
 /// See [`Start::busy_state`].
 const BUSY_STATE: [(&str, &str); 3] =
-    [("state.flush_interval", "500ms"), ("state.flush_bytes", "64KiB"), ("state.chunk_bytes_min", "16KiB")];
+    [("state.flush_interval", "500ms"), ("state.flush_bytes", "64KiB"), ("state.chunk_bytes_floor", "16KiB")];
 
 /// The binary: beside this test, or beside this example.
 pub fn binary() -> PathBuf {

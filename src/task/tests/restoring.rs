@@ -146,7 +146,8 @@ fn a_changed_or_vanished_operator_is_refused_unless_its_state_is_given_up() {
     let (cluster, stores) = after_checkpoints(2);
     let try_with = |operators: Vec<(String, String)>, drop_state: Vec<String>| {
         let request = RestoreRequest { operators, ..request(TaskSpec { drop_state, ..task_spec(0) }) };
-        restore(&request, &mut cluster.clone(), &stores, &Host::default()).map(|restored| restored.next_offset)
+        restore(&request, &mut cluster.clone(), &stores, &Host::default())
+            .map(|restored| restored.next_offset)
     };
     let changed = vec![("per_window".to_owned(), "kind: other".to_owned())];
     let given_up = vec!["per_window".to_owned()];
@@ -268,5 +269,12 @@ fn a_bounded_run_keeps_its_end() {
 fn out_of_source() -> crate::worker::port::OutputRecord {
     let TopicPartition { topic, partition } = source(0);
     let value = Some(record("a", 1, 1_000));
-    crate::worker::port::OutputRecord { topic, partition, key: None, value, headers: Vec::new(), timestamp_ms: -1 }
+    crate::worker::port::OutputRecord {
+        topic,
+        partition,
+        key: None,
+        value,
+        headers: Vec::new(),
+        timestamp_ms: -1,
+    }
 }

@@ -186,7 +186,7 @@ fn the_log_never_goes_back() {
     let mut task = task(&cluster, &stores);
     let batch = |offsets: &[i64]| {
         let records = offsets.iter().map(|offset| (*offset, record("a", 1, 1_000)));
-        Batch::new(&source(0), records.collect())
+        Batch::of(&source(0), records.collect())
     };
     task.enqueue(batch(&[0, 1, 5])).unwrap();
     let error = task.enqueue(batch(&[5, 6])).unwrap_err();
@@ -307,7 +307,11 @@ fn a_changed_operator_whose_state_is_given_up_starts_empty_and_keeps_its_new_sta
         let mut task = task_of(&cluster, stores, spec(), changed).unwrap();
         append(&cluster, "b", 1, 19_500);
         drain(&cluster, &mut task);
-        assert!(last().contains(&format!("\"window_start\":0,\"window_end\":20000,\"n\":{count},")), "{}", last());
+        assert!(
+            last().contains(&format!("\"window_start\":0,\"window_end\":20000,\"n\":{count},")),
+            "{}",
+            last()
+        );
         append(&cluster, &format!("other {count}"), 1, 19_500);
         drain(&cluster, &mut task);
         flush(&mut task);

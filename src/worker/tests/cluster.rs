@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::record::{Records, SourceRecord, TopicPartition};
 use crate::worker::port::{
-    ChangelogReader, CommitError, Log, LogError, LogEvent, Member, Receipt, Transaction, TransactionLog,
+    Apply, ChangelogReader, CommitError, Log, LogError, LogEvent, Member, Receipt, Transaction,
+    TransactionLog,
 };
 
 /// What a commit call does.
@@ -306,7 +307,7 @@ impl ChangelogReader for Cluster {
         from: i64,
         to: i64,
         _stall_ms: u64,
-        apply: &mut dyn FnMut(i64, &[u8]) -> Result<(), String>,
+        apply: &mut Apply<'_>,
     ) -> Result<(), LogError> {
         for offset in from..to {
             let content = self.look_up("read");
@@ -339,7 +340,7 @@ pub struct Batch {
 
 impl Batch {
     /// These records, by offset.
-    pub fn new(partition: &TopicPartition, records: Vec<(i64, Vec<u8>)>) -> Box<dyn Records> {
+    pub fn of(partition: &TopicPartition, records: Vec<(i64, Vec<u8>)>) -> Box<dyn Records> {
         Box::new(Batch { partition: partition.clone(), records })
     }
 }
@@ -359,7 +360,14 @@ impl Records for Batch {
 
     fn record(&self, index: usize) -> SourceRecord<'_> {
         let (offset, value) = &self.records[index];
-        SourceRecord { offset: *offset, timestamp_ms: -1, key: None, value: Some(value), records: self, index }
+        SourceRecord {
+            offset: *offset,
+            timestamp_ms: -1,
+            key: None,
+            value: Some(value),
+            records: self,
+            index,
+        }
     }
 
     fn headers<'b>(&'b self, _index: usize, _visit: &mut dyn FnMut(&'b str, Option<&'b [u8]>)) {}
@@ -451,7 +459,7 @@ impl Log for TestLog {
                 *position += 1;
             }
             if !records.is_empty() {
-                fetched.push(Batch::new(partition, records));
+                fetched.push(Batch::of(partition, records));
             }
         }
         Ok(fetched)

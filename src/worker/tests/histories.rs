@@ -185,7 +185,8 @@ impl History {
         }
         let place = random.below(process.jobs.len() as u64) as usize;
         // The lease of a store: a restore waits for a running flush.
-        if matches!(&process.jobs[place], Job::Restore { request, .. } if process.has_flush(&request.spec.id)) {
+        if matches!(&process.jobs[place], Job::Restore { request, .. } if process.has_flush(&request.spec.id))
+        {
             return;
         }
         let job = process.jobs.remove(place);
@@ -437,7 +438,8 @@ fn what_is_committed_is_what_the_input_says() {
         assert!(failed.len() < 5, "these seeds fail: {failed:?}");
     }
     assert!(failed.is_empty(), "these seeds fail: {failed:?}");
-    for what in ["restored", "commit failed", "flushed", "flush failed", "cut", "lost", "crash", "rebalance"] {
+    for what in ["restored", "commit failed", "flushed", "flush failed", "cut", "lost", "crash", "rebalance"]
+    {
         assert!(seen.get(what).is_some_and(|times| *times > histories / 10), "{what} is too rare: {seen:?}");
     }
 }

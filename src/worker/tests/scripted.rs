@@ -313,7 +313,8 @@ fn the_restore_of_an_old_assignment_is_called_off_and_dropped() {
     let init = rig.take(|job| matches!(job, Job::Init));
     rig.run(init);
     rig.step();
-    let Job::Restore { epoch, request, cancelled } = rig.take(|job| matches!(job, Job::Restore { .. })) else {
+    let Job::Restore { epoch, request, cancelled } = rig.take(|job| matches!(job, Job::Restore { .. }))
+    else {
         unreachable!()
     };
     rig.tell(LogEvent::Revoked);
@@ -429,7 +430,9 @@ fn a_store_that_is_found_corrupt_is_restored() {
     rig.run(init);
     rig.step();
     let restore = rig.take(|job| matches!(job, Job::Restore { .. }));
-    assert!(matches!(&restore, Job::Restore { request, .. } if request.corrupt.as_deref() == Some("a bad block")));
+    assert!(
+        matches!(&restore, Job::Restore { request, .. } if request.corrupt.as_deref() == Some("a bad block"))
+    );
     rig.run(restore);
     rig.append(2);
     rig.settle();
@@ -505,6 +508,25 @@ fn the_flush_of_an_old_assignment_is_ignored() {
     assert_eq!(rig.worker.phase(), Phase::Restoring);
     rig.settle();
     assert_eq!(rig.worker.phase(), Phase::Running);
+}
+
+#[test]
+fn a_late_answer_of_an_old_flush_changes_nothing() {
+    let mut rig = flushing();
+    let Job::Flush { epoch, task, job } = rig.take(|job| matches!(job, Job::Flush { .. })) else {
+        unreachable!()
+    };
+    let old = JobDone::Flushed { epoch, task, result: job.run(&|| ()) };
+    rig.tell(LogEvent::Revoked);
+    rig.assign(2, vec![source(0)]);
+    rig.append(2);
+    rig.settle();
+    rig.now_ms += 1_000;
+    rig.settle();
+    let flushed = |rig: &mut Rig| rig.worker.tasks_mut().next().unwrap().changelog_offsets().unwrap().1;
+    let before = flushed(&mut rig);
+    rig.done(old);
+    assert_eq!(flushed(&mut rig), before);
 }
 
 #[test]

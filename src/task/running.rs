@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
+use super::TaskSpec;
 use super::restore::Restored;
 use super::sweep::{SweepState, operators_in_key_order};
-use super::TaskSpec;
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::record::{Records, TopicPartition};
+use crate::state::apply::{Applier, ApplyError};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
 use crate::state::header::{Header, OperatorState, SourcePosition};
-use crate::state::apply::{Applier, ApplyError};
 use crate::state::store::{Store, StoreError};
 use crate::state::{MemoryUse, key};
 use crate::worker::port::{OutputRecord, TopicId};
@@ -322,7 +322,8 @@ impl Task {
         self.next_offset != self.committed_offset
             || !self.staged.outputs.is_empty()
             || self.finished != self.committed_finished
-            || (self.end_offset.is_some() && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))
+            || (self.end_offset.is_some()
+                && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))
     }
 
     /// Whether a checkpoint is due before anything more can be processed.
@@ -373,10 +374,11 @@ impl Task {
         for (from, to) in durable.dropped.drain(..) {
             durable.delta.delete_range(&from, &to);
         }
+        self.pipeline.visit(&mut |operator| operator.collect_ranges(&mut durable.delta));
         for id in operators_in_key_order(&mut *self.pipeline) {
             self.pipeline.visit(&mut |operator| {
                 if operator.id() == id {
-                    operator.collect(checkpoint, &mut durable.delta);
+                    operator.collect_points(checkpoint, &mut durable.delta);
                 }
             });
         }
@@ -432,7 +434,8 @@ impl Task {
         let limits = &self.limits;
         let durable = self.durable.as_mut()?;
         let age_ms = now_ms.saturating_sub(durable.unflushed_since_ms);
-        let due = durable.unflushed_bytes >= limits.flush_bytes || age_ms >= limits.flush_interval_ms || force;
+        let due =
+            durable.unflushed_bytes >= limits.flush_bytes || age_ms >= limits.flush_interval_ms || force;
         if durable.flushing || durable.unflushed.is_empty() || !due {
             return None;
         }
