@@ -318,6 +318,12 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOpera
         checkpoint: u64,
     ) -> Result<(), StoreError> {
         self.table.restore(store, checkpoint)?;
+        if saved.is_none() {
+            // What the store holds under this id is another operator's; the next delta deletes it.
+            while self.table.first_end_ms().is_some() {
+                self.table.remove_first();
+            }
+        }
         self.watermark_ms = saved.and_then(|saved| saved.fired_watermark_ms).unwrap_or(MIN_TIME_MS);
         self.closing_from = saved.map(|saved| saved.closing_cursor.clone()).unwrap_or_default();
         Ok(())

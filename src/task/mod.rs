@@ -4,6 +4,8 @@ mod build;
 mod restore;
 mod running;
 mod sweep;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

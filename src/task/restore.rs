@@ -96,6 +96,10 @@ pub fn restore(
     host: &dyn RestoreHost,
 ) -> Result<Restored, RestoreError> {
     let spec = &*request.spec;
+    if let Some(why) = &request.corrupt {
+        // Before anything that may fail: the next attempt does not know of it any more.
+        set_aside(spec, stores, why)?;
+    }
     let committed = reader
         .committed_offsets(std::slice::from_ref(&spec.source), request.stall_ms)?
         .into_iter()
@@ -235,6 +239,16 @@ fn check_operators(
     Ok(())
 }
 
+fn set_aside(spec: &TaskSpec, stores: &dyn StoreFactory, why: &str) -> Result<(), RestoreError> {
+    let task = &spec.id;
+    tracing::error!(%task, "local state is corrupt; it is set aside and restored from the changelog: {why}");
+    stores.set_aside(&task.to_string(), why).map_err(|error| store_refused(spec, &error))
+}
+
+fn store_refused(spec: &TaskSpec, error: &StoreError) -> RestoreError {
+    RestoreError::Refused(format!("task {}: {error}", spec.id))
+}
+
 /// How often a restore begins again when the log moves away under it.
 const ATTEMPTS_MAX: usize = 5;
 
@@ -251,18 +265,15 @@ impl Attempt<'_> {
     /// Brings the store to the end of the changelog.
     fn fill(&mut self) -> Result<Restored, RestoreError> {
         let name = self.request.spec.id.to_string();
-        if let Some(why) = &self.request.corrupt {
-            self.set_aside(&name, why)?;
-        }
         for _ in 0..ATTEMPTS_MAX {
             match self.try_fill(&name) {
                 Ok(restored) => return Ok(restored),
                 Err(FillError::Useless(why)) => {
                     self.host.crash_point("during_restore");
-                    self.stores.destroy(&name).map_err(|error| self.refused(&error.to_string()))?;
+                    self.stores.destroy(&name).map_err(|error| store_refused(&self.request.spec, &error))?;
                     tracing::warn!(task = %self.request.spec.id, "local state is dropped and restored: {why}");
                 }
-                Err(FillError::Corrupt(why)) => self.set_aside(&name, &why)?,
+                Err(FillError::Corrupt(why)) => set_aside(&self.request.spec, self.stores, &why)?,
                 Err(FillError::Restore(error)) => return Err(error),
             }
         }
@@ -270,18 +281,6 @@ impl Attempt<'_> {
             "task {}: the restore began {ATTEMPTS_MAX} times and never reached the end",
             self.request.spec.id
         )))
-    }
-
-    fn set_aside(&self, name: &str, why: &str) -> Result<(), RestoreError> {
-        tracing::error!(
-            task = %self.request.spec.id,
-            "local state is corrupt; it is set aside and restored from the changelog: {why}"
-        );
-        self.stores.set_aside(name, why).map_err(|error| self.refused(&error.to_string()))
-    }
-
-    fn refused(&self, message: &str) -> RestoreError {
-        RestoreError::Refused(format!("task {}: {message}", self.request.spec.id))
     }
 
     fn try_fill(&mut self, name: &str) -> Result<Restored, FillError> {

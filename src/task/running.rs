@@ -194,7 +194,7 @@ impl Task {
                     flushed_offset: restored.synced_offset,
                     cut_offset: restored.log_start,
                     cutting: false,
-                    dropped: spec.drop_state.iter().map(|id| operator_range(id)).collect(),
+                    dropped: vanished_operators(&mut *pipeline, header.as_ref()),
                 })
             }
             _ => None,
@@ -532,6 +532,14 @@ fn first_offset(records: &dyn Records) -> Option<i64> {
     (!records.is_empty()).then(|| records.record(0).offset)
 }
 
+/// The key ranges of the operators that have state and are not in the topology any more. The restore
+/// lets a task pass only if their state is given up.
+fn vanished_operators(pipeline: &mut dyn Pipeline, header: Option<&Header>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let present = operators_in_key_order(pipeline);
+    let saved = header.into_iter().flat_map(|header| &header.operators);
+    saved.filter(|saved| !present.contains(&saved.id)).map(|saved| operator_range(&saved.id)).collect()
+}
+
 fn operator_range(id: &str) -> (Vec<u8>, Vec<u8>) {
     let prefix = key::window_prefix(id);
     let end = key::next_prefix(&prefix);
@@ -546,7 +554,11 @@ fn restore_operators(
 ) -> Result<(), StoreError> {
     let mut result = Ok(());
     pipeline.visit(&mut |operator| {
-        let saved = header.and_then(|header| header.operators.iter().find(|saved| saved.id == operator.id()));
+        // Another fingerprint: the restore let it pass because its state is given up. It starts empty.
+        let saved = header.and_then(|header| {
+            let mut saved = header.operators.iter();
+            saved.find(|saved| saved.id == operator.id() && saved.fingerprint == operator.fingerprint())
+        });
         if result.is_ok() {
             result = operator.restore(store.clone(), saved, checkpoint);
         }

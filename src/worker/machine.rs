@@ -604,7 +604,8 @@ impl<L: Log> Worker<L> {
         if self.release_due {
             return self.release();
         }
-        if let Some((task, why)) = self.corrupt.first_key_value() {
+        // Of the tasks that are here: what became of another one's store is for its next restore.
+        if let Some((task, why)) = self.corrupt.iter().find(|(task, _)| self.tasks.contains_key(task)) {
             let why = format!("the store of task {task} is corrupt: {why}");
             return self.recover(&why);
         }

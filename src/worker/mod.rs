@@ -12,6 +12,8 @@ mod job;
 mod machine;
 mod phase;
 pub mod port;
+#[cfg(test)]
+pub(crate) mod tests;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
 pub use machine::{StageSpec, Step, Worker, WorkerSpec};

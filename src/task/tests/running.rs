@@ -1,0 +1,346 @@
+//! Running tasks: checkpoints, sweeps, flushes, cuts, bounded ends.
+
+use super::*;
+use crate::operator::OperatorError;
+use crate::state::codec::{RecordHeader, read_header};
+use crate::state::{Header, THIS_CHECKPOINT};
+use crate::worker::tests::topology::{changelog, out, record};
+
+/// The deltas' first headers in the changelog, with their offsets.
+fn headers(cluster: &Cluster) -> Vec<(i64, Header)> {
+    let records = cluster.content().committed(&changelog(0));
+    let headers = records.into_iter().filter_map(|(offset, record)| match read_header(&record).unwrap() {
+        RecordHeader::Delta(header) if header.part == 0 => Some((offset, header)),
+        _ => None,
+    });
+    headers.collect()
+}
+
+fn append(cluster: &Cluster, key: &str, value: i64, time_ms: i64) {
+    cluster.content().append(&source(0), &record(key, value, time_ms));
+}
+
+#[test]
+fn checkpoints_are_numbered_and_say_where_the_task_stood() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut number = 0;
+    for _ in 0..3 {
+        let mut task = task(&cluster, &stores);
+        for _ in 0..3 {
+            number += 1;
+            append(&cluster, "a", number, 1_000 * number);
+            drain(&cluster, &mut task);
+        }
+    }
+    let headers = headers(&cluster);
+    assert_eq!(headers.len(), 9);
+    let (operators, _) = stage(|text| text);
+    for (place, (_, header)) in headers.iter().enumerate() {
+        let count = place as i64 + 1;
+        assert_eq!(header.checkpoint, count as u64);
+        let position = &header.sources[0];
+        assert_eq!((position.topic.as_str(), position.partition, position.next_offset), ("in", 0, count));
+        assert_eq!((position.max_event_time_ms, position.end_offset), (Some(1_000 * count), None));
+        assert_eq!(header.watermark_ms, Some(1_000 * count - 2_000));
+        let saved = &header.operators[0];
+        assert_eq!((&saved.id, &saved.fingerprint), (&operators[0].0, &operators[0].1));
+        assert!(!header.finished);
+    }
+}
+
+#[test]
+fn restore_points_and_sweeps_name_the_offset_at_which_they_began() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut task = task(&cluster, &stores);
+    for number in 0..60 {
+        append(&cluster, &format!("k{}", number % 20), number, 1_000);
+        drain(&cluster, &mut task);
+        if number % 7 == 0 {
+            flush(&mut task);
+        }
+    }
+    let headers = headers(&cluster);
+    let offsets: Vec<i64> = headers.iter().map(|(offset, _)| *offset).collect();
+    let (mut began, mut complete, mut sweeps) = (None, 0, 0);
+    for (offset, header) in headers {
+        let mut resolved = header.clone();
+        resolved.resolve(offset);
+        let first = began.unwrap_or(offset);
+        match &resolved.sweep {
+            Some(sweep) => {
+                assert_eq!(sweep.first_offset, first);
+                assert_eq!(header.sweep.unwrap().first_offset == THIS_CHECKPOINT, began.is_none());
+                began = Some(first);
+            }
+            None => {
+                (complete, began) = (first, None);
+                sweeps += 1;
+            }
+        }
+        assert_eq!(resolved.restore_point, complete);
+        assert!(complete == 0 || offsets.contains(&complete));
+    }
+    assert!(sweeps > 3, "{sweeps}");
+    assert!(began.is_some() || task.cut_job().is_some());
+}
+
+#[test]
+fn the_log_is_cut_neither_past_the_restore_point_nor_past_what_is_flushed() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut owner = task(&cluster, &stores);
+    let mut cuts = 0;
+    for number in 0..120 {
+        append(&cluster, &format!("k{}", number % 9), 1, 1_000);
+        drain(&cluster, &mut owner);
+        let before = owner.changelog_offsets().unwrap().1;
+        if number % 5 == 0 {
+            flush(&mut owner);
+        }
+        let (log_start, flushed) = owner.changelog_offsets().unwrap();
+        assert!(flushed >= before);
+        let (at, mut last) = headers(&cluster).pop().unwrap();
+        last.resolve(at);
+        if let Some((partition, offset)) = owner.cut_job() {
+            assert!(offset > log_start && offset <= flushed && offset <= last.restore_point);
+            assert!(owner.cut_job().is_none(), "one cut at a time");
+            if number % 3 == 0 {
+                owner.cut(None);
+                assert_eq!(owner.changelog_offsets().unwrap().0, log_start, "a failed cut is forgotten");
+                assert_eq!(owner.cut_job(), Some((partition.clone(), offset)));
+            }
+            let log_start = cluster.content().cut(&partition, offset);
+            owner.cut(Some(log_start));
+            cuts += 1;
+            // Whoever comes with an empty disk finds everything.
+            drop(restore_with(&cluster, &MemoryStores::new(), task_spec(0)).unwrap());
+        }
+    }
+    assert!(cuts > 5, "{cuts}");
+    let mut heir = task(&cluster, &MemoryStores::new());
+    append(&cluster, "k0", 1, 1_000);
+    drain(&cluster, &mut heir);
+    let last = String::from_utf8(cluster.content().committed(&out()).pop().unwrap().1).unwrap();
+    assert!(last.contains("\"n\":15,"), "{last}");
+}
+
+#[test]
+fn state_survives_flush_and_eviction() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut task = task(&cluster, &stores);
+    for round in 1..=4 {
+        for key in 0..10 {
+            append(&cluster, &format!("k{key}"), 1, 1_000);
+        }
+        drain(&cluster, &mut task);
+        let before = task.memory();
+        flush(&mut task);
+        let after = task.memory();
+        assert!(after.total < before.total && after.pinned < before.pinned, "the cache holds nothing");
+        let last = String::from_utf8(cluster.content().committed(&out()).pop().unwrap().1).unwrap();
+        assert!(last.contains(&format!("\"n\":{round},")), "{last}");
+    }
+}
+
+#[test]
+fn one_flush_at_a_time_and_only_when_due() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut task = task(&cluster, &stores);
+    assert!(task.flush_job(10_000, true).is_none(), "nothing is committed");
+    append(&cluster, "a", 1, 1_000);
+    drain(&cluster, &mut task);
+    assert!(task.flush_job(399, false).is_none());
+    let job = task.flush_job(400, false).unwrap();
+    append(&cluster, "b", 1, 1_000);
+    drain(&cluster, &mut task);
+    assert!(task.flush_job(10_000, true).is_none(), "one is running");
+    let flushed = job.run(&|| ()).unwrap();
+    task.flushed(flushed);
+    let job = task.flush_job(10_000, true).unwrap();
+    let flushed = job.run(&|| ()).unwrap();
+    task.flushed(flushed);
+    assert!(task.flush_job(10_000, true).is_none());
+    for number in 0..30 {
+        append(&cluster, &format!("key {number}"), 1, 1_000);
+    }
+    drain(&cluster, &mut task);
+    assert!(task.flush_job(0, false).is_some(), "there is much to flush");
+}
+
+#[test]
+fn a_task_without_news_contributes_nothing() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut task = task(&cluster, &stores);
+    assert!(!task.is_dirty() && !commit(&cluster, &mut task));
+    append(&cluster, "a", 1, 1_000);
+    feed(&cluster, &mut task);
+    assert!(!task.is_dirty(), "a queued record is no news");
+    assert_eq!(task.run(10).unwrap(), 1);
+    assert!(task.is_dirty());
+    assert!(commit(&cluster, &mut task));
+    assert!(!task.is_dirty() && !commit(&cluster, &mut task));
+}
+
+#[test]
+fn the_log_never_goes_back() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut task = task(&cluster, &stores);
+    let batch = |offsets: &[i64]| {
+        let records = offsets.iter().map(|offset| (*offset, record("a", 1, 1_000)));
+        Batch::of(&source(0), records.collect())
+    };
+    task.enqueue(batch(&[0, 1, 5])).unwrap();
+    let error = task.enqueue(batch(&[5, 6])).unwrap_err();
+    assert!(matches!(&error, OperatorError::Broken(message) if message.contains("offset 5")), "{error}");
+    task.enqueue(batch(&[6])).unwrap();
+    assert_eq!(task.queued_records(), 4);
+    assert_eq!((task.run(100).unwrap(), task.next_offset()), (4, 7));
+}
+
+#[test]
+fn a_full_checkpoint_stops_the_task() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut task = task(&cluster, &stores);
+    for key in 0..10 {
+        append(&cluster, &format!("k{key}"), 1, 1_000);
+    }
+    feed(&cluster, &mut task);
+    assert_eq!(task.run(100).unwrap(), 4);
+    assert!(task.is_full());
+    assert_eq!(task.run(100).unwrap(), 0);
+    assert!(commit(&cluster, &mut task) && !task.is_full());
+    while task.run(100).unwrap() > 0 {
+        commit(&cluster, &mut task);
+    }
+    // Ten windows close at once, four rows a checkpoint; a new task goes on in the middle.
+    append(&cluster, "z", 1, 50_000);
+    feed(&cluster, &mut task);
+    while !task.is_full() {
+        task.run(100).unwrap();
+    }
+    commit(&cluster, &mut task);
+    drop(task);
+    let mut task = self::task(&cluster, &stores);
+    drain(&cluster, &mut task);
+    let rows = cluster.content().committed(&out());
+    let finals = rows.iter().filter(|(_, row)| String::from_utf8_lossy(row).contains("\"final\":true"));
+    assert_eq!((finals.count(), rows.len()), (10, 21));
+}
+
+fn bounded(cluster: &Cluster, stores: &MemoryStores) -> Task {
+    task_of(cluster, stores, TaskSpec { bounded: true, ..task_spec(0) }, |text| text).unwrap()
+}
+
+#[test]
+fn a_bounded_run_ends_at_its_end() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    append(&cluster, "a", 1, 1_000);
+    append(&cluster, "b", 2, 1_000);
+    let mut task = bounded(&cluster, &stores);
+    append(&cluster, "c", 3, 1_000);
+    feed(&cluster, &mut task);
+    task.run(100).unwrap();
+    assert_eq!((task.next_offset(), task.queued_records()), (2, 0), "the third record lies past the end");
+    while task.run(100).unwrap() > 0 || commit(&cluster, &mut task) {}
+    assert!(task.is_finished());
+    let rows = cluster.content().committed(&out());
+    assert_eq!(rows.len(), 4, "two updates, two last rows");
+    assert!(headers(&cluster).pop().unwrap().1.finished);
+    drop(task);
+    let mut task = bounded(&cluster, &stores);
+    assert!(task.is_finished() && !task.is_dirty());
+    assert_eq!(task.run(10).unwrap(), 0);
+}
+
+#[test]
+fn a_bounded_run_ends_behind_a_marker() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    append(&cluster, "a", 1, 1_000);
+    cluster.content().append_marker(&source(0));
+    let mut task = bounded(&cluster, &stores);
+    feed(&cluster, &mut task);
+    task.source_read_up_to(2);
+    task.run(100).unwrap();
+    commit(&cluster, &mut task);
+    assert!(!task.is_finished(), "a record was waiting when the end was told");
+    task.source_read_up_to(1);
+    task.run(100).unwrap();
+    assert!(!task.is_dirty(), "one offset is missing");
+    task.source_read_up_to(2);
+    task.run(100).unwrap();
+    assert!(task.is_dirty() && !task.is_finished(), "it is not committed yet");
+    commit(&cluster, &mut task);
+    assert!(task.is_finished());
+}
+
+#[test]
+fn an_empty_bounded_run_is_committed_as_finished() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut task = bounded(&cluster, &stores);
+    task.run(1).unwrap();
+    assert!(task.is_dirty() && !task.is_finished());
+    assert!(commit(&cluster, &mut task));
+    assert!(task.is_finished() && !task.is_dirty());
+    assert_eq!(cluster.content().group.get(&source(0)), Some(&0));
+}
+
+/// The windows are of another size: another fingerprint.
+fn changed(text: String) -> String {
+    text.replace("size: 10s", "size: 20s")
+}
+
+#[test]
+fn a_changed_operator_whose_state_is_given_up_starts_empty_and_keeps_its_new_state() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut old = task(&cluster, &stores);
+    for key in ["a", "b"] {
+        append(&cluster, key, 1, 19_500);
+    }
+    drain(&cluster, &mut old);
+    flush(&mut old);
+    drop(old);
+    let last = || String::from_utf8(cluster.content().committed(&out()).pop().unwrap().1).unwrap();
+    let spec = || TaskSpec { drop_state: vec!["per_window".into()], ..task_spec(0) };
+    for count in 1..=4 {
+        // The second and later ones are restarts with the same flag, the last one on an empty disk.
+        let empty = MemoryStores::new();
+        let stores = if count == 4 { &empty } else { &stores };
+        let mut task = task_of(&cluster, stores, spec(), changed).unwrap();
+        append(&cluster, "b", 1, 19_500);
+        drain(&cluster, &mut task);
+        assert!(
+            last().contains(&format!("\"window_start\":0,\"window_end\":20000,\"n\":{count},")),
+            "{}",
+            last()
+        );
+        append(&cluster, &format!("other {count}"), 1, 19_500);
+        drain(&cluster, &mut task);
+        flush(&mut task);
+    }
+    let before = cluster.content().committed(&out()).len();
+    let mut task = task_of(&cluster, &MemoryStores::new(), task_spec(0), changed).unwrap();
+    append(&cluster, "z", 1, 50_000);
+    drain(&cluster, &mut task);
+    let rows = cluster.content().committed(&out()).len() - before;
+    assert_eq!(rows, 1 + 5, "b and the four others close, a does not");
+}
+
+#[test]
+fn the_state_of_a_vanished_operator_that_is_given_up_is_deleted() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut old = task(&cluster, &stores);
+    append(&cluster, "a", 1, 9_000);
+    drain(&cluster, &mut old);
+    flush(&mut old);
+    assert!(old.store_bytes() > 0);
+    drop(old);
+    let renamed = |text: String| text.replace("per_window", "other");
+    let spec = TaskSpec { drop_state: vec!["per_window".into()], ..task_spec(0) };
+    let mut new = task_of(&cluster, &stores, spec, renamed).unwrap();
+    cluster.content().append(&source(0), &record("a", 1, -100_000));
+    drain(&cluster, &mut new);
+    flush(&mut new);
+    assert_eq!(new.store_bytes(), 0, "only a late record came since");
+    drop(new);
+    let again = task_of(&cluster, &stores, task_spec(0), renamed).unwrap();
+    assert_eq!(again.next_offset(), 2, "the flag is needed once");
+}
