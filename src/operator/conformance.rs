@@ -60,7 +60,7 @@ struct Run<'m> {
 impl Run<'_> {
     fn new(make: &Make, cut: Cut) -> Run<'_> {
         let store = MemoryStores::new().open("task").unwrap();
-        let staged = Staged::new(cut.rows, usize::MAX);
+        let staged = Staged::new(cut.rows, usize::MAX).of_partition(1);
         let mut pipeline = make();
         pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).unwrap());
         Run { make, cut, pipeline, staged, store, log: Vec::new(), outputs: Vec::new(), late: 0, failed: 0 }

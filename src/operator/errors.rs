@@ -72,7 +72,8 @@ impl ErrorPolicy {
             }
             Action::DeadLetter(target) => target,
         };
-        let letter = self.letter(target, message, source, derived);
+        let letter =
+            self.letter(target, message, source, derived, staged.unkeyed_partition(target.partitions));
         let bytes = record_bytes(&letter);
         if bytes > target.record_bytes_max {
             return Err(OperatorError::Fail(format!(
@@ -94,23 +95,22 @@ impl ErrorPolicy {
         message: &str,
         source: Option<&SourceRecord<'_>>,
         derived: impl FnOnce() -> Vec<u8>,
+        unkeyed_partition: i32,
     ) -> OutputRecord {
-        let (key, value, mut headers, source_partition, timestamp_ms) = match source {
+        let (key, value, mut headers, timestamp_ms) = match source {
             Some(source) => (
                 source.key.map(<[u8]>::to_vec),
                 source.value.map(<[u8]>::to_vec),
                 provenance(source),
-                source.records.topic_partition().partition,
                 source.timestamp_ms,
             ),
-            None => (None, Some(derived()), Vec::new(), 0, -1),
+            None => (None, Some(derived()), Vec::new(), -1),
         };
         headers.push(("thalweg.error".to_owned(), Some(message.as_bytes().to_vec())));
         headers.push(("thalweg.operator".to_owned(), Some(self.operator.as_bytes().to_vec())));
         OutputRecord {
             topic: target.topic.clone(),
-            partition: partition(key.as_deref(), target.partitions)
-                .unwrap_or(source_partition % target.partitions),
+            partition: partition(key.as_deref(), target.partitions).unwrap_or(unkeyed_partition),
             key,
             value,
             headers,

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use super::staged::unkeyed_partition;
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
@@ -52,7 +51,7 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
             }
         };
         let partition = partition(key.as_deref(), self.target.partitions)
-            .unwrap_or_else(|| unkeyed_partition(&event, self.target.partitions));
+            .unwrap_or_else(|| context.staged.unkeyed_partition(self.target.partitions));
         let record = OutputRecord {
             topic: self.target.topic.clone(),
             partition,

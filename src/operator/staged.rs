@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::record::{Event, OutputRecord, RecordType, SourceRecord};
+use crate::record::{OutputRecord, SourceRecord};
 
 /// A topic that the application writes to.
 #[derive(Debug)]
@@ -49,6 +49,8 @@ pub struct Staged {
     pub outputs: Vec<OutputRecord>,
     /// What happened meanwhile.
     pub counters: Counters,
+    /// The number of the task's partition.
+    partition: i32,
     bytes: usize,
     records_max: usize,
     bytes_max: usize,
@@ -60,7 +62,25 @@ const RECORD_OVERHEAD_BYTES: usize = 128;
 impl Staged {
     /// Nothing yet; full at `records_max` records or `bytes_max` bytes, whichever comes first.
     pub fn new(records_max: usize, bytes_max: usize) -> Self {
-        Staged { outputs: Vec::new(), counters: Counters::default(), bytes: 0, records_max, bytes_max }
+        Staged {
+            outputs: Vec::new(),
+            counters: Counters::default(),
+            partition: 0,
+            bytes: 0,
+            records_max,
+            bytes_max,
+        }
+    }
+
+    /// For the task of this partition number.
+    pub fn of_partition(self, partition: i32) -> Self {
+        Staged { partition, ..self }
+    }
+
+    /// Where records without a key go: to the number of the task's own partition, so that all records of
+    /// a task keep their order.
+    pub fn unkeyed_partition(&self, partitions: i32) -> i32 {
+        self.partition % partitions
     }
 
     /// Whether the checkpoint should be taken before more is made. Only what can stop anywhere asks.
@@ -130,9 +150,4 @@ pub(super) fn provenance(source: &SourceRecord<'_>) -> Vec<(String, Option<Vec<u
         headers.push((name.to_owned(), Some(value.into_bytes())));
     }
     headers
-}
-
-/// Records without a key keep their source's partition number, so that their order is kept.
-pub(super) fn unkeyed_partition<R: RecordType>(event: &Event<'_, R>, partitions: i32) -> i32 {
-    event.source.map_or(0, |source| source.records.topic_partition().partition % partitions)
 }

@@ -230,7 +230,7 @@ pub(super) fn start(pipeline: &mut dyn Pipeline) {
 /// Runs inputs through a pipeline without an end.
 pub(super) fn run(mut pipeline: Box<dyn Pipeline>, inputs: Vec<Input>) -> Result<Staged, OperatorError> {
     start(&mut *pipeline);
-    let mut staged = Staged::new(usize::MAX, usize::MAX);
+    let mut staged = Staged::new(usize::MAX, usize::MAX).of_partition(1);
     let batch = Batch::new(inputs);
     for index in 0..batch.len() {
         assert_eq!(pipeline.process(batch.record(index), &Bump::new(), &mut staged)?, Progress::Done);

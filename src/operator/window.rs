@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::staged::{count, provenance, unkeyed_partition};
+use super::staged::{count, provenance};
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress, Readers};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
@@ -147,7 +147,7 @@ where
         let record = OutputRecord {
             topic: target.topic.clone(),
             partition: partition(key.as_deref(), target.partitions)
-                .unwrap_or_else(|| unkeyed_partition(event, target.partitions)),
+                .unwrap_or_else(|| context.staged.unkeyed_partition(target.partitions)),
             key,
             value: Some(self.keys.render(&event.record)),
             headers: event.source.as_ref().map(provenance).unwrap_or_default(),
@@ -243,9 +243,9 @@ where
         }
         match self.add(&event, window, context)? {
             Ok(None) => Ok(()),
-            Ok(Some(record)) => self
-                .readers
-                .process(Event { record, time_ms: window.end_ms - 1, source: event.source }, context),
+            Ok(Some(record)) => {
+                self.readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)
+            }
             Err(error) => self.errors.handle(
                 &error.message,
                 event.source.as_ref(),

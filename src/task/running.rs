@@ -200,7 +200,8 @@ impl Task {
             _ => None,
         };
         Ok(Task {
-            staged: Staged::new(limits.staged_records_max, limits.staged_bytes_max),
+            staged: Staged::new(limits.staged_records_max, limits.staged_bytes_max)
+                .of_partition(spec.id.partition),
             spec,
             limits,
             pipeline,
