@@ -220,7 +220,7 @@ fn put_count(field: u32, value: i64, bytes: &mut Vec<u8>) {
 }
 
 /// Sets the accumulator from a field of it. A field that it does not know is left alone.
-fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) {
+fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) -> Result<(), String> {
     match (accumulator, field, value) {
         (Accumulator::Count(count), COUNT, Stored::Varint(value)) => *count = value as i64,
         (Accumulator::SumInt(sum), WHOLE, Stored::Varint(value)) => *sum = Some(zigzag(value)),
@@ -231,15 +231,20 @@ fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) {
             *best = Some(Extreme::Whole(zigzag(value)))
         }
         (Accumulator::Extreme(best), DOUBLE, Stored::Double(value)) => *best = Some(Extreme::Double(value)),
-        (Accumulator::Extreme(best), TEXT, Stored::Text(value)) => *best = Some(Extreme::Text(value.into())),
+        (Accumulator::Extreme(best), TEXT, Stored::Text(value)) => {
+            let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
+            *best = Some(Extreme::Text(text.into()));
+        }
         _ => {}
     }
+    Ok(())
 }
 
 enum Stored<'v> {
     Varint(u64),
     Double(f64),
-    Text(&'v str),
+    /// Not UTF-8 perhaps, if the field is not known.
+    Text(&'v [u8]),
 }
 
 fn zigzag(value: u64) -> i64 {
@@ -289,7 +294,7 @@ impl ValueCodec for RowAggregates {
                     let length = decode_varint(&mut bytes).map_err(|error| error.to_string())? as usize;
                     let (text, rest) = bytes.split_at_checked(length).ok_or("a text is cut off")?;
                     bytes = rest;
-                    Stored::Text(std::str::from_utf8(text).map_err(|error| error.to_string())?)
+                    Stored::Text(text)
                 }
                 _ => {
                     skip_field(wire, tag, &mut bytes, DecodeContext::default())
@@ -299,7 +304,7 @@ impl ValueCodec for RowAggregates {
             };
             let index = (tag - 1) / FIELDS_PER_AGGREGATE;
             if let Some(accumulator) = value.get_mut(index as usize) {
-                set(accumulator, tag - index * FIELDS_PER_AGGREGATE, stored);
+                set(accumulator, tag - index * FIELDS_PER_AGGREGATE, stored)?;
             }
         }
         Ok(value)
@@ -316,3 +321,6 @@ impl ValueCodec for RowAggregates {
         texts + if value.spilled() { value.capacity() * size_of::<Accumulator>() } else { 0 }
     }
 }
+
+#[cfg(test)]
+mod tests;

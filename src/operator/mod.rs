@@ -11,7 +11,13 @@ mod map;
 mod sink;
 mod source;
 mod staged;
+pub mod typed;
 mod window;
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
 
 use bumpalo::Bump;
 

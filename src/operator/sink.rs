@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::staged::{record_bytes, unkeyed_partition};
+use super::staged::unkeyed_partition;
 use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress};
+use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
 use crate::format::key::{encode_sink_key, partition};
 use crate::record::{Dynamic, Event, FieldForm, OutputRecord, RecordType, Row, Slot};
@@ -20,8 +21,8 @@ pub struct Written {
 
 /// How records become bytes.
 pub trait RecordWriter<R: RecordType> {
-    /// Key and value of a record.
-    fn write(&self, record: &R::Of<'_>) -> Written;
+    /// Key and value of a record, or why it cannot be written.
+    fn write(&self, record: &R::Of<'_>) -> Result<Written, EvaluationError>;
 }
 
 /// The operator.
@@ -44,7 +45,12 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
         event: Event<'b, R>,
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
-        let Written { key, value } = self.writer.write(&event.record);
+        let Written { key, value } = match self.writer.write(&event.record) {
+            Ok(written) => written,
+            Err(error) => {
+                return self.errors.handle(&error.message, event.source.as_ref(), Vec::new, context.staged);
+            }
+        };
         let partition = partition(key.as_deref(), self.target.partitions)
             .unwrap_or_else(|| unkeyed_partition(&event, self.target.partitions));
         let record = OutputRecord {
@@ -55,12 +61,7 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
             headers: Vec::new(),
             timestamp_ms: event.time_ms,
         };
-        let bytes = record_bytes(&record);
-        if bytes > self.target.record_bytes_max {
-            let message = format!(
-                "the record of {bytes} bytes is larger than the {} bytes that topic {} takes",
-                self.target.record_bytes_max, self.target.topic
-            );
+        if let Some(message) = self.target.refuses(&record) {
             let value = record.value.unwrap_or_default();
             return self.errors.handle(&message, event.source.as_ref(), || value, context.staged);
         }
@@ -92,7 +93,7 @@ pub struct RowWriter {
 }
 
 impl RecordWriter<Dynamic> for RowWriter {
-    fn write(&self, record: &Row<'_>) -> Written {
+    fn write(&self, record: &Row<'_>) -> Result<Written, EvaluationError> {
         let key = (!self.key.is_empty()).then(|| {
             let fields: Vec<(&str, FieldForm, Slot<'_>)> =
                 self.key.iter().map(|(name, form, slot)| (name.as_str(), *form, record[*slot])).collect();
@@ -100,6 +101,6 @@ impl RecordWriter<Dynamic> for RowWriter {
             encode_sink_key(&fields, &mut key);
             key
         });
-        Written { key, value: self.encoder.to_vec(record) }
+        Ok(Written { key, value: self.encoder.to_vec(record) })
     }
 }

@@ -84,7 +84,9 @@ impl<R: RecordType, D: Decode<R>> Source<R, D> {
         if !TIME_MS.contains(&time_ms) {
             return Err(format!("the event time {time_ms} ms lies outside of the years 0 to 9999"));
         }
-        if source.timestamp_ms >= 0 && time_ms - source.timestamp_ms > self.timing.max_ahead_ms {
+        // A Kafka timestamp may be any number, so the difference may not fit.
+        if source.timestamp_ms >= 0 && time_ms.saturating_sub(source.timestamp_ms) > self.timing.max_ahead_ms
+        {
             return Err(format!(
                 "the event time {time_ms} ms lies {} ms after the record's Kafka timestamp, which is more than \
                  max_ahead allows ({} ms)",

@@ -16,6 +16,17 @@ pub struct OutputTarget {
     pub record_bytes_max: usize,
 }
 
+impl OutputTarget {
+    /// Why the topic does not take a record, if it is too large.
+    pub fn refuses(&self, record: &OutputRecord) -> Option<String> {
+        let bytes = record_bytes(record);
+        (bytes > self.record_bytes_max).then(|| {
+            let (limit, topic) = (self.record_bytes_max, &self.topic);
+            format!("the record of {bytes} bytes is larger than the {limit} bytes that topic {topic} takes")
+        })
+    }
+}
+
 /// Counts since the last checkpoint; published once it is committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {

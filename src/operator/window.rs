@@ -99,8 +99,8 @@ pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
     table: WindowTable<A>,
     /// Up to here windows have fired and records are late.
     watermark_ms: i64,
-    /// The last key of the first window for which a closing row was made, if closing has begun.
-    closing_after: Option<Vec<u8>>,
+    /// The key at which the closing of the first window goes on; empty if it has not begun.
+    closing_from: Vec<u8>,
     key: Vec<u8>,
     input: std::marker::PhantomData<R>,
 }
@@ -130,7 +130,7 @@ where
             errors,
             readers,
             watermark_ms: MIN_TIME_MS,
-            closing_after: None,
+            closing_from: Vec::new(),
             key: Vec::new(),
             input: std::marker::PhantomData,
         }
@@ -140,11 +140,11 @@ where
         end_ms.saturating_add(self.spec.allowed_lateness_ms)
     }
 
-    fn late(&self, event: &Event<'_, R>, context: &mut Context<'_, '_>) {
+    fn late(&self, event: &Event<'_, R>, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
         count(&mut context.staged.counters.late, &self.spec.id);
-        let LateRecords::Write(target) = &self.spec.late else { return };
+        let LateRecords::Write(target) = &self.spec.late else { return Ok(()) };
         let key = event.source.and_then(|source| source.key).map(<[u8]>::to_vec);
-        context.staged.push(OutputRecord {
+        let record = OutputRecord {
             topic: target.topic.clone(),
             partition: partition(key.as_deref(), target.partitions)
                 .unwrap_or_else(|| unkeyed_partition(event, target.partitions)),
@@ -152,7 +152,13 @@ where
             value: Some(self.keys.render(&event.record)),
             headers: event.source.as_ref().map(provenance).unwrap_or_default(),
             timestamp_ms: event.time_ms,
-        });
+        };
+        if let Some(message) = target.refuses(&record) {
+            let value = record.value.unwrap_or_default();
+            return self.errors.handle(&message, event.source.as_ref(), || value, context.staged);
+        }
+        context.staged.push(record);
+        Ok(())
     }
 
     /// Adds a record to its window; the error says why it cannot be.
@@ -172,6 +178,7 @@ where
         let (aggregator, value) = self.table.value_mut(entry);
         let heap_before = aggregator.heap_bytes(value);
         if let Err(error) = aggregator.add(value, input) {
+            self.table.take_back(entry);
             return Ok(Err(error));
         }
         self.table.heap_changed(entry, heap_before);
@@ -190,9 +197,9 @@ where
     ) -> Result<Progress, OperatorError> {
         let window = self.spec.assigner.ending_at(end_ms);
         let (results, errors, readers) = (&self.results, &self.errors, &mut self.readers);
-        let mut last_key = self.closing_after.take();
-        let after = last_key.clone();
-        let flow = self.table.visit_first::<OperatorError>(after.as_deref(), &mut |_, key, value| {
+        let from = std::mem::take(&mut self.closing_from);
+        let mut next = Vec::new();
+        let flow = self.table.visit_first::<OperatorError>(&from, &mut |_, key, value| {
             match results.make(key, window, value, true, context.arena) {
                 Ok(record) => {
                     readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)?
@@ -202,13 +209,14 @@ where
                 }
             }
             if context.staged.is_full() {
-                last_key = Some(key.to_vec());
+                // The least key behind this one; never empty, as a key may be.
+                next = [key, &[0]].concat();
                 return Ok(ControlFlow::Break(()));
             }
             Ok(ControlFlow::Continue(()))
         })?;
         if flow.is_break() {
-            self.closing_after = last_key;
+            self.closing_from = next;
             return Ok(Progress::Full);
         }
         self.table.remove_first();
@@ -231,8 +239,7 @@ where
     ) -> Result<(), OperatorError> {
         let window = self.spec.assigner.assign(event.time_ms);
         if self.watermark_ms >= self.closes_at_ms(window.end_ms) {
-            self.late(&event, context);
-            return Ok(());
+            return self.late(&event, context);
         }
         match self.add(&event, window, context)? {
             Ok(None) => Ok(()),
@@ -299,7 +306,7 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOpera
         OperatorState {
             id: self.spec.id.to_string(),
             fingerprint: self.spec.fingerprint.clone(),
-            closing_cursor: self.closing_after.clone().unwrap_or_default(),
+            closing_cursor: self.closing_from.clone(),
             fired_watermark_ms: (self.watermark_ms > MIN_TIME_MS).then_some(self.watermark_ms),
         }
     }
@@ -318,8 +325,7 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOpera
             }
         }
         self.watermark_ms = saved.and_then(|saved| saved.fired_watermark_ms).unwrap_or(MIN_TIME_MS);
-        self.closing_after =
-            saved.map(|saved| saved.closing_cursor.clone()).filter(|cursor| !cursor.is_empty());
+        self.closing_from = saved.map(|saved| saved.closing_cursor.clone()).unwrap_or_default();
         Ok(())
     }
 

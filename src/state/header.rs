@@ -79,7 +79,7 @@ pub struct OperatorState {
     /// a difference can be shown.
     #[prost(string, tag = "2")]
     pub fingerprint: String,
-    /// A window that is being closed goes on after this key; empty when none is.
+    /// A window that is being closed goes on at this key; empty when none is.
     #[prost(bytes = "vec", tag = "3")]
     pub closing_cursor: Vec<u8>,
     /// The watermark up to which windows have fired, in milliseconds since the Unix epoch.

@@ -84,6 +84,8 @@ struct Entry<V> {
 pub struct EntryRef {
     window: usize,
     entry: usize,
+    /// It was neither in memory nor in the store.
+    created: bool,
 }
 
 impl<V> Window<V> {
@@ -228,13 +230,13 @@ impl<C: ValueCodec> WindowTable<C> {
         let hash = self.hasher.hash_one(key);
         let window = &self.windows[place];
         let found = window.index.find(hash, |index| window.key_at(*index) == key).copied();
+        let mut created = false;
         let index = match found {
             Some(index) => index as usize,
             None => {
-                let value = match self.load(place, key)? {
-                    Some(value) => value,
-                    None => create(&self.codec),
-                };
+                let loaded = self.load(place, key)?;
+                created = loaded.is_none();
+                let value = loaded.unwrap_or_else(|| create(&self.codec));
                 let heap = self.codec.heap_bytes(&value);
                 let window = &mut self.windows[place];
                 window.heap_bytes += heap;
@@ -248,7 +250,28 @@ impl<C: ValueCodec> WindowTable<C> {
             entry.changed_at = self.checkpoint;
             window.dirty.push(index as u32);
         }
-        Ok(EntryRef { window: place, entry: index })
+        Ok(EntryRef { window: place, entry: index, created })
+    }
+
+    /// Removes an entry again if [`entry`](WindowTable::entry) created it; nothing but
+    /// [`value_mut`](WindowTable::value_mut) may have been called since, and the value's heap bytes be
+    /// as they were.
+    pub fn take_back(&mut self, entry: EntryRef) {
+        let window = &mut self.windows[entry.window];
+        if !entry.created {
+            return;
+        }
+        debug_assert_eq!(entry.entry + 1, window.entries.len(), "it is the newest");
+        let hash = self.hasher.hash_one(window.key_at(entry.entry as u32));
+        if let Ok(found) = window.index.find_entry(hash, |index| *index as usize == entry.entry) {
+            found.remove();
+        }
+        window.dirty.pop();
+        window.pinned -= 1;
+        if let Some(removed) = window.entries.pop() {
+            window.keys.truncate(removed.key_at as usize);
+            window.heap_bytes -= self.codec.heap_bytes(&removed.value);
+        }
     }
 
     /// The codec and the value of an entry, to change it.
@@ -273,19 +296,17 @@ impl<C: ValueCodec> WindowTable<C> {
         self.windows.first().map(|window| window.end_ms)
     }
 
-    /// Visits the first window's entries after the key `after` (`None`: from the first) in key order,
-    /// until `visit` breaks.
+    /// Visits the first window's entries at and after the key `from` in key order, until `visit` breaks.
     pub fn visit_first<E: From<StoreError>>(
         &mut self,
-        after: Option<&[u8]>,
+        from: &[u8],
         visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
         match self.windows.first_mut() {
             Some(window) => window.sort(),
             None => return Ok(ControlFlow::Continue(())),
         }
-        let from = after.map(|after| [after, &[0]].concat()).unwrap_or_default();
-        self.visit(0, &from, visit)
+        self.visit(0, from, visit)
     }
 
     /// Removes the first window and all its entries.
@@ -516,3 +537,6 @@ impl<C: ValueCodec> WindowTable<C> {
         key::next_prefix(&self.window_start_key(end_ms))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,20 @@ pub struct TaskLimits {
     pub cache_bytes_max: usize,
 }
 
+impl TaskLimits {
+    /// The bounds of each of `tasks` tasks that share these.
+    pub fn shared_among(&self, tasks: usize) -> TaskLimits {
+        let tasks = tasks.max(1);
+        TaskLimits {
+            staged_records_max: (self.staged_records_max / tasks).max(1),
+            staged_bytes_max: (self.staged_bytes_max / tasks).max(1),
+            flush_bytes: (self.flush_bytes / tasks).max(1),
+            cache_bytes_max: self.cache_bytes_max / tasks,
+            ..self.clone()
+        }
+    }
+}
+
 /// What a task adds to a checkpoint's transaction.
 #[derive(Debug)]
 pub struct Contribution {

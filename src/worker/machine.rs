@@ -55,7 +55,7 @@ pub struct WorkerSpec {
     pub restore_buffer_bytes: usize,
     /// How long leaving the group may take.
     pub leave_limit_ms: u64,
-    /// The bounds of each task. The cache is shared evenly among the tasks that the worker has.
+    /// The bounds of all tasks of the worker together; they are shared evenly.
     pub limits: TaskLimits,
 }
 
@@ -421,10 +421,7 @@ impl<L: Log> Worker<L> {
     }
 
     fn all_restored(&mut self, now_ms: u64) -> Result<(), Exit> {
-        let limits = Arc::new(TaskLimits {
-            cache_bytes_max: self.spec.limits.cache_bytes_max / self.restored.len().max(1),
-            ..self.spec.limits.clone()
-        });
+        let limits = Arc::new(self.spec.limits.shared_among(self.restored.len()));
         let mut positions = Vec::new();
         for (spec, restored) in std::mem::take(&mut self.restored) {
             let Some(stage) = self.stage(&spec.id) else { continue };

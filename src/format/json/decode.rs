@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bumpalo::Bump;
-use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use super::guess;
 use super::layout::{Kind, Layout, Target};
@@ -70,9 +72,7 @@ impl Decoder {
         slots: &mut [Slot<'b>],
     ) -> Result<(), DecodeError> {
         debug_assert_eq!(slots.len(), self.layout.fields.len());
-        let text = std::str::from_utf8(value).map_err(|error| {
-            DecodeError::new(format!("invalid UTF-8 after byte {} of the record", error.valid_up_to()))
-        })?;
+        let text = utf8(value)?;
         slots.fill(Slot::Null);
         if self.guesses && guess::read(&mut self.layout, text, arena, slots).is_some() {
             return Ok(());
@@ -93,14 +93,36 @@ impl Decoder {
             Reading { layout: &mut self.layout, arena, slots, mistakes: Vec::new(), root: None };
         let mut deserializer = sonic_rs::Deserializer::from_str(text);
         let seed = Value { reading: &mut reading, target: Target::Object(0) };
-        seed.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(|error| {
-            // The rest of sonic-rs's text quotes the record over several lines.
-            let text = error.to_string();
-            let what = text.split(" at line ").next().unwrap_or(&text);
-            DecodeError::new(format!("invalid JSON at byte {}: {what}", error.offset()))
-        })?;
+        seed.deserialize(&mut deserializer).and_then(|()| deserializer.end()).map_err(invalid)?;
         reading.finish()
     }
+}
+
+/// Reads a JSON value into a type of the user's. The value must be JSON to its end, and is nested as deep
+/// as a row's record may be.
+///
+/// ```
+/// let prices: Vec<f64> = thalweg::format::json::decode_value(b"[1, 2.5]").unwrap();
+/// assert_eq!(prices, [1.0, 2.5]);
+/// assert!(thalweg::format::json::decode_value::<Vec<f64>>(b"[1, 2.5").is_err());
+/// ```
+pub fn decode_value<T: DeserializeOwned>(value: &[u8]) -> Result<T, DecodeError> {
+    let text = utf8(value)?;
+    check_undeclared(text.as_bytes())?;
+    sonic_rs::from_str(text).map_err(invalid)
+}
+
+fn utf8(value: &[u8]) -> Result<&str, DecodeError> {
+    std::str::from_utf8(value).map_err(|error| {
+        DecodeError::new(format!("invalid UTF-8 after byte {} of the record", error.valid_up_to()))
+    })
+}
+
+fn invalid(error: sonic_rs::Error) -> DecodeError {
+    // The rest of sonic-rs's text quotes the record over several lines.
+    let text = error.to_string();
+    let what = text.split(" at line ").next().unwrap_or(&text);
+    DecodeError::new(format!("invalid JSON at byte {}: {what}", error.offset()))
 }
 
 /// Checks what sonic-rs does not when it passes over an undeclared value: how deep it is nested, and the

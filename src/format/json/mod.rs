@@ -12,6 +12,6 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-pub use decode::Decoder;
+pub use decode::{Decoder, decode_value};
 pub use encode::Encoder;
 pub(crate) use encode::{write_string, write_value};

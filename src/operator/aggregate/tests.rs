@@ -1,0 +1,201 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::operator::tests::aggregate;
+use crate::record::{Field, FieldForm, Schema};
+
+/// Every function on every type that it takes: of fields `i`, `d`, `t`, `s`.
+fn all() -> RowAggregates {
+    let field = |name: &str, ty| Field { name: name.into(), ty, nullable: true, form: FieldForm::Plain };
+    let schema = Schema {
+        fields: vec![
+            field("i", Type::Int),
+            field("d", Type::Double),
+            field("t", Type::Timestamp),
+            field("s", Type::String),
+        ],
+    };
+    use AggregateFunction::{Avg, Count, Max, Min, Sum};
+    RowAggregates::new(vec![
+        aggregate(&schema, "rows", Count, None, Type::Int),
+        aggregate(&schema, "count", Count, Some("s"), Type::Int),
+        aggregate(&schema, "sum_i", Sum, Some("i"), Type::Int),
+        aggregate(&schema, "sum_d", Sum, Some("d"), Type::Double),
+        aggregate(&schema, "min_i", Min, Some("i"), Type::Int),
+        aggregate(&schema, "max_d", Max, Some("d"), Type::Double),
+        aggregate(&schema, "min_t", Min, Some("t"), Type::Timestamp),
+        aggregate(&schema, "max_s", Max, Some("s"), Type::String),
+        aggregate(&schema, "avg_i", Avg, Some("i"), Type::Double),
+    ])
+}
+
+type Values = (Option<i64>, Option<f64>, Option<i64>, Option<String>);
+
+fn add(aggregates: &RowAggregates, value: &mut Accumulators, row: &Values) -> Result<(), EvaluationError> {
+    let arena = Bump::new();
+    let slots = [
+        row.0.map_or(Slot::Null, Slot::Int),
+        row.1.map_or(Slot::Null, Slot::Double),
+        row.2.map_or(Slot::Null, Slot::Timestamp),
+        row.3.as_deref().map_or(Slot::Null, Slot::String),
+    ];
+    let record: &[Slot<'_>] = arena.alloc_slice_copy(&slots.map(|slot| slot));
+    let event = Event::<Dynamic> { record, time_ms: 0, source: None };
+    let input = aggregates.input(&event, &arena)?;
+    aggregates.add(value, input)
+}
+
+fn results(aggregates: &RowAggregates, value: &Accumulators) -> Vec<String> {
+    let arena = Bump::new();
+    let mut slots = [Slot::Null; 9];
+    aggregates.results(value, &mut slots, &arena);
+    slots.iter().map(|slot| format!("{slot:?}")).collect()
+}
+
+fn encoded(aggregates: &RowAggregates, value: &Accumulators) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    aggregates.encode(value, &mut bytes);
+    bytes
+}
+
+fn values() -> impl Strategy<Value = Values> {
+    let double = prop_oneof![-1e9..1e9_f64, Just(0.0), Just(1e308)];
+    let int = prop_oneof![-9..9_i64, any::<i64>()];
+    (
+        proptest::option::of(int),
+        proptest::option::of(double),
+        proptest::option::of(any::<i64>()),
+        proptest::option::of("[a-c\u{e9}]{0,5}"),
+    )
+}
+
+#[test]
+fn null_adds_nothing_except_to_a_count_of_rows() {
+    let aggregates = all();
+    let mut value = aggregates.create();
+    let nothing = ["Int(0)", "Int(0)", "Null", "Null", "Null", "Null", "Null", "Null", "Null"];
+    assert_eq!(results(&aggregates, &value), nothing);
+    add(&aggregates, &mut value, &(None, None, None, None)).unwrap();
+    assert_eq!(results(&aggregates, &value)[..2], ["Int(1)", "Int(0)"]);
+    assert_eq!(results(&aggregates, &value)[2..], nothing[2..]);
+    add(&aggregates, &mut value, &(Some(-3), Some(0.5), Some(7), Some("b".into()))).unwrap();
+    add(&aggregates, &mut value, &(Some(4), Some(0.25), Some(9), Some("a".into()))).unwrap();
+    add(&aggregates, &mut value, &(None, None, None, None)).unwrap();
+    let expected = [
+        "Int(4)",
+        "Int(2)",
+        "Int(1)",
+        "Double(0.75)",
+        "Int(-3)",
+        "Double(0.5)",
+        "Timestamp(7)",
+        "String(\"b\")",
+        "Double(0.5)",
+    ];
+    assert_eq!(results(&aggregates, &value), expected);
+}
+
+#[test]
+fn an_overflow_changes_nothing() {
+    let aggregates = all();
+    let mut value = aggregates.create();
+    add(&aggregates, &mut value, &(Some(i64::MAX), Some(f64::MAX), None, None)).unwrap();
+    let before = value.clone();
+    let error = add(&aggregates, &mut value, &(Some(1), Some(1.0), Some(1), Some("x".into()))).unwrap_err();
+    assert!(error.message.contains("`sum_i`") && error.message.contains("overflows an int"), "{error}");
+    assert_eq!(value, before);
+    let error =
+        add(&aggregates, &mut value, &(Some(0), Some(f64::MAX), Some(1), Some("x".into()))).unwrap_err();
+    assert!(error.message.contains("`sum_d`") && error.message.contains("overflows a double"), "{error}");
+    assert_eq!(value, before);
+}
+
+#[test]
+fn a_sum_takes_what_brings_it_back() {
+    let aggregates = all();
+    let mut value = aggregates.create();
+    add(&aggregates, &mut value, &(Some(i64::MIN), None, None, None)).unwrap();
+    add(&aggregates, &mut value, &(Some(i64::MAX), None, None, None)).unwrap();
+    assert_eq!(results(&aggregates, &value)[2], "Int(-1)");
+}
+
+#[test]
+fn stored_bytes_never_change_their_meaning() {
+    let aggregates = all();
+    let mut value = aggregates.create();
+    add(&aggregates, &mut value, &(Some(-1), Some(1.5), Some(300), Some("z".into()))).unwrap();
+    let expected = [
+        &[4 << 3, 1][..],
+        &[8 << 3, 1],
+        &[9 << 3, 1],
+        &[14 << 3 | 1, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f],
+        &[0x88, 1, 1],
+        &[0xb1, 1, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f],
+        &[0xc8, 1, 0xd8, 4],
+        &[0xfa, 1, 1, b'z'],
+        &[0x91, 2, 0, 0, 0, 0, 0, 0, 0xf0, 0xbf],
+        &[0xa0, 2, 1],
+    ]
+    .concat();
+    assert_eq!(encoded(&aggregates, &value), expected);
+}
+
+#[test]
+fn fields_that_it_does_not_know_are_skipped() {
+    let aggregates = all();
+    let mut value = aggregates.create();
+    add(&aggregates, &mut value, &(Some(5), Some(1.5), Some(300), Some("z".into()))).unwrap();
+    let mut bytes = encoded(&aggregates, &value);
+    for unknown in [1, 2, 97, 98, 99, 100] {
+        encode_key(unknown, WireType::Varint, &mut bytes);
+        encode_varint(7, &mut bytes);
+        encode_key(unknown, WireType::SixtyFourBit, &mut bytes);
+        bytes.extend([1; 8]);
+        encode_key(unknown, WireType::ThirtyTwoBit, &mut bytes);
+        bytes.extend([1; 4]);
+        encode_key(unknown, WireType::LengthDelimited, &mut bytes);
+        bytes.extend([2, 0xff, 0xfe]);
+    }
+    assert_eq!(aggregates.decode(&bytes), Ok(value));
+}
+
+#[test]
+fn damaged_bytes_are_an_error() {
+    let aggregates = all();
+    let mut value = aggregates.create();
+    add(&aggregates, &mut value, &(Some(5), Some(1.5), Some(300), Some("zz".into()))).unwrap();
+    let bytes = encoded(&aggregates, &value);
+    let text = bytes.windows(2).position(|pair| pair == b"zz").unwrap();
+    assert!(aggregates.decode(&bytes[..text + 1]).is_err(), "cut within the text");
+    let mut invalid = bytes.clone();
+    invalid[text] = 0xff;
+    assert!(aggregates.decode(&invalid).is_err(), "text that is not UTF-8");
+    assert!(aggregates.decode(&bytes[..bytes.len() - 1]).is_err(), "cut within a number");
+}
+
+proptest! {
+    #[test]
+    fn what_is_stored_is_read_back(rows in proptest::collection::vec(values(), 0..8), after in values()) {
+        let aggregates = all();
+        let mut value = aggregates.create();
+        for row in &rows {
+            let before = value.clone();
+            if add(&aggregates, &mut value, row).is_err() {
+                prop_assert_eq!(&value, &before, "a failing row changes nothing");
+            }
+        }
+        let mut read = aggregates.decode(&encoded(&aggregates, &value)).unwrap();
+        prop_assert_eq!(&read, &value);
+        prop_assert_eq!(add(&aggregates, &mut read, &after), add(&aggregates, &mut value, &after));
+        prop_assert_eq!(&read, &value);
+        prop_assert_eq!(results(&aggregates, &read), results(&aggregates, &value));
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+        let aggregates = all();
+        if let Ok(value) = aggregates.decode(&bytes) {
+            prop_assert_eq!(aggregates.decode(&encoded(&aggregates, &value)).map(|read| format!("{read:?}")), Ok(format!("{value:?}")));
+        }
+    }
+}

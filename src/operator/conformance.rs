@@ -1,0 +1,293 @@
+//! What holds for every operator: its results depend neither on how its input is cut into checkpoints,
+//! nor on where a checkpoint is full, nor on how often it is restored or what is evicted meanwhile.
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::tests::*;
+use super::*;
+use crate::record::{OutputRecord, Records, Type};
+use crate::state::apply::Applier;
+use crate::state::codec::DeltaWriter;
+use crate::state::header::{Header, OperatorState};
+use crate::state::memory::MemoryStores;
+use crate::state::store::{Store, StoreFactory};
+use crate::topology::plan::AggregateFunction;
+
+/// How a run is cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// A checkpoint follows after so many records.
+    records: usize,
+    /// A checkpoint is full with so many outputs.
+    rows: usize,
+    after: After,
+}
+
+/// What follows a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum After {
+    Nothing,
+    /// It is flushed, and all that the store holds is evicted.
+    Eviction,
+    /// The process dies, and another goes on.
+    Restore,
+}
+
+const WHOLE: Cut = Cut { records: usize::MAX, rows: usize::MAX, after: After::Nothing };
+/// No run needs more: one that does goes round in circles.
+const CHECKPOINTS_MAX: usize = 2_000;
+const TOPIC: [u8; 16] = [9; 16];
+
+type Make = dyn Fn() -> Box<dyn Pipeline>;
+
+/// A pipeline between its checkpoints, with all that lies outside its memory.
+struct Run<'m> {
+    make: &'m Make,
+    cut: Cut,
+    pipeline: Box<dyn Pipeline>,
+    staged: Staged,
+    store: Arc<dyn Store>,
+    log: Vec<Vec<u8>>,
+    outputs: Vec<OutputRecord>,
+    late: u64,
+    failed: u64,
+}
+
+impl Run<'_> {
+    fn new(make: &Make, cut: Cut) -> Run<'_> {
+        let store = MemoryStores::new().open("task").unwrap();
+        let staged = Staged::new(cut.rows, usize::MAX);
+        let mut pipeline = make();
+        pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).unwrap());
+        Run { make, cut, pipeline, staged, store, log: Vec::new(), outputs: Vec::new(), late: 0, failed: 0 }
+    }
+
+    fn checkpoint(&mut self) {
+        let checkpoint = self.log.len() as u64 + 1;
+        assert!(self.log.len() < CHECKPOINTS_MAX, "it makes the same rows again and again");
+        let (outputs, counters) = self.staged.take();
+        self.outputs.extend(outputs);
+        self.late += counters.late.values().sum::<u64>();
+        self.failed += counters.failed.values().sum::<u64>();
+        let mut delta = DeltaWriter::new(1 << 20);
+        let mut operators: Vec<OperatorState> = Vec::new();
+        let mut ids = Vec::new();
+        self.pipeline.visit(&mut |operator| {
+            operators.push(operator.saved());
+            operator.collect_ranges(&mut delta);
+            ids.push((operator.key_range(), operator.id().to_owned()));
+        });
+        ids.sort();
+        for (_, id) in ids {
+            self.pipeline.visit(&mut |operator| {
+                if operator.id() == id {
+                    operator.collect_points(checkpoint, &mut delta);
+                }
+            });
+        }
+        self.log.extend(delta.finish(&Header { checkpoint, ..Header::default() }));
+        if self.cut.after == After::Nothing {
+            return;
+        }
+        let mut applier = Applier::new(self.store.clone(), TOPIC, 0, usize::MAX).unwrap();
+        for offset in applier.from()..self.log.len() as i64 {
+            applier.push(offset, &self.log[offset as usize]).unwrap();
+        }
+        applier.finish(self.log.len() as i64).unwrap();
+        if self.cut.after == After::Eviction {
+            self.pipeline.visit(&mut |operator| {
+                operator.flushed(checkpoint);
+                operator.evict(usize::MAX / 2);
+                assert_eq!(operator.memory().total, 0);
+            });
+            return;
+        }
+        let time = (self.pipeline.max_event_time_ms(), self.pipeline.watermark_ms());
+        self.pipeline = (self.make)();
+        self.pipeline.restore_time(time.0, time.1);
+        self.pipeline.visit(&mut |operator| {
+            let saved = operators.iter().find(|saved| saved.id == operator.id());
+            operator.restore(self.store.clone(), saved, checkpoint).unwrap();
+        });
+    }
+
+    /// Takes the checkpoint that is due, and goes on until nothing is left over.
+    fn settle(&mut self, mut progress: Progress) {
+        while progress == Progress::Full || self.staged.is_full() {
+            self.checkpoint();
+            progress = self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap();
+        }
+    }
+
+    fn run(mut self, inputs: &[Input]) -> (Vec<OutputRecord>, u64, u64) {
+        let batch = Batch::new(inputs.to_vec());
+        for index in 0..batch.len() {
+            let progress =
+                self.pipeline.process(batch.record(index), &Bump::new(), &mut self.staged).unwrap();
+            self.settle(progress);
+            if (index + 1) % self.cut.records == 0 {
+                self.checkpoint();
+                let progress = self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap();
+                self.settle(progress);
+            }
+        }
+        while self.pipeline.finish(&Bump::new(), &mut self.staged).unwrap() == Progress::Full {
+            self.checkpoint();
+        }
+        self.checkpoint();
+        assert_eq!(self.pipeline.finish(&Bump::new(), &mut self.staged).unwrap(), Progress::Done);
+        self.checkpoint();
+        let mut bytes = 0;
+        self.pipeline.visit(&mut |operator| bytes += operator.memory().total);
+        assert_eq!(bytes, 0, "nothing is left in memory at the end");
+        if self.cut.after != After::Nothing {
+            assert_eq!(self.store.bytes(), 0, "nothing is left in the store at the end");
+        }
+        (self.outputs, self.late, self.failed)
+    }
+}
+
+/// The results are those of a run in one piece, however it is cut; returns them.
+fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, u64, u64) {
+    let inputs: Vec<Input> =
+        inputs.into_iter().zip(0..).map(|(input, offset)| Input { offset, ..input }).collect();
+    let expected = Run::new(make, WHOLE).run(&inputs);
+    for records in [usize::MAX, 1, 3] {
+        for rows in [usize::MAX, 1, 2] {
+            for after in [After::Nothing, After::Eviction, After::Restore] {
+                let cut = Cut { records, rows, after };
+                assert_eq!(Run::new(make, cut).run(&inputs), expected, "{cut:?} of {inputs:?}");
+            }
+        }
+    }
+    expected
+}
+
+fn all_aggregates() -> Vec<crate::topology::plan::AggregatePlan> {
+    let schema = orders();
+    use AggregateFunction::{Avg, Count, Max, Min, Sum};
+    vec![
+        aggregate(&schema, "rows", Count, None, Type::Int),
+        aggregate(&schema, "sum", Sum, Some("amount"), Type::Int),
+        aggregate(&schema, "least", Min, Some("customer"), Type::String),
+        aggregate(&schema, "last", Max, Some("at"), Type::Timestamp),
+        aggregate(&schema, "mean", Avg, Some("amount"), Type::Double),
+    ]
+}
+
+fn window(emit: EmitRows) -> Windowed {
+    Windowed {
+        allowed_lateness_ms: 3,
+        emit,
+        late: LateRecords::Write(target("late")),
+        aggregates: all_aggregates(),
+        ..Windowed::new("window")
+    }
+}
+
+fn filtered() -> Box<dyn Pipeline> {
+    let schema = orders();
+    source(4, vec![filter(&schema, "12 / amount > 2", rejected("large"), vec![sink(&schema, "out")])])
+}
+
+fn mapped() -> Box<dyn Pipeline> {
+    let schema = orders();
+    source(4, vec![map_amount(&schema, "12 / amount", vec![sink(&schema, "out")])])
+}
+
+fn written_twice() -> Box<dyn Pipeline> {
+    let schema = orders();
+    let small = Arc::new(OutputTarget { topic: "small".into(), partitions: 2, record_bytes_max: 51 });
+    source(4, vec![sink(&schema, "out"), sink_to(&schema, small, rejected("small"))])
+}
+
+fn windowed(emit: EmitRows) -> Box<dyn Pipeline> {
+    let (schema, window) = (orders(), window(emit));
+    source(4, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
+}
+
+/// Two windows on one stream, behind one of them a filter and another window.
+fn chained() -> Box<dyn Pipeline> {
+    let schema = orders();
+    let first = window(EmitRows::OnClose);
+    let rows = first.schema(&schema);
+    let total = aggregate(&rows, "total", AggregateFunction::Sum, Some("rows"), Type::Int);
+    let second = Windowed { size_ms: 25, aggregates: vec![total], ..Windowed::new("behind") };
+    let behind = second.reads(&rows, vec![sink(&second.schema(&rows), "total")]);
+    let some = filter(&rows, "6 / sum > 0", rejected("some"), vec![behind, sink(&rows, "out")]);
+    let updates = Windowed { size_ms: 7, emit: EmitRows::OnUpdate, ..Windowed::new("beside") };
+    let beside = updates.reads(&schema, vec![sink(&updates.schema(&schema), "beside")]);
+    source(4, vec![first.reads(&schema, vec![some]), beside])
+}
+
+fn input() -> impl Strategy<Value = Input> {
+    let amount = prop_oneof![6 => (-3..9_i64).prop_map(|amount| amount.to_string()),
+        1 => Just("null".to_string()), 1 => Just(i64::MAX.to_string()), 1 => Just("\"much\"".to_string())];
+    let time = prop_oneof![12 => 0..60_i64, 1 => 60..500_i64];
+    let customer = prop_oneof![4 => "[a-c]", 1 => Just("\u{e9}\u{0}".replace('\u{0}', "\\u0000"))];
+    prop_oneof![
+        20 => (customer, amount, time).prop_map(|(customer, amount, time)| order(&customer, &amount, time)),
+        1 => Just(Input { value: None, ..order("a", "1", 5) }),
+        1 => Just(Input { value: Some(br#"{"at":20}"#.to_vec()), key: None, ..order("a", "1", 5) }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn filter_conforms(inputs in vec(input(), 0..30)) {
+        conforms(&filtered, inputs);
+    }
+
+    #[test]
+    fn map_conforms(inputs in vec(input(), 0..30)) {
+        conforms(&mapped, inputs);
+    }
+
+    #[test]
+    fn sink_conforms(inputs in vec(input(), 0..30)) {
+        conforms(&written_twice, inputs);
+    }
+
+    #[test]
+    fn window_on_close_conforms(inputs in vec(input(), 0..40)) {
+        conforms(&|| windowed(EmitRows::OnClose), inputs);
+    }
+
+    #[test]
+    fn window_on_update_conforms(inputs in vec(input(), 0..40)) {
+        conforms(&|| windowed(EmitRows::OnUpdate), inputs);
+    }
+
+    #[test]
+    fn windows_behind_and_beside_windows_conform(inputs in vec(input(), 0..40)) {
+        let (outputs, ..) = conforms(&chained, inputs);
+        prop_assert!(outputs.iter().all(|record| &*record.topic != "behind"));
+    }
+
+    #[test]
+    fn operators_on_rust_types_conform(numbers in vec(0..200_i64, 0..30)) {
+        conforms(&super::tests::numbers, numbers.into_iter().map(super::tests::number).collect());
+    }
+}
+
+#[test]
+fn the_inputs_reach_every_outcome() {
+    let inputs = vec![
+        order("a", "2", 1),
+        order("b", "null", 2),
+        order("a", "\"much\"", 3),
+        order("a", "3", 40),
+        order("c", "1", 5),
+        order("b", "9", 20),
+    ];
+    let (outputs, late, failed) = conforms(&|| windowed(EmitRows::OnClose), inputs);
+    let topics: std::collections::BTreeSet<&str> = outputs.iter().map(|record| &*record.topic).collect();
+    assert_eq!(Vec::from_iter(topics), ["late", "out", "rejected"]);
+    assert_eq!((late, failed), (2, 1));
+}

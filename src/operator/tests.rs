@@ -1,0 +1,250 @@
+//! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
+
+mod errors;
+mod window;
+
+pub(super) use window::{number, numbers};
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+
+use super::*;
+use crate::expression::{Expression, Scope};
+use crate::format::json::Encoder;
+use crate::record::{
+    Dynamic, Field, FieldForm, OutputRecord, Records, Schema, SourceField, SourceRecord, SourceSchema,
+    TopicPartition, Type,
+};
+use crate::state::memory::MemoryStores;
+use crate::state::store::StoreFactory;
+use crate::topology::plan::{AggregateFunction, AggregatePlan, MapSlot};
+use crate::window::Tumbling;
+
+/// A record of the topic `orders`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Input {
+    pub offset: i64,
+    pub timestamp_ms: i64,
+    pub key: Option<Vec<u8>>,
+    pub value: Option<Vec<u8>>,
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+}
+
+/// Records of `orders[1]`.
+pub(super) struct Batch {
+    partition: TopicPartition,
+    inputs: Vec<Input>,
+}
+
+impl Batch {
+    pub(super) fn new(inputs: Vec<Input>) -> Batch {
+        Batch { partition: TopicPartition::new("orders", 1), inputs }
+    }
+}
+
+impl Records for Batch {
+    fn topic_partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+    fn len(&self) -> usize {
+        self.inputs.len()
+    }
+    fn bytes(&self) -> usize {
+        0
+    }
+    fn record(&self, index: usize) -> SourceRecord<'_> {
+        let input = &self.inputs[index];
+        let (key, value) = (input.key.as_deref(), input.value.as_deref());
+        SourceRecord {
+            offset: input.offset,
+            timestamp_ms: input.timestamp_ms,
+            key,
+            value,
+            records: self,
+            index,
+        }
+    }
+    fn headers<'b>(&'b self, index: usize, visit: &mut dyn FnMut(&'b str, Option<&'b [u8]>)) {
+        self.inputs[index].headers.iter().for_each(|(name, value)| visit(name, value.as_deref()));
+    }
+}
+
+/// An order of `customer` at `at_ms`, whose key is the customer.
+pub(super) fn order(customer: &str, amount: &str, at_ms: i64) -> Input {
+    let value = format!(r#"{{"customer":"{customer}","amount":{amount},"at":{at_ms}}}"#);
+    Input {
+        key: Some(customer.as_bytes().to_vec()),
+        value: Some(value.into_bytes()),
+        timestamp_ms: at_ms,
+        ..Input::default()
+    }
+}
+
+fn field(name: &str, ty: Type, nullable: bool) -> Field {
+    Field { name: name.into(), ty, nullable, form: FieldForm::Plain }
+}
+
+pub(super) fn source_schema() -> SourceSchema {
+    let fields = [
+        field("customer", Type::String, true),
+        field("amount", Type::Int, true),
+        field("price", Type::Double, true),
+        field("at", Type::Timestamp, false),
+    ];
+    SourceSchema {
+        fields: fields.map(|field| SourceField { path: vec![field.name.clone()], field }).to_vec(),
+    }
+}
+
+pub(super) fn orders() -> Schema {
+    source_schema().schema()
+}
+
+pub(super) fn expression(schema: &Schema, text: &str) -> Arc<Expression> {
+    Arc::new(Expression::compile(text, &Scope { schema, meta: false }).unwrap())
+}
+
+pub(super) fn target(topic: &str) -> Arc<OutputTarget> {
+    Arc::new(OutputTarget { topic: topic.into(), partitions: 3, record_bytes_max: 1 << 20 })
+}
+
+pub(super) fn rejected(operator: &str) -> ErrorPolicy {
+    ErrorPolicy::dead_letter(operator, target("rejected"))
+}
+
+pub(super) type Reader = Box<dyn Operator<Dynamic>>;
+
+pub(super) fn source(max_out_of_orderness_ms: i64, readers: Vec<Reader>) -> Box<dyn Pipeline> {
+    let schema = source_schema();
+    let timing = Timing { max_out_of_orderness_ms, max_ahead_ms: 1_000 };
+    let rows = JsonRows::new(&schema, Some(3));
+    Box::new(Source::<Dynamic, _>::new(rows, timing, rejected("orders"), Readers::new(readers)))
+}
+
+pub(super) fn filter(schema: &Schema, predicate: &str, errors: ErrorPolicy, readers: Vec<Reader>) -> Reader {
+    let encoder = Arc::new(Encoder::new(schema));
+    let predicate = expression(schema, predicate);
+    Box::new(Filter::<Dynamic, _>::new(RowFilter { predicate, encoder }, errors, Readers::new(readers)))
+}
+
+/// Replaces the field `amount`.
+pub(super) fn map_amount(schema: &Schema, amount: &str, readers: Vec<Reader>) -> Reader {
+    let encoder = Arc::new(Encoder::new(schema));
+    let mut slots: Vec<_> = (0..schema.fields.len()).map(MapSlot::Input).collect();
+    slots[1] = MapSlot::Expression(expression(schema, amount));
+    Box::new(Map::<Dynamic, Dynamic, _>::new(
+        RowMap { slots, encoder },
+        rejected("doubled"),
+        Readers::new(readers),
+    ))
+}
+
+/// Writes to `topic`, by the first field.
+pub(super) fn sink(schema: &Schema, topic: &str) -> Reader {
+    sink_to(schema, target(topic), rejected("written"))
+}
+
+pub(super) fn sink_to(schema: &Schema, target: Arc<OutputTarget>, errors: ErrorPolicy) -> Reader {
+    let key = vec![(schema.fields[0].name.clone(), FieldForm::Plain, 0)];
+    Box::new(Sink::new(RowWriter { encoder: Arc::new(Encoder::new(schema)), key }, target, errors))
+}
+
+/// A window over the first field.
+#[derive(Clone)]
+pub(super) struct Windowed {
+    pub id: &'static str,
+    pub size_ms: i64,
+    pub allowed_lateness_ms: i64,
+    pub emit: EmitRows,
+    pub late: LateRecords,
+    pub aggregates: Vec<AggregatePlan>,
+}
+
+impl Windowed {
+    /// Windows of ten milliseconds with a count of rows.
+    pub fn new(id: &'static str) -> Windowed {
+        let aggregates = vec![aggregate(&orders(), "rows", AggregateFunction::Count, None, Type::Int)];
+        let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
+        Windowed { id, size_ms: 10, allowed_lateness_ms: 0, emit, late, aggregates }
+    }
+
+    pub fn schema(&self, input: &Schema) -> Schema {
+        let mut fields = vec![input.fields[0].clone()];
+        fields.push(field("window_start", Type::Timestamp, false));
+        fields.push(field("window_end", Type::Timestamp, false));
+        fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
+        if self.emit == EmitRows::OnUpdate {
+            fields.push(field("final", Type::Bool, false));
+        }
+        Schema { fields }
+    }
+
+    pub fn reads(&self, input: &Schema, readers: Vec<Reader>) -> Reader {
+        let spec = WindowSpec {
+            id: self.id.into(),
+            fingerprint: "of a test".into(),
+            assigner: Tumbling::new(self.size_ms),
+            allowed_lateness_ms: self.allowed_lateness_ms,
+            emit: self.emit,
+            late: self.late.clone(),
+        };
+        let results = RowResults {
+            key_fields: 1,
+            aggregates: Arc::new(RowAggregates::new(self.aggregates.clone())),
+            marks_last: self.emit == EmitRows::OnUpdate,
+            row_fields: self.schema(input).fields.len(),
+        };
+        let key = RowKey {
+            fields: vec![(input.fields[0].name.clone(), 0)],
+            encoder: Arc::new(Encoder::new(input)),
+        };
+        Box::new(WindowOperator::<Dynamic, Dynamic, _, _, _>::new(
+            spec,
+            key,
+            RowAggregates::new(self.aggregates.clone()),
+            results,
+            rejected(self.id),
+            Readers::new(readers),
+        ))
+    }
+}
+
+pub(super) fn aggregate(
+    schema: &Schema,
+    name: &str,
+    function: AggregateFunction,
+    argument: Option<&str>,
+    ty: Type,
+) -> AggregatePlan {
+    let argument = argument.map(|text| expression(schema, text));
+    AggregatePlan { name: name.into(), function, argument, ty }
+}
+
+/// Gives every operator with state an empty store.
+pub(super) fn start(pipeline: &mut dyn Pipeline) {
+    let store = MemoryStores::new().open("task").unwrap();
+    pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).unwrap());
+}
+
+/// Runs inputs through a pipeline without an end.
+pub(super) fn run(mut pipeline: Box<dyn Pipeline>, inputs: Vec<Input>) -> Result<Staged, OperatorError> {
+    start(&mut *pipeline);
+    let mut staged = Staged::new(usize::MAX, usize::MAX);
+    let batch = Batch::new(inputs);
+    for index in 0..batch.len() {
+        assert_eq!(pipeline.process(batch.record(index), &Bump::new(), &mut staged)?, Progress::Done);
+    }
+    Ok(staged)
+}
+
+/// What was written to a topic, as text.
+pub(super) fn written(staged: &Staged, topic: &str) -> Vec<String> {
+    let records = staged.outputs.iter().filter(|record| &*record.topic == topic);
+    records.map(|record| String::from_utf8(record.value.clone().unwrap_or_default()).unwrap()).collect()
+}
+
+pub(super) fn header(record: &OutputRecord, name: &str) -> Option<String> {
+    let found = record.headers.iter().find(|(header, _)| header == name)?;
+    Some(String::from_utf8(found.1.clone()?).unwrap())
+}

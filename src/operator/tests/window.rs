@@ -1,0 +1,267 @@
+//! The window operator.
+
+use super::*;
+use crate::operator::typed::{Aggregate, Custom, Json, WindowValue};
+use crate::record::Owned;
+use crate::state::header::OperatorState;
+
+fn row(customer: &str, start_ms: i64, rows: i64) -> String {
+    format!(
+        r#"{{"customer":"{customer}","window_start":{start_ms},"window_end":{},"rows":{rows}}}"#,
+        start_ms + 10
+    )
+}
+
+fn run_window(window: &Windowed, inputs: Vec<Input>) -> Staged {
+    let schema = orders();
+    let rows = sink(&window.schema(&schema), "out");
+    run(source(0, vec![window.reads(&schema, vec![rows])]), inputs).unwrap()
+}
+
+fn at(times: &[i64]) -> Vec<Input> {
+    times.iter().map(|at_ms| order("a", "1", *at_ms)).collect()
+}
+
+#[test]
+fn a_record_is_late_by_the_watermark_before_it() {
+    let window = Windowed::new("w");
+    // 9 is in time until 10 has been seen; 10 itself is judged by the watermark before it.
+    let staged = run_window(&window, at(&[5, 9, 10, 9, 19, 20]));
+    assert_eq!(written(&staged, "out"), [row("a", 0, 2), row("a", 10, 2)]);
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+    let staged = run_window(&window, at(&[5, 1_000, 999]));
+    assert_eq!(staged.counters.late.len(), 1, "999 is late: the watermark is at the end of its window");
+    let staged = run_window(&window, at(&[5, 999, 998, 991]));
+    assert!(staged.counters.late.is_empty(), "their window is open");
+}
+
+#[test]
+fn allowed_lateness_keeps_a_window_open() {
+    let window = Windowed { allowed_lateness_ms: 5, ..Windowed::new("w") };
+    let staged = run_window(&window, at(&[5, 14, 6, 15, 7]));
+    assert_eq!(written(&staged, "out"), [row("a", 0, 2)]);
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+}
+
+#[test]
+fn a_late_record_is_written_with_where_it_came_from() {
+    let window = Windowed { late: LateRecords::Write(target("late")), ..Windowed::new("w") };
+    let mut inputs = at(&[5, 30, 6]);
+    inputs[2].offset = 2;
+    inputs[2].headers = vec![("trace".into(), Some(b"t1".to_vec()))];
+    let staged = run_window(&window, inputs.clone());
+    assert_eq!(written(&staged, "late"), [r#"{"customer":"a","amount":1,"price":null,"at":6}"#]);
+    let late = staged.outputs.iter().find(|record| &*record.topic == "late").unwrap();
+    assert_eq!((&late.key, late.timestamp_ms), (&inputs[2].key, 6));
+    assert_eq!(header(late, "trace").as_deref(), Some("t1"));
+    let coordinates =
+        ["topic", "partition", "offset", "timestamp"].map(|name| header(late, &format!("thalweg.{name}")));
+    assert_eq!(coordinates, ["orders", "1", "2", "6"].map(|text| Some(text.to_string())));
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+}
+
+#[test]
+fn a_late_record_too_large_for_its_topic_goes_to_on_error() {
+    let small = Arc::new(OutputTarget { topic: "late".into(), partitions: 3, record_bytes_max: 20 });
+    let window = Windowed { late: LateRecords::Write(small), ..Windowed::new("w") };
+    let staged = run_window(&window, at(&[5, 30, 6]));
+    assert_eq!(written(&staged, "late"), Vec::<String>::new());
+    assert_eq!(written(&staged, "rejected").len(), 1);
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+}
+
+#[test]
+fn windows_are_closed_in_the_order_of_their_ends_and_keys() {
+    let window = Windowed::new("w");
+    let mut inputs = vec![order("b", "1", 25), order("c", "1", 3), order("a", "1", 25), order("b", "1", 3)];
+    inputs.truncate(4);
+    let schema = orders();
+    let rows = sink(&window.schema(&schema), "out");
+    inputs.push(order("z", "1", 1_000));
+    let staged = run(source(500, vec![window.reads(&schema, vec![rows])]), inputs).unwrap();
+    let expected = [row("b", 0, 1), row("c", 0, 1), row("a", 20, 1), row("b", 20, 1)];
+    assert_eq!(written(&staged, "out"), expected);
+    let result = &staged.outputs[0];
+    assert_eq!(
+        (result.key.as_deref(), result.timestamp_ms),
+        (Some(&b"b"[..]), 9),
+        "the window's last instant"
+    );
+}
+
+#[test]
+fn on_update_makes_a_row_for_each_record_and_a_final_one() {
+    let window = Windowed { emit: EmitRows::OnUpdate, ..Windowed::new("w") };
+    let staged = run_window(&window, at(&[5, 6, 10]));
+    let marked =
+        |start_ms, rows, last: bool| row("a", start_ms, rows).replace('}', &format!(r#","final":{last}}}"#));
+    let expected = [marked(0, 1, false), marked(0, 2, false), marked(10, 1, false), marked(0, 2, true)];
+    assert_eq!(written(&staged, "out"), expected);
+}
+
+#[test]
+fn a_null_key_goes_to_on_error() {
+    let null = Input { value: Some(br#"{"at":5}"#.to_vec()), ..Input::default() };
+    let staged = run_window(&Windowed::new("w"), vec![null]);
+    let error = header(&staged.outputs[0], "thalweg.error").unwrap();
+    assert!(error.contains("`customer` is null"), "{error}");
+}
+
+#[test]
+fn a_window_behind_a_window_sees_no_late_rows_when_time_jumps() {
+    let schema = orders();
+    let first = Windowed { allowed_lateness_ms: 7, ..Windowed::new("first") };
+    let rows = first.schema(&schema);
+    let total = vec![aggregate(&rows, "rows", AggregateFunction::Sum, Some("rows"), Type::Int)];
+    let second = Windowed { size_ms: 20, aggregates: total, ..Windowed::new("second") };
+    let reader = second.reads(&rows, vec![sink(&second.schema(&rows), "out")]);
+    let inputs = at(&[1, 11, 2, 25, 37, 1_000, 1_003, 2_000, 3_000]);
+    let staged = run(source(15, vec![first.reads(&schema, vec![reader])]), inputs).unwrap();
+    assert!(staged.counters.late.is_empty(), "{:?}", staged.counters.late);
+    let counts: Vec<_> =
+        written(&staged, "out").iter().map(|row| row.split("rows\":").nth(1).unwrap().to_string()).collect();
+    assert_eq!(counts, ["3}", "2}", "2}", "1}"]);
+}
+
+#[test]
+fn a_restored_window_remembers_what_it_fired() {
+    let schema = orders();
+    let mut pipeline = source(0, vec![Windowed::new("w").reads(&schema, vec![])]);
+    let store = MemoryStores::new().open("task").unwrap();
+    pipeline.visit(&mut |operator| {
+        let saved = OperatorState { fired_watermark_ms: Some(10), ..operator.saved() };
+        operator.restore(store.clone(), Some(&saved), 1).unwrap();
+    });
+    let (batch, mut staged) = (Batch::new(at(&[5])), Staged::new(usize::MAX, usize::MAX));
+    assert_eq!(pipeline.process(batch.record(0), &Bump::new(), &mut staged).unwrap(), Progress::Done);
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+}
+
+#[test]
+fn finish_closes_what_is_open() {
+    let window = Windowed::new("w");
+    let schema = orders();
+    let mut pipeline = source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])]);
+    start(&mut *pipeline);
+    let batch = Batch::new(at(&[5, 6]));
+    let mut staged = Staged::new(usize::MAX, usize::MAX);
+    for index in 0..2 {
+        assert_eq!(pipeline.process(batch.record(index), &Bump::new(), &mut staged).unwrap(), Progress::Done);
+    }
+    assert_eq!(pipeline.finish(&Bump::new(), &mut staged).unwrap(), Progress::Done);
+    assert_eq!(written(&staged, "out"), [row("a", 0, 2)]);
+}
+
+#[test]
+fn a_closing_that_a_checkpoint_cuts_is_part_of_the_state() {
+    let window = Windowed::new("w");
+    let schema = orders();
+    let mut pipeline = source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])]);
+    start(&mut *pipeline);
+    let inputs = vec![order("a", "1", 1), order("b", "1", 2), order("c", "1", 3), order("a", "1", 10)];
+    let batch = Batch::new(inputs);
+    let mut staged = Staged::new(2, usize::MAX);
+    let progress: Vec<_> = (0..4)
+        .map(|index| pipeline.process(batch.record(index), &Bump::new(), &mut staged).unwrap())
+        .collect();
+    assert_eq!(progress, [Progress::Done, Progress::Done, Progress::Done, Progress::Full]);
+    assert_eq!(written(&staged, "out"), [row("a", 0, 1), row("b", 0, 1)]);
+    let mut saved = Vec::new();
+    pipeline.visit(&mut |operator| saved.push(operator.saved()));
+    assert!(!saved[0].closing_cursor.is_empty());
+    assert_eq!(saved[0].fired_watermark_ms, Some(10));
+    staged.take();
+    assert_eq!(pipeline.resume(&Bump::new(), &mut staged).unwrap(), Progress::Done);
+    assert_eq!(written(&staged, "out"), [row("c", 0, 1)]);
+    let mut saved = Vec::new();
+    pipeline.visit(&mut |operator| saved.push(operator.saved()));
+    assert!(saved[0].closing_cursor.is_empty());
+}
+
+/// Adds up amounts below a hundred.
+struct Small;
+
+impl Aggregate<i64> for Small {
+    type Value = i64;
+    type Input = i64;
+
+    fn input(&self, record: &i64) -> Result<i64, String> {
+        Ok(*record)
+    }
+    fn create(&self) -> i64 {
+        0
+    }
+    fn add(&self, sum: &mut i64, input: i64) -> Result<(), String> {
+        if input >= 100 {
+            return Err(format!("{input} is not small"));
+        }
+        *sum += input;
+        Ok(())
+    }
+    fn encode(&self, sum: &i64, bytes: &mut Vec<u8>) {
+        bytes.extend(sum.to_le_bytes());
+    }
+    fn decode(&self, bytes: &[u8]) -> Result<i64, String> {
+        Ok(i64::from_le_bytes(bytes.try_into().map_err(|_| "not eight bytes")?))
+    }
+}
+
+/// Sums of numbers in tens, by an empty key for even numbers and `odd` for the others.
+pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
+    let spec = WindowSpec {
+        id: "sums".into(),
+        fingerprint: String::new(),
+        assigner: Tumbling::new(10),
+        allowed_lateness_ms: 0,
+        emit: EmitRows::OnClose,
+        late: LateRecords::Drop,
+    };
+    let window = WindowOperator::<Owned<i64>, Owned<i64>, _, _, _>::new(
+        spec,
+        |number: &i64| if number % 2 == 0 { "" } else { "odd" },
+        Custom::new(Small),
+        |window: WindowValue<'_, i64>| Ok(*window.value),
+        rejected("sums"),
+        Readers::new(vec![Box::new(Sink::new(
+            Json::<i64, _>::new(|_: &i64| None),
+            target("out"),
+            rejected("out"),
+        ))]),
+    );
+    let timing = Timing { max_out_of_orderness_ms: 0, max_ahead_ms: 1_000_000 };
+    let json = Json::<i64, _>::new(|number: &i64| number % 1_000);
+    Box::new(Source::<Owned<i64>, _>::new(
+        json,
+        timing,
+        rejected("numbers"),
+        Readers::new(vec![Box::new(window)]),
+    ))
+}
+
+pub(in crate::operator) fn number(number: i64) -> Input {
+    Input { value: Some(number.to_string().into_bytes()), ..Input::default() }
+}
+
+#[test]
+fn a_record_that_an_aggregate_refuses_leaves_no_trace() {
+    // 1005 at 5 is not small: there is no row for its key, which nothing else has.
+    let staged = run(numbers(), vec![number(2), number(1_005), number(10)]).unwrap();
+    assert_eq!(written(&staged, "out"), ["2"]);
+    assert_eq!(written(&staged, "rejected"), ["1005"]);
+}
+
+#[test]
+fn a_cursor_after_an_empty_key_is_a_cursor() {
+    let mut pipeline = numbers();
+    let store = MemoryStores::new().open("task").unwrap();
+    pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).unwrap());
+    let batch = Batch::new(vec![number(2), number(3), number(10)]);
+    let mut staged = Staged::new(1, usize::MAX);
+    let progress: Vec<_> = (0..3)
+        .map(|index| pipeline.process(batch.record(index), &Bump::new(), &mut staged).unwrap())
+        .collect();
+    assert_eq!(progress, [Progress::Done, Progress::Done, Progress::Full]);
+    pipeline.visit(&mut |operator| {
+        assert!(!operator.saved().closing_cursor.is_empty(), "a restore goes on behind the empty key");
+    });
+}
