@@ -274,27 +274,36 @@ impl History {
         self.saw("rebalance");
     }
 
-    /// Once all have given their partitions back, they get new ones.
+    /// Once all have given their partitions back, they get new ones. Who has not answered the loss of
+    /// its session yet does not take part, and joins later.
     fn hand_out(&mut self) {
-        for process in &mut self.processes {
+        let mut joined = [false; 2];
+        for (process, joined) in self.processes.iter_mut().zip(&mut joined) {
             let consumer = process.log.consumer();
-            if consumer.events.is_empty() && consumer.assigned.is_none() {
+            *joined = consumer.events.is_empty() && consumer.assigned.is_none();
+            if *joined {
                 process.owns = None;
             }
         }
-        if !self.rebalancing || self.processes.iter().any(|process| process.owns.is_some()) {
+        if !self.rebalancing && joined.contains(&true) {
+            self.rebalance();
+        }
+        let owned = self.processes.iter().any(|process| process.owns.is_some());
+        if !self.rebalancing || owned || !joined.contains(&true) {
             return;
         }
         self.rebalancing = false;
         self.generation += 1;
         let mut partitions = [Vec::new(), Vec::new()];
         for number in 0..PARTITIONS {
-            partitions[self.random.below(2) as usize].push(source(number));
+            let owner = self.random.below(2) as usize;
+            partitions[if joined[owner] { owner } else { 1 - owner }].push(source(number));
         }
         let mut members = Vec::new();
-        for (index, (process, partitions)) in self.processes.iter_mut().zip(partitions).enumerate() {
+        for (index, partitions) in partitions.into_iter().enumerate().filter(|(index, _)| joined[*index]) {
             let member = Member { generation: self.generation, id: format!("member {index}") };
             members.push(member.clone());
+            let process = &mut self.processes[index];
             process.owns = Some(member.clone());
             process.log.consumer().events.push_back(LogEvent::Assigned { partitions, member });
         }
