@@ -224,6 +224,7 @@ impl Committed {
             synced_offset: self.changes.len() as i64,
             log_start: 0,
             records_read: 0,
+            unanchored: false,
         };
         Task::new(Arc::new(spec), Arc::new(limits), pipeline(), restored).unwrap()
     }

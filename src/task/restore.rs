@@ -50,6 +50,8 @@ pub struct Restored {
     pub header: Option<Header>,
     /// The offset of the next record of the source to process.
     pub next_offset: i64,
+    /// The group has no committed offset: this one comes from where the source says to start.
+    pub unanchored: bool,
     /// Where a bounded run ends.
     pub end_offset: Option<i64>,
     /// The changelog offset that the store has reached, safe on the disk.
@@ -114,6 +116,7 @@ pub fn restore(
             store: None,
             header: None,
             next_offset,
+            unanchored: committed.is_none(),
             end_offset: None,
             synced_offset: 0,
             log_start: 0,
@@ -137,7 +140,7 @@ pub fn restore(
         (None, true) => Some(reader.last_stable_offset(&spec.source)?),
     };
     check_operators(spec, &request.operators, filled.header.as_ref())?;
-    Ok(Restored { next_offset, end_offset, ..filled })
+    Ok(Restored { next_offset, unanchored: committed.is_none(), end_offset, ..filled })
 }
 
 fn first_offset(spec: &TaskSpec, reader: &mut dyn ChangelogReader) -> Result<i64, LogError> {
@@ -304,6 +307,7 @@ impl Attempt<'_> {
             store: Some(store),
             header: applied.position.header,
             next_offset: 0,
+            unanchored: false,
             end_offset: None,
             synced_offset: self.end,
             log_start,

@@ -15,6 +15,7 @@ use crate::state::codec::{ChunkWriter, DeltaWriter};
 use crate::state::header::{Header, OperatorState, SourcePosition};
 use crate::state::store::{Store, StoreError};
 use crate::state::{MemoryUse, key};
+use crate::topology::plan::Start;
 use crate::worker::port::{OutputRecord, TopicId};
 
 /// The bounds that a task keeps.
@@ -152,6 +153,9 @@ pub struct Task {
     committed_finished: bool,
     /// Something due was left over: it comes before the next record.
     resume: bool,
+    /// Where to start is not committed yet, and would be another place next time: nothing is processed
+    /// before it is.
+    anchor_due: bool,
     pending: Option<Pending>,
 }
 
@@ -170,6 +174,7 @@ impl Task {
             header.as_ref().and_then(|header| header.watermark_ms),
         );
         let finished = header.as_ref().is_some_and(|header| header.finished);
+        let anchor_due = restored.unanchored && spec.start == Start::Latest;
         let durable = match (&spec.changelog, restored.store) {
             (Some(changelog), Some(store)) => {
                 let checkpoint = header.as_ref().map_or(0, |header| header.checkpoint);
@@ -216,6 +221,7 @@ impl Task {
             finished,
             committed_finished: finished,
             resume: true,
+            anchor_due,
             pending: None,
         })
     }
@@ -282,6 +288,9 @@ impl Task {
     /// many records it took.
     pub fn run(&mut self, records_max: usize) -> Result<usize, OperatorError> {
         let mut taken = 0;
+        if self.anchor_due {
+            return Ok(0);
+        }
         if self.resume && !self.go_on()? {
             return Ok(0);
         }
@@ -335,6 +344,7 @@ impl Task {
     /// Whether a checkpoint would change anything.
     pub fn is_dirty(&self) -> bool {
         self.next_offset != self.committed_offset
+            || self.anchor_due
             || !self.staged.outputs.is_empty()
             || self.finished != self.committed_finished
             || (self.end_offset.is_some()
@@ -427,6 +437,7 @@ impl Task {
     pub fn committed(&mut self, change_offsets: &[i64], now_ms: u64) -> Counters {
         let Some(mut pending) = self.pending.take() else { return Counters::default() };
         self.committed_offset = pending.next_offset;
+        self.anchor_due = false;
         self.committed_finished = pending.header.as_ref().map_or(self.finished, |header| header.finished);
         if let (Some(durable), Some(header)) = (&mut self.durable, pending.header)
             && let (Some(first), Some(last)) = (change_offsets.first(), change_offsets.last())

@@ -443,6 +443,12 @@ impl<L: Log> Worker<L> {
         self.last_commit_ms = now_ms;
         self.become_phase(Phase::Running);
         self.step.busy = true;
+        // What a former owner could not cut any more.
+        for (id, task) in &mut self.tasks {
+            if let Some((partition, offset)) = task.cut_job() {
+                self.step.jobs.push(Job::Cut { epoch: self.epoch, task: id.clone(), partition, offset });
+            }
+        }
         Ok(())
     }
 

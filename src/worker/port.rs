@@ -60,8 +60,8 @@ pub trait Log {
     /// Serves the client and returns what the group said, one event at a time. Never blocks. Must be
     /// called at least once a second.
     fn poll(&mut self) -> Result<Option<LogEvent>, LogError>;
-    /// Starts reading each partition at its offset. `next` is called once per assignment, when the
-    /// tasks are restored.
+    /// Starts reading each partition at its offset. Called when the tasks are restored: once per
+    /// assignment, and once more after each recovery, when what was fetched before is dropped.
     fn start(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), LogError>;
     /// Gives all partitions back and answers a revocation. What was fetched is dropped.
     fn release(&mut self) -> Result<(), LogError>;
