@@ -211,6 +211,7 @@ fn worker_spec(
         drop_state: options.drop_state.clone(),
         commit_interval_ms: settings.run.commit_interval_ms,
         batch_records_max: settings.run.batch_records_max,
+        batch_bytes_max: usize::try_from(settings.run.batch_bytes_max).unwrap_or(usize::MAX),
         pinned_bytes_max: cache_bytes_max,
         stall_ms: settings.run.restore_stall_ms,
         restore_buffer_bytes: RESTORE_BUFFER_BYTES,

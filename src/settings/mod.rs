@@ -74,9 +74,6 @@ pub struct State {
     /// A checkpoint with changes rewrites at least this much of the state into the changelog.
     #[serde(with = "size")]
     pub chunk_bytes_floor: u64,
-    /// The changelog is cut when this much of it is not needed any more.
-    #[serde(with = "size")]
-    pub cut_bytes: u64,
     /// RocksDB's block cache, for the process.
     #[serde(with = "size")]
     pub rocksdb_block_cache_bytes: u64,
@@ -178,7 +175,6 @@ impl Default for State {
             flush_interval_ms: 10_000,
             flush_bytes: 16 * MIB,
             chunk_bytes_floor: 16 << 10,
-            cut_bytes: 16 * MIB,
             rocksdb_block_cache_bytes: 64 * MIB,
             rocksdb_write_buffer_bytes: 32 * MIB,
         }
@@ -317,7 +313,6 @@ impl Settings {
             ("state.cache_bytes_max", state.cache_bytes_max),
             ("state.flush_bytes", state.flush_bytes),
             ("state.chunk_bytes_floor", state.chunk_bytes_floor),
-            ("state.cut_bytes", state.cut_bytes),
             ("state.rocksdb_block_cache_bytes", state.rocksdb_block_cache_bytes),
             ("state.rocksdb_write_buffer_bytes", state.rocksdb_write_buffer_bytes),
         ] {

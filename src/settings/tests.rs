@@ -57,7 +57,7 @@ fn every_kind_of_value_is_read_from_text() {
         &[
             ("THALWEG__RUN__WORKERS", "3"),
             ("THALWEG__STATE__CACHE_BYTES_MAX", "1GiB"),
-            ("THALWEG__STATE__CUT_BYTES", "512KiB"),
+            ("THALWEG__STATE__FLUSH_BYTES", "512KiB"),
             ("THALWEG__LOG__FORMAT", "json"),
             ("THALWEG__KAFKA__REPLICATION", "3"),
             ("THALWEG__KAFKA__CLIENT_ID", "007"),
@@ -67,7 +67,7 @@ fn every_kind_of_value_is_read_from_text() {
     .unwrap();
     assert_eq!(settings.run.workers, 3);
     assert_eq!(settings.state.cache_bytes_max, 1 << 30);
-    assert_eq!(settings.state.cut_bytes, 512 << 10);
+    assert_eq!(settings.state.flush_bytes, 512 << 10);
     assert_eq!(settings.log.format, LogFormat::Json);
     assert_eq!(settings.kafka.replication, 3);
     assert_eq!(settings.kafka.client_id.as_deref(), Some("007"));
@@ -137,7 +137,7 @@ fn what_is_shown_can_be_loaded() {
         &[
             ("run.commit_interval", "1500ms"),
             ("run.restore_stall", "2m"),
-            ("state.cut_bytes", "1025B"),
+            ("state.flush_bytes", "1025B"),
             ("http.listen", "off"),
             ("log.filter", "info,\"odd\": # text"),
             ("kafka.librdkafka.debug", "broker"),

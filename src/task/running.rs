@@ -251,6 +251,11 @@ impl Task {
         self.queued_records
     }
 
+    /// Bytes of the batches of which records wait to be processed.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.iter().map(|queued| queued.records.bytes()).sum()
+    }
+
     /// Takes records that the log handed over.
     ///
     /// # Errors

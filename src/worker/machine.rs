@@ -47,6 +47,8 @@ pub struct WorkerSpec {
     pub commit_interval_ms: u64,
     /// How many records are fetched, and how many a task processes, in one step.
     pub batch_records_max: usize,
+    /// Nothing is fetched while batches of this many bytes wait.
+    pub batch_bytes_max: usize,
     /// Above this much memory that cannot be evicted, nothing is read.
     pub pinned_bytes_max: usize,
     /// How long a restore waits for something that makes no progress.
@@ -475,7 +477,8 @@ impl<L: Log> Worker<L> {
 
     fn fetch(&mut self) -> Result<(), Exit> {
         let queued: usize = self.tasks.values().map(Task::queued_records).sum();
-        if queued >= self.spec.batch_records_max {
+        let bytes: usize = self.tasks.values().map(Task::queued_bytes).sum();
+        if queued >= self.spec.batch_records_max || bytes >= self.spec.batch_bytes_max {
             return Ok(());
         }
         let fetched = match self.log.fetch(self.spec.batch_records_max) {

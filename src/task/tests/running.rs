@@ -4,6 +4,7 @@ use super::*;
 use crate::operator::OperatorError;
 use crate::state::codec::{RecordHeader, read_header};
 use crate::state::{Header, THIS_CHECKPOINT};
+use crate::topology::plan::Start;
 use crate::worker::tests::topology::{changelog, out, record};
 
 /// The deltas' first headers in the changelog, with their offsets.
@@ -281,6 +282,38 @@ fn an_empty_bounded_run_is_committed_as_finished() {
     assert!(commit(&cluster, &mut task));
     assert!(task.is_finished() && !task.is_dirty());
     assert_eq!(cluster.content().group.get(&source(0)), Some(&0));
+}
+
+#[test]
+fn where_a_start_at_the_end_lies_is_committed_before_anything_is_read() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    append(&cluster, "a", 1, 1_000);
+    let latest = || TaskSpec { start: Start::Latest, ..task_spec(0) };
+    let mut task = task_of(&cluster, &stores, latest(), |text| text).unwrap();
+    append(&cluster, "b", 2, 1_000);
+    feed(&cluster, &mut task);
+    assert_eq!(task.run(10).unwrap(), 0, "a crash now would find a later end and skip the record");
+    assert!(commit(&cluster, &mut task));
+    assert_eq!(cluster.content().group.get(&source(0)), Some(&1));
+    assert_eq!(task.run(10).unwrap(), 1);
+    drop(task);
+    let mut task = task_of(&cluster, &stores, latest(), |text| text).unwrap();
+    feed(&cluster, &mut task);
+    assert_eq!(task.run(10).unwrap(), 1, "it goes on from where it once started");
+}
+
+#[test]
+fn a_cut_that_a_former_owner_missed_is_due_at_once() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut first = task(&cluster, &stores);
+    for number in 0..60 {
+        append(&cluster, &format!("k{}", number % 20), number, 1_000);
+        drain(&cluster, &mut first);
+    }
+    flush(&mut first);
+    let due = first.cut_job().unwrap();
+    drop(first);
+    assert_eq!(task(&cluster, &stores).cut_job(), Some(due));
 }
 
 /// The windows are of another size: another fingerprint.

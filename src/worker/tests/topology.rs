@@ -108,6 +108,7 @@ pub fn worker_spec() -> WorkerSpec {
         drop_state: Vec::new(),
         commit_interval_ms: 100,
         batch_records_max: 8,
+        batch_bytes_max: 1 << 20,
         pinned_bytes_max: 1 << 20,
         stall_ms: 100,
         restore_buffer_bytes: 300,
