@@ -84,6 +84,7 @@ pub fn prepare(
     if !missing.is_empty() {
         return Err(TopicError::Unfit(describe_missing(&missing)));
     }
+    refuse_vanished_sources(admin, plan)?;
     let mut changelogs = Vec::new();
     for stage in 0..plan.sources.len() {
         let keeps_state = bounded || !stateful_operators(plan, stage).is_empty();
@@ -172,6 +173,23 @@ fn changelog(
     };
     check_changelog(&name, &found, &source.topic, partitions)?;
     Ok(ChangelogTopic { record_bytes_max: record_limit(&found, record_bytes_max), name, id: found.id })
+}
+
+/// State of a source that the topology does not have any more is not left behind in silence. A changelog
+/// whose id has a dot may be another application's, and does not count.
+fn refuse_vanished_sources(admin: &mut dyn LogAdmin, plan: &Plan) -> Result<(), TopicError> {
+    let prefix = format!("thalweg.{}.", plan.name);
+    for topic in admin.list(&prefix)? {
+        let id = topic.strip_prefix(&prefix).and_then(|rest| rest.strip_suffix(".changelog"));
+        let Some(id) = id.filter(|id| !id.contains('.')) else { continue };
+        if !plan.sources.iter().any(|source| source.id == id) {
+            return Err(TopicError::Unfit(format!(
+                "source `{id}` has state in topic `{topic}` but is not in the topology any more. Put it back, or \
+                 delete the topic to give its state up"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Without its changelog, a stage that has committed offsets has lost its state. Creating an empty one

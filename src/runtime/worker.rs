@@ -154,14 +154,18 @@ impl WorkerActor {
         let shared = self.shared.clone();
         match job {
             Job::Init => {
-                let Some(mut transactions) = self.transactions.take() else { return };
+                let Some(mut transactions) = self.transactions.take() else {
+                    return self.end(busy("producer"), context);
+                };
                 self.block_on(context, move || {
                     let done = JobDone::Init(transactions.init(INIT_LIMIT_MS));
                     (done, Returned::Transactions(transactions))
                 });
             }
             Job::Commit { transaction, member } => {
-                let Some(mut transactions) = self.transactions.take() else { return };
+                let Some(mut transactions) = self.transactions.take() else {
+                    return self.end(busy("producer"), context);
+                };
                 self.block_on(context, move || {
                     let done = JobDone::Committed(transactions.commit(transaction, &member));
                     (done, Returned::Transactions(transactions))
@@ -169,7 +173,7 @@ impl WorkerActor {
             }
             Job::Restore { epoch, request, cancelled } => {
                 self.show(&request.spec);
-                let Some(mut reader) = self.reader.take() else { return };
+                let Some(mut reader) = self.reader.take() else { return self.end(busy("reader"), context) };
                 self.block_on(context, move || {
                     let result = run_restore(&shared, &mut reader, &request, &cancelled);
                     let task = request.spec.id.clone();
@@ -326,6 +330,12 @@ fn report_task(task: &mut Task, series: &TaskMetrics) {
         series.set_state_bytes(task.store_bytes());
     }
     series.set_cache_bytes(task.memory().total as u64);
+}
+
+/// Two jobs at a time that need the same client: the state machine has a bug, and to carry on would be to
+/// wait for ever.
+fn busy(client: &str) -> Exit {
+    Exit::Failed(format!("a job asked for the {client} while another one had it; please report this"))
 }
 
 /// What a job gives back.
