@@ -90,11 +90,13 @@ impl Failure {
                 "correct the user, the password or the mechanism under kafka.librdkafka (sasl.*)"
             }
             Code::SSL => "correct the certificates and names under kafka.librdkafka (ssl.*)",
-            Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicId => {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId => {
                 "create the topic, or correct its name; if it was deleted and created again, run `thalweg reset`"
+            }
+            Code::UnknownPartition => {
+                "the topic has fewer partitions than are wanted of it. If the number of partitions of a source was \
+                 changed, keys have moved away from their state, and its changelog does not fit any more: start \
+                 anew with `thalweg reset`"
             }
             Code::MessageSizeTooLarge => {
                 "raise the topic's max.message.bytes and kafka.librdkafka message.max.bytes, or write less"

@@ -72,10 +72,14 @@ pub fn grant(bootstrap: &str, rules: &[Rule]) {
     broker.read_exact(&mut length).expect("an answer");
     let mut answer = vec![0; i32::from_be_bytes(length) as usize];
     broker.read_exact(&mut answer).expect("an answer");
-    // After the request's number and a throttling time: for each rule a code and no text.
-    let mut done = (rules.len() as i32).to_be_bytes().to_vec();
-    done.extend([0, 0, 0xff, 0xff].repeat(rules.len()));
-    assert_eq!(answer[8..], done, "the broker refuses the rules {rules:?}");
+    // After the request's number, a throttling time and a count: for each rule a code and a text.
+    let mut rest = &answer[12..];
+    for rule in rules {
+        let number = |at: usize| i16::from_be_bytes([rest[at], rest[at + 1]]);
+        let length = usize::try_from(number(2)).unwrap_or(0); // -1: none
+        assert_eq!(number(0), 0, "{rule:?}: {}", String::from_utf8_lossy(&rest[4..4 + length]));
+        rest = &rest[4 + length..];
+    }
 }
 
 fn text(request: &mut Vec<u8>, text: &str) {
