@@ -75,7 +75,9 @@ impl Failure {
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self.code {
             Code::TopicAuthorizationFailed => {
-                "grant the application's user its rights on the topic (docs/kafka.md lists them)"
+                "grant the application's user its rights on the topic: Read on a source, Write on a sink or dead-letter \
+                 topic, Create, Read, Write and Delete on its changelogs, Describe and DescribeConfigs on all of \
+                 them (docs/kafka.md)"
             }
             Code::GroupAuthorizationFailed => {
                 "grant the application's user Read and Describe on the consumer group (docs/kafka.md)"
@@ -176,6 +178,7 @@ mod tests {
             (Code::AutoOffsetReset, Remedy::OutOfRange),
             (Code::TopicAuthorizationFailed, Remedy::Stop),
             (Code::UnknownTopicOrPartition, Remedy::Stop),
+            (Code::UnknownPartition, Remedy::Stop),
             (Code::BrokerTransportFailure, Remedy::Retry),
             (Code::BadMessage, Remedy::Client),
         ];
