@@ -100,6 +100,11 @@ impl Failure {
                  changed, keys have moved away from their state, and its changelog does not fit any more: start \
                  anew with `thalweg reset`"
             }
+            Code::AutoOffsetReset | Code::OffsetOutOfRange => {
+                "the topic does not have this offset any more (its retention deleted records that were not read \
+                 yet) or not yet; raise its retention, and start anew with `thalweg reset`, or set the group's \
+                 offset to accept the gap"
+            }
             Code::MessageSizeTooLarge => {
                 "raise the topic's max.message.bytes and kafka.librdkafka message.max.bytes, or write less"
             }

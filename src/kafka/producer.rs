@@ -70,6 +70,17 @@ struct Progress {
 }
 
 impl Progress {
+    /// Every change must have its offset: restores count on it. A record that the broker knew already
+    /// (a duplicate after a retry) is acknowledged without one.
+    fn check_placed(&self) -> Result<(), CommitError> {
+        match self.offsets.iter().all(|offset| *offset >= 0) {
+            true => Ok(()),
+            false => Err(CommitError::Doubt(
+                "writing the records of a transaction: one was acknowledged without its offset".into(),
+            )),
+        }
+    }
+
     fn remaining_ms(&self) -> u64 {
         let left = self.deadline.saturating_duration_since(Instant::now());
         u64::try_from(left.as_millis()).unwrap_or(u64::MAX)
@@ -345,7 +356,7 @@ impl Producer {
                 return Err(self.error("writing the records of a transaction", failure));
             }
             if progress.outstanding == 0 {
-                return Ok(());
+                return progress.check_placed();
             }
             let left = progress.remaining_ms();
             if left == 0 {

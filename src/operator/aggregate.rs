@@ -15,6 +15,7 @@ use super::window::Aggregator;
 use crate::expression::{Environment, EvaluationError};
 use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::ValueCodec;
+use crate::state::key::STATE_TEXT_BYTES_MAX;
 use crate::topology::plan::{AggregateFunction, AggregatePlan};
 
 /// The accumulators of one key and window, in the order of the aggregates.
@@ -160,6 +161,18 @@ impl Aggregator<Dynamic> for RowAggregates {
         for (input, plan) in inputs.iter_mut().zip(&self.aggregates) {
             if let Some(argument) = &plan.argument {
                 *input = argument.eval(&environment)?;
+                if let Slot::String(text) = input
+                    && matches!(plan.function, AggregateFunction::Min | AggregateFunction::Max)
+                    && text.len() > STATE_TEXT_BYTES_MAX
+                {
+                    return Err(EvaluationError {
+                        message: format!(
+                            "aggregate `{}`: a text of {} bytes, more than {STATE_TEXT_BYTES_MAX}",
+                            plan.name,
+                            text.len()
+                        ),
+                    });
+                }
             }
         }
         Ok(inputs)

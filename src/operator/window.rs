@@ -14,6 +14,7 @@ use crate::operator::aggregate::{Accumulators, RowAggregates};
 use crate::record::{Dynamic, Event, OutputRecord, RecordType, Row, Slot};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
+use crate::state::key::STATE_KEY_BYTES_MAX;
 use crate::state::store::{Store, StoreError};
 use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
@@ -374,6 +375,11 @@ impl KeySelector<Dynamic> for RowKey {
                 return Err(EvaluationError { message: format!("the key field `{name}` is null") });
             }
             encode_state_key(&[record[*slot]], key);
+        }
+        if key.len() > STATE_KEY_BYTES_MAX {
+            return Err(EvaluationError {
+                message: format!("the key takes {} bytes, more than {STATE_KEY_BYTES_MAX}", key.len()),
+            });
         }
         Ok(())
     }

@@ -23,8 +23,8 @@ pub struct Coordinator {
     /// One for each worker.
     arbiters: Vec<ArbiterHandle>,
     workers: BTreeMap<usize, Addr<WorkerActor>>,
-    /// Workers that are finished, and whether each found nothing to do.
-    finished: BTreeMap<usize, bool>,
+    /// The shares of the workers that have nothing left to do.
+    finished: BTreeMap<usize, Share>,
     stopping: bool,
     stop_limit: Duration,
     failure: Option<RunError>,
@@ -46,14 +46,25 @@ pub struct WorkerEnded {
     pub exit: Exit,
 }
 
-/// A worker has nothing left to do in a bounded run.
+/// A worker's share of a bounded run, once it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// It has no partitions; whoever has them is not done yet, perhaps.
+    Nothing,
+    /// It was done already when the worker came.
+    DoneBefore,
+    /// The worker did it, or some of it.
+    Done,
+}
+
+/// How a worker stands in a bounded run: its share, or `None` if there is something left to do.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct WorkerFinished {
     /// Which.
     pub index: usize,
-    /// It found everything done already.
-    pub idle: bool,
+    /// Its share.
+    pub share: Option<Share>,
 }
 
 /// A worker is to be made anew.
@@ -120,13 +131,20 @@ impl Coordinator {
         }
     }
 
+    /// Whether nobody has anything left to do and somebody had: a process that has no partition cannot
+    /// know.
+    fn is_finished(&self) -> bool {
+        self.finished.len() == self.arbiters.len()
+            && self.finished.values().any(|share| *share != Share::Nothing)
+    }
+
     fn end(&mut self) {
-        let ended = if self.finished.len() < self.arbiters.len() {
+        let ended = if !self.is_finished() {
             Outcome::Stopped
-        } else if self.finished.values().all(|idle| *idle) {
-            Outcome::AlreadyFinished
-        } else {
+        } else if self.finished.values().any(|share| *share == Share::Done) {
             Outcome::Finished
+        } else {
+            Outcome::AlreadyFinished
         };
         if let Some(done) = self.done.take() {
             // The receiver waits for this as long as the process runs.
@@ -179,8 +197,14 @@ impl Handler<WorkerFinished> for Coordinator {
     type Result = ();
 
     fn handle(&mut self, finished: WorkerFinished, context: &mut Self::Context) {
-        self.finished.insert(finished.index, finished.idle);
-        if self.finished.len() == self.arbiters.len() {
+        if self.stopping {
+            return;
+        }
+        match finished.share {
+            Some(share) => self.finished.insert(finished.index, share),
+            None => self.finished.remove(&finished.index),
+        };
+        if self.is_finished() {
             tracing::info!("the bounded run is finished");
             self.stop(context);
         }

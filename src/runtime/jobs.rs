@@ -39,7 +39,7 @@ pub fn run_restore(
 ) -> Result<Restored, RestoreError> {
     let began_ms = (shared.now)();
     let host = Host { shared, cancelled, told_ms: AtomicU64::new(began_ms), counted: AtomicU64::new(0) };
-    let restored = restore(request, reader, &shared.stores, &host)?;
+    let restored = restore(request, reader, &shared.stores.lessee(cancelled), &host)?;
     tracing::info!(
         task = %request.spec.id,
         records = restored.records_read,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 
-use super::coordinator::{Coordinator, WorkerEnded, WorkerFinished};
+use super::coordinator::{Coordinator, Share, WorkerEnded, WorkerFinished};
 use super::crashing::CrashingLog;
 use super::jobs::{Shared, run_cut, run_flush, run_restore};
 use crate::kafka::{KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
@@ -62,7 +62,7 @@ pub struct WorkerActor {
     idle_timer: Option<SpawnHandle>,
     reported_ms: u64,
     told_phase: Option<Phase>,
-    told_finished: bool,
+    told_share: Option<Share>,
     has_committed: bool,
     ended: bool,
 }
@@ -102,7 +102,7 @@ impl WorkerActor {
             idle_timer: None,
             reported_ms: 0,
             told_phase: None,
-            told_finished: false,
+            told_share: None,
             has_committed: false,
             ended: false,
         }
@@ -277,11 +277,21 @@ impl WorkerActor {
         self.told_phase = Some(phase);
         self.health.set(self.index, phase, "");
         self.report_tasks();
-        if self.worker.is_finished() && !self.told_finished {
-            self.told_finished = true;
-            self.coordinator.do_send(WorkerFinished { index: self.index, idle: !self.has_committed });
-        } else if self.told_finished && !self.worker.is_finished() {
-            self.told_finished = false;
+        self.report_finished();
+    }
+
+    /// Tells the coordinator when the worker's share of a bounded run is done, and when it is not any
+    /// more, because partitions have moved.
+    fn report_finished(&mut self) {
+        let share = match self.worker.is_finished() {
+            false => None,
+            true if self.worker.sources().is_empty() => Some(Share::Nothing),
+            true if self.has_committed => Some(Share::Done),
+            true => Some(Share::DoneBefore),
+        };
+        if share != self.told_share {
+            self.told_share = share;
+            self.coordinator.do_send(WorkerFinished { index: self.index, share });
         }
     }
 

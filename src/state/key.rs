@@ -30,6 +30,11 @@ pub const START: &[u8] = &[1];
 /// The end of the key space, exclusive: every key sorts before it.
 pub const END: &[u8] = &[0xff];
 
+/// A user key is at most this long, in bytes, so that an entry always fits a changelog record.
+pub const STATE_KEY_BYTES_MAX: usize = 64 << 10;
+/// A text kept in an entry is at most this long, in bytes, for the same reason.
+pub const STATE_TEXT_BYTES_MAX: usize = 64 << 10;
+
 /// An operator's id is at most this long, in bytes.
 pub const OPERATOR_ID_BYTES_MAX: usize = 255;
 

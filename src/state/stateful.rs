@@ -13,6 +13,8 @@ pub struct MemoryUse {
     pub total: usize,
     /// What cannot be evicted: the store does not hold it yet in its newest form.
     pub pinned: usize,
+    /// What changed since the last collect: what the next delta will hold, about.
+    pub dirty: usize,
 }
 
 /// Receives entries in ascending key order: the whole key and the encoded value.

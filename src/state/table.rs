@@ -321,8 +321,11 @@ impl<C: ValueCodec> WindowTable<C> {
 
     /// See [`Stateful::collect_ranges`](super::Stateful::collect_ranges).
     pub fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
-        for end_ms in std::mem::take(&mut self.closed) {
-            delta.delete_range(&self.window_start_key(end_ms), &self.window_end_key(end_ms));
+        // Windows close in the order of their ends, and none opens before one that has closed: what
+        // closed since the last time is one range, however many windows it is.
+        if let (Some(first), Some(last)) = (self.closed.iter().min(), self.closed.iter().max()) {
+            delta.delete_range(&self.window_start_key(*first), &self.window_end_key(*last));
+            self.closed.clear();
         }
     }
 
@@ -405,6 +408,7 @@ impl<C: ValueCodec> WindowTable<C> {
             memory.total += bytes;
             if window.pinned > 0 {
                 memory.pinned += bytes / window.entries.len() * window.pinned;
+                memory.dirty += bytes / window.entries.len() * window.dirty.len();
             }
         }
         memory

@@ -6,13 +6,15 @@ mod running;
 mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unflushed;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use build::{BuildError, Targets, pipeline_factory};
 pub use restore::{RestoreError, RestoreHost, RestoreRequest, Restored, restore};
-pub use running::{Contribution, FlushJob, Flushed, Task, TaskLimits};
+pub use running::{Contribution, Task, TaskLimits};
+pub use unflushed::{FlushJob, Flushed};
 
 use crate::record::TopicPartition;
 use crate::topology::plan::Start;

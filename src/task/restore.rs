@@ -68,6 +68,9 @@ pub enum RestoreError {
     /// Try again: a broker is away, or the log moved meanwhile.
     #[error("{0}")]
     Retry(String),
+    /// The client that reads is broken; a new one may do better.
+    #[error("{0}")]
+    Broken(String),
     /// Nobody waits for it any more.
     #[error("the restore was called off")]
     Cancelled,
@@ -82,9 +85,8 @@ pub enum RestoreError {
 impl From<LogError> for RestoreError {
     fn from(error: LogError) -> Self {
         match error {
-            LogError::Retry(message) | LogError::OutOfRange(message) | LogError::Client(message) => {
-                RestoreError::Retry(message)
-            }
+            LogError::Retry(message) | LogError::OutOfRange(message) => RestoreError::Retry(message),
+            LogError::Client(message) => RestoreError::Broken(message),
             LogError::Fenced(message) | LogError::Stop(message) => RestoreError::Refused(message),
         }
     }
@@ -140,6 +142,7 @@ pub fn restore(
         (None, true) => Some(reader.last_stable_offset(&spec.source)?),
     };
     check_operators(spec, &request.operators, filled.header.as_ref())?;
+    check_bounded(spec, filled.header.as_ref())?;
     Ok(Restored { next_offset, unanchored: committed.is_none(), end_offset, ..filled })
 }
 
@@ -175,9 +178,17 @@ fn wait_until_decided(
             (seen, waited_ms) = (stable, 0);
         } else if waited_ms >= request.stall_ms {
             let producers = reader.open_transactions(partition);
+            let producers = if producers.is_empty() {
+                format!(
+                    "`kafka-transactions.sh describe-producers --topic {} --partition {}` names its producer id",
+                    partition.topic, partition.partition
+                )
+            } else {
+                format!("its producer id is among {producers:?}")
+            };
             return Err(RestoreError::Retry(format!(
                 "{partition}: the last stable offset stays at {stable}, below the high watermark {end}, for \
-                 {waited_ms} ms: a transaction is open, of producer ids {producers:?}; it ends by itself after its \
+                 {waited_ms} ms: a transaction is open ({producers}); it ends by itself after its \
                  transaction.timeout.ms, or is ended by `kafka-transactions.sh abort`"
             )));
         }
@@ -209,6 +220,20 @@ fn agree(spec: &TaskSpec, header: Option<&Header>, committed: Option<i64>) -> Re
             committed.unwrap_or_default()
         ))),
     }
+}
+
+/// A bounded run closes its windows without regard to the time; what would come after it would open them
+/// again.
+fn check_bounded(spec: &TaskSpec, header: Option<&Header>) -> Result<(), RestoreError> {
+    let ends = |header: &Header| header.finished || header.sources.iter().any(|s| s.end_offset.is_some());
+    if !spec.bounded && header.is_some_and(ends) {
+        return Err(RestoreError::Changed(format!(
+            "task {}: its state is that of a bounded run: go on with `--bounded`, or start anew with \
+             `thalweg reset`",
+            spec.id
+        )));
+    }
+    Ok(())
 }
 
 /// State that was made by another operator than the topology has now is refused.

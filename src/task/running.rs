@@ -8,9 +8,9 @@ use bumpalo::Bump;
 use super::TaskSpec;
 use super::restore::Restored;
 use super::sweep::{SweepState, operators_in_key_order};
+use super::unflushed::{FlushJob, Flushed, Unflushed};
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::record::{Records, TopicPartition};
-use crate::state::apply::{Applier, ApplyError};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
 use crate::state::header::{Header, OperatorState, SourcePosition};
 use crate::state::store::{Store, StoreError};
@@ -64,37 +64,6 @@ pub struct Contribution {
     pub next_offset: i64,
 }
 
-/// Committed changes on their way into the store.
-pub struct FlushJob {
-    store: Arc<dyn Store>,
-    topic_id: TopicId,
-    records: Vec<(i64, Arc<Vec<u8>>)>,
-    next_offset: i64,
-}
-
-/// A flush that succeeded: the store is at this checkpoint and safe on the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flushed {
-    checkpoint: u64,
-    next_offset: i64,
-}
-
-impl FlushJob {
-    /// Writes to the store and syncs it. Blocks on the disk. `between` is called when the store has
-    /// been written and not synced.
-    pub fn run(self, between: &dyn Fn()) -> Result<Flushed, ApplyError> {
-        let mut applier = Applier::new(self.store.clone(), self.topic_id, 0, usize::MAX)?;
-        for (offset, record) in &self.records {
-            applier.push(*offset, record)?;
-        }
-        let applied = applier.finish(self.next_offset)?;
-        between();
-        self.store.sync()?;
-        let checkpoint = applied.position.header.as_ref().map_or(0, |header| header.checkpoint);
-        Ok(Flushed { checkpoint, next_offset: self.next_offset })
-    }
-}
-
 /// The part of a task that only a task with state has.
 struct Durable {
     store: Arc<dyn Store>,
@@ -106,15 +75,12 @@ struct Durable {
     delta: DeltaWriter,
     chunk: ChunkWriter,
     /// Committed and not in the store yet.
-    unflushed: Vec<(i64, Arc<Vec<u8>>)>,
-    unflushed_bytes: usize,
-    unflushed_since_ms: u64,
-    /// The offset after the last committed checkpoint's last record.
-    committed_log_offset: i64,
-    flushing: bool,
+    unflushed: Unflushed,
     flushed_offset: i64,
     cut_offset: i64,
     cutting: bool,
+    /// The last header names state that has been given up: the next one must not wait for records.
+    header_stale: bool,
     /// Key ranges of operators whose state is given up, until the next delta deletes them.
     dropped: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -191,14 +157,11 @@ impl Task {
                     },
                     delta: DeltaWriter::new(part_bytes),
                     chunk: ChunkWriter::new(part_bytes),
-                    unflushed: Vec::new(),
-                    unflushed_bytes: 0,
-                    unflushed_since_ms: 0,
-                    committed_log_offset: restored.synced_offset,
-                    flushing: false,
+                    unflushed: Unflushed::default(),
                     flushed_offset: restored.synced_offset,
                     cut_offset: restored.log_start,
                     cutting: false,
+                    header_stale: !spec.drop_state.is_empty() && header.is_some(),
                     dropped: vanished_operators(&mut *pipeline, header.as_ref()),
                 })
             }
@@ -352,6 +315,7 @@ impl Task {
             || self.anchor_due
             || !self.staged.outputs.is_empty()
             || self.finished != self.committed_finished
+            || self.durable.as_ref().is_some_and(|durable| durable.header_stale)
             || (self.end_offset.is_some()
                 && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))
     }
@@ -359,6 +323,13 @@ impl Task {
     /// Whether a checkpoint is due before anything more can be processed.
     pub fn is_full(&self) -> bool {
         self.staged.is_full()
+    }
+
+    /// Whether so much state has changed that a checkpoint is due, to keep it bounded.
+    pub fn has_much_to_commit(&mut self) -> bool {
+        let mut dirty = 0;
+        self.pipeline.visit(&mut |operator| dirty += operator.memory().dirty);
+        dirty >= self.limits.staged_bytes_max
     }
 
     /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
@@ -412,7 +383,8 @@ impl Task {
                 }
             });
         }
-        let chunk_bytes = durable.delta.body_bytes().max(self.limits.chunk_bytes_min);
+        let chunk_bytes_max = (self.limits.staged_bytes_max / 4).max(self.limits.chunk_bytes_min);
+        let chunk_bytes = durable.delta.body_bytes().clamp(self.limits.chunk_bytes_min, chunk_bytes_max);
         let (sweep, chunk) = durable.sweep.advance(&mut *self.pipeline, chunk_bytes, &mut durable.chunk)?;
         let header = Header {
             checkpoint,
@@ -445,55 +417,43 @@ impl Task {
         self.anchor_due = false;
         self.committed_finished = pending.header.as_ref().map_or(self.finished, |header| header.finished);
         if let (Some(durable), Some(header)) = (&mut self.durable, pending.header)
-            && let (Some(first), Some(last)) = (change_offsets.first(), change_offsets.last())
+            && let Some(first) = change_offsets.first()
         {
             pending.sweep.resolve(*first);
             durable.checkpoint = header.checkpoint;
             durable.sweep = pending.sweep;
-            durable.committed_log_offset = last + 1;
-            if durable.unflushed.is_empty() {
-                durable.unflushed_since_ms = now_ms;
-            }
-            durable.unflushed_bytes += pending.changes.iter().map(|record| record.len()).sum::<usize>();
-            durable.unflushed.extend(change_offsets.iter().copied().zip(pending.changes));
+            durable.header_stale = false;
+            durable.unflushed.push(change_offsets.iter().copied().zip(pending.changes).collect(), now_ms);
         }
         pending.counters
     }
 
     /// Committed changes to be written to the store, if it is time. At most one such job at a time.
     pub fn flush_job(&mut self, now_ms: u64, force: bool) -> Option<FlushJob> {
-        let limits = &self.limits;
-        let durable = self.durable.as_mut()?;
-        let age_ms = now_ms.saturating_sub(durable.unflushed_since_ms);
-        let due =
-            durable.unflushed_bytes >= limits.flush_bytes || age_ms >= limits.flush_interval_ms || force;
-        if durable.flushing || durable.unflushed.is_empty() || !due {
-            return None;
-        }
-        durable.flushing = true;
-        durable.unflushed_bytes = 0;
-        Some(FlushJob {
-            store: durable.store.clone(),
-            topic_id: durable.topic_id,
-            records: std::mem::take(&mut durable.unflushed),
-            next_offset: durable.committed_log_offset,
-        })
+        let (bytes_max, age_max_ms) = (self.limits.flush_bytes, self.limits.flush_interval_ms);
+        let Durable { unflushed, store, topic_id, .. } = self.durable.as_mut()?;
+        unflushed.job(store, *topic_id, bytes_max, age_max_ms, now_ms, force)
     }
 
     /// Learns that a flush is done; evicts what the cache holds above its budget.
     pub fn flushed(&mut self, flushed: Flushed) {
         let Some(durable) = &mut self.durable else { return };
-        durable.flushing = false;
+        durable.unflushed.flushed();
         durable.flushed_offset = flushed.next_offset;
         self.pipeline.visit(&mut |operator| operator.flushed(flushed.checkpoint));
+        self.evict();
+    }
+
+    /// Evicts what the cache holds above its budget: from each operator its share.
+    fn evict(&mut self) {
         let memory = self.memory();
         if memory.total > self.limits.cache_bytes_max {
             let over = memory.total - self.limits.cache_bytes_max;
             let evictable = (memory.total - memory.pinned).max(1);
             self.pipeline.visit(&mut |operator| {
                 let own = operator.memory();
-                let share = (own.total - own.pinned) as f64 / evictable as f64;
-                operator.evict((over as f64 * share) as usize);
+                let own_evictable = own.total - own.pinned;
+                operator.evict((over as u128 * own_evictable as u128 / evictable as u128) as usize);
             });
         }
     }
@@ -537,11 +497,14 @@ impl Task {
     pub fn memory(&mut self) -> MemoryUse {
         let mut memory = MemoryUse::default();
         self.pipeline.visit(&mut |operator| {
-            memory.total += operator.memory().total;
-            memory.pinned += operator.memory().pinned;
+            let own = operator.memory();
+            memory.total += own.total;
+            memory.pinned += own.pinned;
+            memory.dirty += own.dirty;
         });
-        let held = self.staged.bytes() + self.durable.as_ref().map_or(0, |durable| durable.unflushed_bytes);
-        MemoryUse { total: memory.total + held, pinned: memory.pinned + held }
+        let unflushed = self.durable.as_ref().map_or(0, |durable| durable.unflushed.bytes());
+        let held = self.staged.bytes() + unflushed;
+        MemoryUse { total: memory.total + held, pinned: memory.pinned + held, dirty: memory.dirty }
     }
 }
 

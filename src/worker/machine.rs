@@ -225,7 +225,7 @@ impl<L: Log> Worker<L> {
     }
 
     fn become_phase(&mut self, next: Phase) {
-        debug_assert!(self.phase.may_become(next), "{:?} may not become {next:?}", self.phase);
+        assert!(self.phase.may_become(next), "{:?} may not become {next:?}", self.phase);
         tracing::debug!(from = ?self.phase, to = ?next, epoch = self.epoch, "worker");
         self.phase = next;
     }
@@ -416,6 +416,7 @@ impl<L: Log> Worker<L> {
                 self.retry_at_ms = now_ms + RETRY_MS;
             }
             Err(RestoreError::Cancelled) => {}
+            Err(RestoreError::Broken(message)) => return Err(Exit::Rebuild(message)),
             Err(RestoreError::Changed(message)) => return Err(Exit::Refused(message)),
             Err(RestoreError::Refused(message)) => return Err(Exit::Failed(message)),
         }
@@ -457,11 +458,12 @@ impl<L: Log> Worker<L> {
     // ---- running ----
 
     fn run(&mut self, now_ms: u64) -> Result<(), Exit> {
-        if self.commit_due(now_ms) && self.begin_checkpoint(now_ms)? {
-            return Ok(());
-        }
         let pinned: usize = self.tasks.values_mut().map(|task| task.memory().pinned).sum();
         let over = pinned > self.spec.pinned_bytes_max;
+        let due = over || self.commit_due(now_ms);
+        if due && self.begin_checkpoint(now_ms)? {
+            return Ok(());
+        }
         self.start_flushes(now_ms, over);
         if !over {
             self.fetch()?;
@@ -469,9 +471,9 @@ impl<L: Log> Worker<L> {
         self.process()
     }
 
-    fn commit_due(&self, now_ms: u64) -> bool {
+    fn commit_due(&mut self, now_ms: u64) -> bool {
         now_ms >= self.last_commit_ms + self.spec.commit_interval_ms
-            || self.tasks.values().any(Task::is_full)
+            || self.tasks.values_mut().any(|task| task.is_full() || task.has_much_to_commit())
             || (self.stopping && self.tasks.values().any(Task::is_dirty))
     }
 
@@ -695,7 +697,11 @@ impl<L: Log> Worker<L> {
         self.start_flushes(now_ms, true);
         self.drop_tasks();
         self.become_phase(Phase::Leaving);
-        self.log.leave(self.spec.leave_limit_ms).map_err(log_failed)
+        if let Err(error) = self.log.leave(self.spec.leave_limit_ms) {
+            // Everything is committed; the group only notices later that this member has gone.
+            tracing::warn!("{error}");
+        }
+        Ok(())
     }
 }
 

@@ -300,7 +300,7 @@ fn what_the_store_does_not_hold_is_pinned_and_stays() {
     rig.update(10, b"a", 1);
     rig.collect();
     rig.update(10, b"b", 1);
-    let MemoryUse { total, pinned } = rig.table.memory();
+    let MemoryUse { total, pinned, .. } = rig.table.memory();
     assert_eq!(total, pinned);
     rig.table.evict(usize::MAX / 2);
     assert_eq!(rig.table.memory().total, total, "nothing can be evicted yet");
@@ -308,7 +308,8 @@ fn what_the_store_does_not_hold_is_pinned_and_stays() {
     assert!(rig.table.memory().pinned < pinned, "a is in the store");
     assert_eq!(rig.table.memory().total, total);
     rig.table.evict(usize::MAX / 2);
-    assert_eq!(rig.table.memory(), MemoryUse { total: total / 2, pinned: total / 2 });
+    let MemoryUse { total: now, pinned, .. } = rig.table.memory();
+    assert_eq!((now, pinned), (total / 2, total / 2));
 }
 
 #[test]

@@ -571,9 +571,7 @@ fn nothing_is_read_while_too_much_is_pinned() {
     rig.append(2);
     rig.step();
     assert_eq!(rig.log.consumer().fetches, fetches);
-    assert!(rig.jobs.is_empty(), "nothing is committed that could be flushed");
-    rig.now_ms += 100;
-    rig.step();
+    // The commit does not wait for its interval: only what is committed can be flushed.
     let job = rig.commit_job();
     rig.run(job);
     rig.step();
