@@ -8,84 +8,17 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use support::application::{Application, COPY, REVENUE, SHARED};
+use support::application::{COPY, SHARED};
 use support::broker::shared;
-use support::kafka::{Admin, Reader, Writer};
-use support::orders::{Generator, Orders, close_windows, produce};
-use support::thalweg::{Start, Thalweg, run_to_end, signal};
+use support::kafka::{Admin, Reader};
+use support::orders::{Orders, close_windows};
+use support::scene::{LIMIT, STOP, Scene, stops_and_says};
+use support::thalweg::{run_to_end, signal};
 use support::{free_port, unique, unix_ms, wait_for};
-
-const LIMIT: Duration = Duration::from_secs(90);
-const STOP: Duration = Duration::from_secs(10);
-
-struct Scene {
-    application: Application,
-    writer: Writer,
-    orders: Generator,
-    _dir: support::Folder,
-}
-
-impl Scene {
-    fn new(case: &'static support::application::Case, orders: Orders) -> Scene {
-        let bootstrap = shared();
-        let dir = support::Folder::new();
-        let input = unique("orders");
-        Admin::new(&bootstrap).create(&[(&input, orders.partitions)]);
-        let application = Application::new(case, &bootstrap, &input, dir.path());
-        Scene { application, writer: Writer::new(&bootstrap), orders: Generator::new(orders), _dir: dir }
-    }
-
-    fn revenue(seed: u64) -> Scene {
-        let mut scene = Scene::new(&REVENUE, Orders { seed, step_ms: 40.0, ..Orders::default() });
-        scene.produce(3_000);
-        scene
-    }
-
-    fn produce(&mut self, count: u64) {
-        produce(&self.writer, &self.application.input, &mut self.orders, count);
-    }
-
-    /// Replaces text in the topology file.
-    fn edit(&self, from: &str, to: &str) {
-        let yaml = std::fs::read_to_string(&self.application.file).expect("the topology");
-        assert!(yaml.contains(from), "{from} is not in the topology");
-        std::fs::write(&self.application.file, yaml.replace(from, to)).expect("the topology");
-    }
-
-    fn finish(&mut self, processes: &mut [&mut Thalweg]) {
-        close_windows(&self.writer, &self.application.input, &self.orders, 3_600_000);
-        let expected = self.application.expected(false);
-        self.application.wait_for_outputs(&expected, LIMIT);
-        processes.iter_mut().for_each(|p| p.stop(STOP));
-        self.application.check(&expected);
-    }
-
-    /// Runs until it has flushed something.
-    fn flushed(&mut self, start: &Start) -> Thalweg {
-        let mut process = start.spawn();
-        process.ready(LIMIT);
-        wait_for("a flush", LIMIT, || {
-            self.produce(200);
-            let metrics = process.metrics()?;
-            (metrics.sum("thalweg_flushed_offset") > 0.0).then_some(())
-        });
-        process
-    }
-}
-
-/// The process ends by itself with exit code 1, and its log names all of `what`.
-fn stops_and_says(process: &mut Thalweg, what: &[&str]) {
-    let code = process.exit_code(LIMIT);
-    let log = process.log();
-    assert_eq!(code, 1, "its log:\n{log}");
-    for what in what {
-        assert!(log.contains(what), "its log does not say {what:?}:\n{log}");
-    }
-}
 
 #[test]
 fn a_missing_topic_is_named() {
-    let scene = Scene::revenue(41);
+    let scene = Scene::revenue(&shared(), 41);
     let missing = unique("missing");
     scene.edit(&format!("topic: {}\n", scene.application.input), &format!("topic: {missing}\n"));
     stops_and_says(&mut scene.application.start("state").spawn(), &[&missing]);
@@ -93,7 +26,7 @@ fn a_missing_topic_is_named() {
 
 #[test]
 fn a_missing_sink_topic_is_named() {
-    let scene = Scene::revenue(42);
+    let scene = Scene::revenue(&shared(), 42);
     let missing = unique("missing");
     scene.edit(&scene.application.outputs[0], &missing);
     stops_and_says(&mut scene.application.start("state").spawn(), &[&missing]);
@@ -102,7 +35,7 @@ fn a_missing_sink_topic_is_named() {
 
 #[test]
 fn a_wrong_address_is_named() {
-    let scene = Scene::revenue(43);
+    let scene = Scene::revenue(&shared(), 43);
     let mut start = scene.application.start("state");
     start.bootstrap = format!("127.0.0.1:{}", free_port());
     stops_and_says(&mut start.spawn(), &[&start.bootstrap]);
@@ -110,7 +43,8 @@ fn a_wrong_address_is_named() {
 
 #[test]
 fn a_malformed_record_stops_a_topology_that_asks_for_it() {
-    let mut scene = Scene::new(&COPY, Orders { malformed_share: 0.0, null_share: 0.0, ..Orders::default() });
+    let mut scene =
+        Scene::new(&shared(), &COPY, Orders { malformed_share: 0.0, null_share: 0.0, ..Orders::default() });
     scene.edit(&format!("on_error: {{ dead_letter: {} }}", scene.application.dead), "on_error: fail");
     scene.produce(1_000);
     let input = scene.application.input.clone();
@@ -126,7 +60,7 @@ fn a_malformed_record_stops_a_topology_that_asks_for_it() {
 #[test]
 fn malformed_records_are_skipped_and_counted_where_the_file_says_so() {
     let spec = Orders { malformed_share: 0.05, null_share: 0.02, ..Orders::default() };
-    let mut scene = Scene::new(&COPY, spec);
+    let mut scene = Scene::new(&shared(), &COPY, spec);
     scene.edit(&format!("on_error: {{ dead_letter: {} }}", scene.application.dead), "on_error: skip");
     scene.produce(3_000);
     let mut expected = scene.application.expected(false);
@@ -143,7 +77,7 @@ fn malformed_records_are_skipped_and_counted_where_the_file_says_so() {
 
 #[test]
 fn a_dead_letter_is_the_record_and_why() {
-    let mut scene = Scene::new(&COPY, Orders::default());
+    let mut scene = Scene::new(&shared(), &COPY, Orders::default());
     let input = scene.application.input.clone();
     let (value, at) = (b"{\"amount\": \xff".as_slice(), unix_ms());
     scene.writer.send_with(
@@ -182,7 +116,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_corrupt_store_is_set_aside_and_rebuilt() {
-    let mut scene = Scene::new(&SHARED, Orders { seed: 44, step_ms: 40.0, ..Orders::default() });
+    let mut scene = Scene::new(&shared(), &SHARED, Orders { seed: 44, step_ms: 40.0, ..Orders::default() });
     let start = scene.application.start("state").busy_state();
     let mut process = scene.flushed(&start);
     process.kill();
@@ -204,7 +138,7 @@ fn a_corrupt_store_is_set_aside_and_rebuilt() {
 
 #[test]
 fn a_copied_state_directory_becomes_another_member() {
-    let mut scene = Scene::revenue(45);
+    let mut scene = Scene::revenue(&shared(), 45);
     let first = scene.application.start("state").busy_state();
     let mut one = scene.flushed(&first);
     one.stop(STOP);
@@ -225,7 +159,7 @@ fn a_copied_state_directory_becomes_another_member() {
 
 #[test]
 fn a_state_directory_has_one_process() {
-    let mut scene = Scene::revenue(46);
+    let mut scene = Scene::revenue(&shared(), 46);
     let start = scene.application.start("state");
     let mut first = start.spawn();
     first.ready(LIMIT);
@@ -236,7 +170,7 @@ fn a_state_directory_has_one_process() {
 
 #[test]
 fn sigterm_and_sigint_end_it_in_order_and_soon() {
-    let mut scene = Scene::revenue(47);
+    let mut scene = Scene::revenue(&shared(), 47);
     let start = scene.application.start("state");
     let mut process = start.spawn();
     process.ready(LIMIT);
@@ -254,7 +188,7 @@ fn sigterm_and_sigint_end_it_in_order_and_soon() {
 
 #[test]
 fn a_changed_operator_is_refused() {
-    let mut scene = Scene::revenue(48);
+    let mut scene = Scene::revenue(&shared(), 48);
     let start = scene.application.start("state");
     let mut process = start.spawn();
     process.ready(LIMIT);
@@ -272,7 +206,7 @@ fn a_changed_operator_is_refused() {
 
 #[test]
 fn a_changelog_that_was_created_anew_is_refused() {
-    let mut scene = Scene::revenue(50);
+    let mut scene = Scene::revenue(&shared(), 50);
     let start = scene.application.start("state");
     let mut process = start.spawn();
     process.ready(LIMIT);
@@ -289,7 +223,7 @@ fn a_changelog_that_was_created_anew_is_refused() {
 
 #[test]
 fn reset_forgets_what_an_application_has_done() {
-    let scene = Scene::revenue(49);
+    let scene = Scene::revenue(&shared(), 49);
     let start = scene.application.start("state");
     close_windows(&scene.writer, &scene.application.input, &scene.orders, 3_600_000);
     start.run_bounded(LIMIT);

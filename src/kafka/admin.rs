@@ -14,14 +14,17 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::kafka::failure::Remedy;
 use crate::kafka::notice::Notices;
-use crate::kafka::raw::{self, Client, Failure, Queue};
+use crate::kafka::raw::{self, Client, Event, Failure, Queue};
 use crate::kafka::settings::{ConnectionSettings, Role};
 use crate::record::TopicPartition;
 use crate::worker::port::{LogAdmin, LogError, TopicDescription, TopicSpec};
 
 /// How long a call may take.
 const LIMIT: Duration = Duration::from_secs(30);
+/// How long one look-up of topics waits before what the client tells is heard.
+const LOOK_UP_MS: u64 = 3_000;
 /// How often it is looked whether a new topic has its leaders.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -64,10 +67,31 @@ impl KafkaAdmin {
         u64::try_from(LIMIT.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Writes down what the client has told since the last call.
-    fn serve(&mut self) {
+    /// Writes down what the client has told since the last call. Returns what an operator has to mend,
+    /// such as a refused login: librdkafka itself goes on trying, and its calls only time out.
+    fn serve(&mut self) -> Option<Failure> {
+        let mut cause = None;
         while let Some(event) = self.events.poll(0) {
-            self.notices.event(&event);
+            match event {
+                Event::Error(failure) if failure.remedy() == Remedy::Stop => cause = cause.or(Some(failure)),
+                event => self.notices.event(&event),
+            }
+        }
+        cause
+    }
+
+    /// Looks topics up, again and again while no broker answers, so that what keeps them from answering is
+    /// heard of soon.
+    fn look_up(&mut self, topics: &[String]) -> Result<Vec<raw::TopicFound>, Failure> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let found = raw::describe_topics(&self.client, topics, LOOK_UP_MS);
+            let told = self.serve();
+            match (found, told) {
+                (Err(_), Some(cause)) => return Err(cause),
+                (Err(failure), None) if failure.is_transient() && Instant::now() < deadline => {}
+                (found, _) => return found,
+            }
         }
     }
 
@@ -125,9 +149,8 @@ impl LogAdmin for KafkaAdmin {
             return Ok(Vec::new());
         }
         let tried = format!("looking up topics {}", topics.join(", "));
-        let found = raw::describe_topics(&self.client, topics, Self::limit_ms());
-        self.serve();
-        let mut found = found
+        let mut found = self
+            .look_up(topics)
             .map_err(|failure| failure.during(&tried))?
             .into_iter()
             .zip(topics)

@@ -75,7 +75,9 @@ impl Failure {
     pub fn advice(&self) -> Option<&'static str> {
         Some(match self.code {
             Code::TopicAuthorizationFailed => {
-                "grant the application's user its rights on the topic (docs/kafka.md lists them)"
+                "grant the application's user its rights on the topic: Read on a source, Write on a sink or dead-letter \
+                 topic, Create, Read, Write and Delete on its changelogs, Describe and DescribeConfigs on all of \
+                 them (docs/kafka.md)"
             }
             Code::GroupAuthorizationFailed => {
                 "grant the application's user Read and Describe on the consumer group (docs/kafka.md)"
@@ -90,11 +92,13 @@ impl Failure {
                 "correct the user, the password or the mechanism under kafka.librdkafka (sasl.*)"
             }
             Code::SSL => "correct the certificates and names under kafka.librdkafka (ssl.*)",
-            Code::UnknownTopicOrPartition
-            | Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicId => {
+            Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::UnknownTopicId => {
                 "create the topic, or correct its name; if it was deleted and created again, run `thalweg reset`"
+            }
+            Code::UnknownPartition => {
+                "the topic has fewer partitions than are wanted of it. If the number of partitions of a source was \
+                 changed, keys have moved away from their state, and its changelog does not fit any more: start \
+                 anew with `thalweg reset`"
             }
             Code::AutoOffsetReset | Code::OffsetOutOfRange => {
                 "the topic does not have this offset any more (its retention deleted records that were not read \
@@ -179,6 +183,7 @@ mod tests {
             (Code::AutoOffsetReset, Remedy::OutOfRange),
             (Code::TopicAuthorizationFailed, Remedy::Stop),
             (Code::UnknownTopicOrPartition, Remedy::Stop),
+            (Code::UnknownPartition, Remedy::Stop),
             (Code::BrokerTransportFailure, Remedy::Retry),
             (Code::BadMessage, Remedy::Client),
         ];

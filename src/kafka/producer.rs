@@ -253,9 +253,25 @@ impl Producer {
         }
     }
 
-    /// The error of a commit. Behind a fatal one librdkafka keeps its cause.
+    /// The error of a commit. Behind a fatal one librdkafka keeps its cause, and behind one that leaves
+    /// nothing but to abort.
     fn error(&self, tried: &str, failure: Failure) -> CommitError {
-        self.client.fatal().unwrap_or(failure).during_commit(tried)
+        let mut cause = self.client.fatal().or_else(|| self.aborted()).unwrap_or(failure);
+        if cause.code == Code::TopicAuthorizationFailed {
+            // The cause does not say which.
+            let mut topics: Vec<&str> = self.topics.keys().map(|topic| &**topic).collect();
+            topics.sort_unstable();
+            cause.text = format!("{} (writing to {})", cause.text, topics.join(", "));
+        }
+        cause.during_commit(tried)
+    }
+
+    /// Why the transaction can only be aborted; `None` if that is not so. What fails after the cause, such
+    /// as deliveries and offsets, says only that it fails. A transaction that has failed refuses to begin
+    /// another one with what made it fail, and librdkafka has no other way to ask. This producer is not
+    /// used again in any case.
+    fn aborted(&self) -> Option<Failure> {
+        self.client.begin().err().filter(|failure| failure.code != Code::State)
     }
 
     fn produce_all(

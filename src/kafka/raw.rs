@@ -682,7 +682,14 @@ unsafe fn read_event(event: *mut rd::rd_kafka_event_t) -> Event {
             rd::RD_KAFKA_EVENT_DR => {
                 let mut deliveries = Vec::with_capacity(rd::rd_kafka_event_message_count(event));
                 while let Some(message) = rd::rd_kafka_event_message_next(event).as_ref() {
-                    let offset = Failure::check(message.err).map(|()| message.offset);
+                    let failed = |failure: Failure| {
+                        let rkt = message.rkt;
+                        let topic =
+                            if rkt.is_null() { String::new() } else { string(rd::rd_kafka_topic_name(rkt)) };
+                        let text = format!("{topic}[{}]: {}", message.partition, failure.text);
+                        Failure { text, ..failure }
+                    };
+                    let offset = Failure::check(message.err).map(|()| message.offset).map_err(failed);
                     deliveries.push(Delivery { tag: message._private.addr(), offset });
                 }
                 Event::Delivered(deliveries)

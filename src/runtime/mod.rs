@@ -113,7 +113,14 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Outco
         now,
     });
     let connections: Vec<ConnectionSettings> = (0..workers)
-        .map(|index| connection(settings, &plan.name, Member::Worker(&state_dir, index)))
+        .map(|index| {
+            let mut connection = connection(settings, &plan.name, Member::Worker(&state_dir, index));
+            if topics.batch_bytes_max < PRODUCER_BATCH_BYTES {
+                // Before what the settings file says, which wins.
+                connection.librdkafka.insert(0, ("batch.size".into(), topics.batch_bytes_max.to_string()));
+            }
+            connection
+        })
         .collect();
     let sources: Vec<String> = plan.sources.iter().map(|source| source.topic.clone()).collect();
     let make_parts: MakeParts = Box::new(move |index, coordinator| {
@@ -178,6 +185,8 @@ async fn join(arbiters: Vec<Arbiter>) {
     }
 }
 
+/// librdkafka's own `batch.size`. A batch that a topic does not take is not split by it.
+const PRODUCER_BATCH_BYTES: usize = 1_000_000;
 /// A checkpoint's changelog records are about this large before compression.
 const CHANGELOG_PART_BYTES: usize = 512 << 10;
 /// A restore merges this much before it writes.

@@ -45,6 +45,8 @@ pub struct ChangelogTopic {
     pub id: TopicId,
     /// The largest record that it takes.
     pub record_bytes_max: usize,
+    /// The largest batch that it takes.
+    pub batch_bytes_max: usize,
 }
 
 /// What is known about the topics.
@@ -53,6 +55,9 @@ pub struct Topics {
     pub targets: Arc<Targets>,
     /// For each source, its changelog; `None` if its stage keeps nothing.
     pub changelogs: Vec<Option<ChangelogTopic>>,
+    /// The least `max.message.bytes` of all that is written to. Brokers hold batches against it, not
+    /// records.
+    pub batch_bytes_max: usize,
 }
 
 /// Checks all topics of `plan` and creates those that are missing and may be created. `bounded` runs
@@ -66,6 +71,7 @@ pub fn prepare(
 ) -> Result<Topics, TopicError> {
     let record_bytes_max = record_bytes_max.unwrap_or(PRODUCER_RECORD_BYTES_MAX);
     let mut targets = Targets::new();
+    let mut batch_bytes_max = usize::MAX;
     let mut missing = Vec::new();
     for topic in topics(plan) {
         let Some(description) = find_or_create(admin, &topic)? else {
@@ -73,6 +79,7 @@ pub fn prepare(
             continue;
         };
         if topic.role != TopicRole::Source {
+            batch_bytes_max = batch_bytes_max.min(topic_limit(&description));
             let target = OutputTarget {
                 topic: topic.topic.as_str().into(),
                 partitions: description.partitions,
@@ -93,7 +100,9 @@ pub fn prepare(
             false => None,
         });
     }
-    Ok(Topics { targets: Arc::new(targets), changelogs })
+    let of_changelogs = changelogs.iter().flatten().map(|changelog| changelog.batch_bytes_max);
+    let batch_bytes_max = of_changelogs.fold(batch_bytes_max, usize::min);
+    Ok(Topics { targets: Arc::new(targets), changelogs, batch_bytes_max })
 }
 
 /// Ids and fingerprints of a stage's stateful operators.
@@ -137,9 +146,13 @@ fn describe_missing(missing: &[TopicUse]) -> String {
     )
 }
 
+fn topic_limit(description: &TopicDescription) -> usize {
+    let limit = description.config.get("max.message.bytes").and_then(|value| value.parse().ok());
+    limit.unwrap_or(TOPIC_RECORD_BYTES_MAX)
+}
+
 fn record_limit(description: &TopicDescription, producer_max: usize) -> usize {
-    let topic_max = description.config.get("max.message.bytes").and_then(|value| value.parse().ok());
-    topic_max.unwrap_or(TOPIC_RECORD_BYTES_MAX).min(producer_max).saturating_sub(RECORD_OVERHEAD_BYTES)
+    topic_limit(description).min(producer_max).saturating_sub(RECORD_OVERHEAD_BYTES)
 }
 
 fn changelog(
@@ -172,7 +185,12 @@ fn changelog(
         return Err(TopicError::Unfit(format!("topic `{name}` was created and is not there")));
     };
     check_changelog(&name, &found, &source.topic, partitions)?;
-    Ok(ChangelogTopic { record_bytes_max: record_limit(&found, record_bytes_max), name, id: found.id })
+    Ok(ChangelogTopic {
+        record_bytes_max: record_limit(&found, record_bytes_max),
+        batch_bytes_max: topic_limit(&found),
+        name,
+        id: found.id,
+    })
 }
 
 /// State of a source that the topology does not have any more is not left behind in silence. A changelog

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use super::{free_port, kafka, proxy::Proxy, tail, thalweg::signal, wait_for};
 
+/// The password of every user of [`Broker::start_with_rights`].
+pub const PASSWORD: &str = "open-sesame";
+
 const START_LIMIT: Duration = Duration::from_secs(90);
 
 /// The address of the broker that `make test` started for all tests. There is no test without one.
@@ -47,10 +50,42 @@ impl Broker {
         (Broker::start_as(dir, false, Some((listener, proxy.port()))), proxy)
     }
 
-    fn start_as(dir: &Path, apart: bool, proxied: Option<(u16, u16)>) -> Broker {
+    /// As [`start`](Broker::start), with a second listener whose clients have only the rights that their
+    /// users have been granted (see [`rights`](super::rights)). Whoever comes by the first one may do
+    /// everything. Also returns the second one's address.
+    pub fn start_with_rights(dir: &Path, users: &[&str]) -> (Broker, String) {
+        let mut broker = Broker::new(dir, false, None);
+        let restricted = free_port();
+        std::fs::create_dir_all(dir).expect("the broker's folder");
+        std::fs::write(dir.join("more.properties"), broker.rights_config(restricted, users))
+            .expect("the broker's settings");
+        broker.restart();
+        (broker, format!("127.0.0.1:{restricted}"))
+    }
+
+    fn rights_config(&self, restricted: u16, users: &[&str]) -> String {
+        let (open, controller) = (self.port, self.controller_port);
+        let users: String = users.iter().map(|user| format!(" user_{user}=\"{PASSWORD}\"")).collect();
+        format!(
+            "listeners=PLAINTEXT://127.0.0.1:{open},CONTROLLER://127.0.0.1:{controller},\
+             RIGHTS://127.0.0.1:{restricted}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{open},RIGHTS://127.0.0.1:{restricted}\n\
+             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,RIGHTS:SASL_PLAINTEXT\n\
+             listener.name.rights.sasl.enabled.mechanisms=PLAIN\n\
+             listener.name.rights.plain.sasl.jaas.config=\
+             org.apache.kafka.common.security.plain.PlainLoginModule required{users};\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:ANONYMOUS\n"
+        )
+    }
+
+    fn new(dir: &Path, apart: bool, proxied: Option<(u16, u16)>) -> Broker {
         let (port, controller_port) = (free_port(), free_port());
-        let mut broker =
-            Broker { dir: dir.to_path_buf(), port, controller_port, apart, proxied, process: None };
+        Broker { dir: dir.to_path_buf(), port, controller_port, apart, proxied, process: None }
+    }
+
+    fn start_as(dir: &Path, apart: bool, proxied: Option<(u16, u16)>) -> Broker {
+        let mut broker = Broker::new(dir, apart, proxied);
         broker.restart();
         broker
     }
@@ -107,6 +142,16 @@ impl Broker {
             process.kill().expect("SIGKILL to the broker");
             process.wait().expect("the broker's end");
         }
+    }
+
+    /// SIGSTOP: its connections stay and nobody answers.
+    pub fn pause(&self) {
+        signal(self.process.as_ref().expect("the broker runs").id(), "STOP");
+    }
+
+    /// SIGCONT.
+    pub fn go_on(&self) {
+        signal(self.process.as_ref().expect("the broker runs").id(), "CONT");
     }
 
     /// Stops it in order.

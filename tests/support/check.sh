@@ -9,7 +9,7 @@ export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/thal
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} RUST_BACKTRACE=1
 
 # In this order, after all other tests.
-slow=(results recovery surroundings late_commit crash_points exactly_once)
+slow=(results recovery surroundings bad_surroundings late_commit crash_points exactly_once)
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/thalweg-test.XXXXXX")
 port=

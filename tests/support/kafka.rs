@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -115,6 +117,24 @@ impl Admin {
                 (self.partitions(topic.name) == Some(topic.num_partitions)).then_some(())
             });
         }
+    }
+
+    /// Raises a topic's number of partitions.
+    pub fn raise_partitions(&self, topic: &str, partitions: i32) {
+        let new = NewPartitions::new(topic, partitions as usize);
+        let options = AdminOptions::new().operation_timeout(Some(LIMIT));
+        let results = self.runtime.block_on(self.client.create_partitions([&new], &options)).expect("more");
+        assert!(results.iter().all(Result::is_ok), "more partitions for {topic}: {results:?}");
+        wait_for("the new partitions' leaders", LIMIT, || {
+            (self.partitions(topic) == Some(partitions)).then_some(())
+        });
+    }
+
+    /// Sets one setting of a topic, and all others of it back to the defaults.
+    pub fn set(&self, topic: &str, name: &str, value: &str) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(name, value);
+        let results = self.runtime.block_on(self.client.alter_configs([&config], &AdminOptions::new()));
+        assert!(results.expect("a change").iter().all(Result::is_ok), "setting {name} of {topic}");
     }
 
     /// Deletes a topic.

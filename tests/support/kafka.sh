@@ -9,7 +9,8 @@
 #   kafka.sh stop PORT            stop it; its data stays
 #   kafka.sh free-port            print a port that nothing listens on
 #
-# A broker's own log is DIR/server.log; that of the start before, DIR/server.log.1.
+# Settings in DIR/more.properties come on top of the script's. A broker's own log is DIR/server.log; that
+# of the start before, DIR/server.log.1.
 set -euo pipefail
 
 version=4.3.1
@@ -85,6 +86,8 @@ num.network.threads=2
 num.io.threads=4
 background.threads=2
 CONFIG
+  # The last value counts.
+  if [ -f "$1/more.properties" ]; then cat "$1/more.properties" >>"$1/server.properties"; fi
   cat >"$1/log4j2.properties" <<CONFIG
 status=error
 shutdownHook=disable
@@ -122,7 +125,8 @@ alive() { grep -qsa kafka "/proc/$1/cmdline"; }
 await() { # PID DIR: returns when the broker serves
   for _ in $(seq 600); do
     if grep -q 'Kafka Server started' "$2/server.log" 2>/dev/null; then return; fi
-    if ! alive "$1"; then break; fi
+    # Our child, which may be between two programs just now and have no command line.
+    if ! kill -0 "$1" 2>/dev/null; then break; fi
     sleep 0.1
   done
   echo "kafka: the broker did not start; the end of its log:" >&2
@@ -169,5 +173,5 @@ case ${1:-} in
   start) start "$2" "${3:-}" ;;
   stop) stop "$2" "${3:-}" ;;
   free-port) free_port ;;
-  *) sed -n '2,12p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  *) sed -n '2,13p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac

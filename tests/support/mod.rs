@@ -10,6 +10,8 @@ pub mod orders;
 pub mod proxy;
 pub mod random;
 pub mod reference;
+pub mod rights;
+pub mod scene;
 pub mod thalweg;
 
 use std::time::{Duration, Instant};
