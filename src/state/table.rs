@@ -234,6 +234,12 @@ impl<C: ValueCodec> WindowTable<C> {
         let index = match found {
             Some(index) => index as usize,
             None => {
+                if self.windows[place].keys.len() + key.len() > u32::MAX as usize {
+                    return Err(StoreError::Io(
+                        "one window holds 4 GiB of keys in memory, the most it can: lower state.cache_bytes_max"
+                            .to_owned(),
+                    ));
+                }
                 let loaded = self.load(place, key)?;
                 created = loaded.is_none();
                 let value = loaded.unwrap_or_else(|| create(&self.codec));
