@@ -9,7 +9,6 @@
 //! and after a commit during which a connection broke or a request timed out, the producer is replaced
 //! before the next transaction begins: a new one has a new epoch, and the copy is refused.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -51,7 +50,7 @@ pub struct KafkaTransactionLog {
 /// A producer whose transactions are initialised.
 struct Producer {
     // Before the client, which must go last.
-    topics: HashMap<Arc<str>, Topic>,
+    topics: hashbrown::HashMap<Arc<str>, Topic, ahash::RandomState>,
     events: Queue,
     client: Arc<Client>,
     /// A connection broke or a request timed out during the last commit.
@@ -127,7 +126,7 @@ impl KafkaTransactionLog {
                 self.notices.event(&event);
             }
             match result {
-                Ok(()) => return Ok(Producer { topics: HashMap::new(), events, client, suspect: false }),
+                Ok(()) => return Ok(Producer { topics: Default::default(), events, client, suspect: false }),
                 Err(failure) if failure.retriable && Instant::now() < deadline => thread::sleep(RETRY_WAIT),
                 Err(failure) => {
                     let failure = client.fatal().unwrap_or(failure);

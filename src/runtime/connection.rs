@@ -5,7 +5,7 @@ use crate::kafka::ConnectionSettings;
 use crate::settings::Settings;
 
 /// How many bytes of fetched records may wait in each worker's consumer.
-const FETCH_QUEUE_BYTES_MAX: u64 = 16 << 20;
+const FETCH_QUEUE_BYTES_MAX: u64 = 4 << 20;
 
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug)]

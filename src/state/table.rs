@@ -43,6 +43,9 @@ pub struct WindowTable<C: ValueCodec> {
     store: Option<Arc<dyn Store>>,
     /// In ascending order of their ends.
     windows: Vec<Window<C::Value>>,
+    /// The last window removed, emptied: the next one takes its buffers over, which have the right size
+    /// and are mapped already.
+    spare: Option<Window<C::Value>>,
     /// Windows removed since the last collect of which the log or the store may hold entries.
     closed: Vec<i64>,
     /// The checkpoint that the changes being made now will be part of.
@@ -125,6 +128,21 @@ impl<V> Window<V> {
         index
     }
 
+    /// Forgets all entries and keeps the buffers.
+    fn clear(&mut self) {
+        self.index.clear();
+        self.entries.clear();
+        self.keys.clear();
+        self.dirty.clear();
+        self.order.clear();
+        (self.heap_bytes, self.pinned) = (0, 0);
+    }
+
+    /// What the buffers hold or could hold.
+    fn buffer_bytes(&self) -> usize {
+        self.keys.capacity() + self.entries.capacity() * (size_of::<Entry<V>>() + INDEX_BYTES)
+    }
+
     fn bytes(&self) -> usize {
         self.keys.len() + self.entries.len() * (size_of::<Entry<V>>() + INDEX_BYTES) + self.heap_bytes
     }
@@ -178,6 +196,7 @@ impl<C: ValueCodec> WindowTable<C> {
             hasher: RandomState::with_seeds(0x7468, 0x616c, 0x7765, 0x6720),
             store: None,
             windows: Vec::new(),
+            spare: None,
             closed: Vec::new(),
             checkpoint: 1,
             flushed: 0,
@@ -318,10 +337,12 @@ impl<C: ValueCodec> WindowTable<C> {
     /// Removes the first window and all its entries.
     pub fn remove_first(&mut self) {
         if !self.windows.is_empty() {
-            let window = self.windows.remove(0);
+            let mut window = self.windows.remove(0);
             if window.persisted {
                 self.closed.push(window.end_ms);
             }
+            window.clear();
+            self.spare = Some(window);
         }
     }
 
@@ -408,7 +429,8 @@ impl<C: ValueCodec> WindowTable<C> {
 
     /// Memory in use.
     pub fn memory(&self) -> MemoryUse {
-        let mut memory = MemoryUse::default();
+        let spare = self.spare.as_ref().map_or(0, Window::buffer_bytes);
+        let mut memory = MemoryUse { total: spare, ..MemoryUse::default() };
         for window in &self.windows {
             let bytes = window.bytes();
             memory.total += bytes;
@@ -422,6 +444,11 @@ impl<C: ValueCodec> WindowTable<C> {
 
     /// See [`Stateful::evict`](super::Stateful::evict).
     pub fn evict(&mut self, bytes: usize) {
+        let spare = self.spare.take().map_or(0, |window| window.buffer_bytes());
+        let bytes = bytes.saturating_sub(spare);
+        if bytes == 0 {
+            return;
+        }
         let mut ages: Vec<u64> = self
             .windows
             .iter()
@@ -515,7 +542,11 @@ impl<C: ValueCodec> WindowTable<C> {
         match self.windows.binary_search_by_key(&end_ms, |window| window.end_ms) {
             Ok(place) => place,
             Err(place) => {
-                self.windows.insert(place, Window::new(end_ms, true));
+                let window = match self.spare.take() {
+                    Some(spare) => Window { end_ms, complete: true, persisted: false, ..spare },
+                    None => Window::new(end_ms, true),
+                };
+                self.windows.insert(place, window);
                 place
             }
         }

@@ -87,10 +87,7 @@ fn skip_value(text: &str, at: usize, depth: usize) -> Option<usize> {
     match cursor.peek() {
         b'"' => {
             cursor.at += 1;
-            let start = cursor.at;
-            if cursor.string().is_none() {
-                cursor.at = escaped(text, start)?.1;
-            }
+            cursor.at = string_end(text, cursor.at)? + 1;
         }
         b'-' | b'0'..=b'9' => {
             cursor.number()?;
@@ -309,18 +306,27 @@ impl<'b> Cursor<'b> {
 /// The text of the string that begins behind the quote before `start`, and where it ends.
 #[inline(never)]
 fn escaped(text: &str, start: usize) -> Option<(String, usize)> {
+    let end = string_end(text, start)?;
+    let unescaped = sonic_rs::from_str(text.get(start - 1..=end)?).ok()?;
+    Some((unescaped, end + 1))
+}
+
+/// Where the closing quote stands of the string whose text begins at `start`.
+#[inline(always)]
+fn string_end(text: &str, start: usize) -> Option<usize> {
     let bytes = text.as_bytes();
     let mut end = start;
     loop {
         end += special(bytes.get(end..)?)?;
-        match bytes[end] {
-            b'"' => break,
-            b'\\' => end += 2,
-            _ => return None,
+        if bytes[end] == b'"' {
+            return Some(end);
         }
+        end += match bytes.get(end..end + 2)? {
+            [b'\\', b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't'] => 2,
+            b"\\u" if bytes.get(end + 2..end + 6)?.iter().all(u8::is_ascii_hexdigit) => 6,
+            _ => return None,
+        };
     }
-    let unescaped = sonic_rs::from_str(text.get(start - 1..=end)?).ok()?;
-    Some((unescaped, end + 1))
 }
 
 /// Where the first quote, backslash or control character stands. Eight bytes at a time: a byte is zero
