@@ -8,7 +8,7 @@ KILLS ?= 1000
 CARGO := tests/support/cargo.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kafka kafka-stop build test demo campaign audit bench
+.PHONY: help setup kafka kafka-stop topic produce consume build test demo campaign audit bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,15 @@ kafka: setup ## Starts an Apache Kafka broker to play with on 127.0.0.1:$KAFKA_P
 
 kafka-stop: ## Stops the broker of `make kafka`; its data stays
 	@tests/support/kafka.sh stop $(KAFKA_PORT)
+
+topic: ## Creates topics on that broker: TOPIC="orders orders-rejected"
+	@tests/support/kafka.sh topic $(KAFKA_PORT) $(TOPIC)
+
+produce: ## Writes stdin to a topic of that broker, a line per record: key, tab, value (TOPIC=)
+	@tests/support/kafka.sh produce $(KAFKA_PORT) $(TOPIC)
+
+consume: ## Shows a topic of that broker, committed records only, until Ctrl-C (TOPIC=)
+	@tests/support/kafka.sh consume $(KAFKA_PORT) $(TOPIC)
 
 build: setup ## The release binary
 	@$(CARGO) build --release --locked

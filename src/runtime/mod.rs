@@ -97,6 +97,16 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Outco
         }
         Listen::Off => None,
     };
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        topology = plan.name,
+        workers,
+        bounded = options.bounded,
+        brokers = settings.kafka.bootstrap_servers,
+        state = %settings.state.dir.display(),
+        http = server.as_ref().map(|server| server.address().to_string()),
+        "starting"
+    );
     let mut admin = KafkaAdmin::new(&connection(settings, &plan.name, Member::None)).map_err(failed)?;
     let record_bytes_max =
         settings.kafka.librdkafka.get("message.max.bytes").and_then(|value| value.parse().ok());

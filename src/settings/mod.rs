@@ -204,7 +204,8 @@ impl Default for Http {
 
 impl Default for Log {
     fn default() -> Self {
-        Log { format: LogFormat::Text, filter: "info".to_string() }
+        // What the HTTP server says about its own coming and going is no news.
+        Log { format: LogFormat::Text, filter: "info,actix_server=warn".to_string() }
     }
 }
 

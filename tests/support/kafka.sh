@@ -8,6 +8,9 @@
 #   kafka.sh start PORT           start one in the background; returns when it serves
 #   kafka.sh stop PORT            stop it; its data stays
 #   kafka.sh free-port            print a port that nothing listens on
+#   kafka.sh topic PORT NAME...   create topics of four partitions, unless they are there
+#   kafka.sh produce PORT NAME    write the lines of stdin, each a key, a tab and a value
+#   kafka.sh consume PORT NAME    show the committed records, keys first, from the first one on
 #
 # Settings in DIR/more.properties come on top of the script's. A broker's own log is DIR/server.log; that
 # of the start before, DIR/server.log.1.
@@ -16,7 +19,7 @@ set -euo pipefail
 version=4.3.1
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/thalweg/kafka
-libs=$cache/libs-$version
+libs=$cache/libs-$version-$(cksum <"$here/kafka-pom.xml" | cut -d' ' -f1)
 
 fetch() {
   # The folder gets its name last, so it is there only if it is complete.
@@ -167,11 +170,33 @@ stop() { # PORT [DIR]
   rm -f "$dir/pid"
 }
 
+tool() { # CLASS ARGUMENT...
+  fetch
+  exec java -Xmx128m -XX:TieredStopAtLevel=1 -Dlog4j2.level=error -cp "$libs/*" "org.apache.kafka.tools.$1" "${@:2}"
+}
+
+topic() { # PORT NAME...
+  local name
+  for name in "${@:2}"; do
+    (tool TopicCommand --bootstrap-server "127.0.0.1:$1" --create --if-not-exists --partitions 4 --topic "$name")
+  done
+}
+
+produce() { # PORT NAME
+  tool ConsoleProducer --bootstrap-server "127.0.0.1:$1" --topic "$2" --reader-property parse.key=true
+}
+
+consume() { # PORT NAME
+  tool consumer.ConsoleConsumer --bootstrap-server "127.0.0.1:$1" --topic "$2" --from-beginning \
+    --isolation-level read_committed --formatter-property print.key=true
+}
+
 case ${1:-} in
   fetch) fetch ;;
   run) run "${@:2}" ;;
   start) start "$2" "${3:-}" ;;
   stop) stop "$2" "${3:-}" ;;
   free-port) free_port ;;
-  *) sed -n '2,13p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  topic | produce | consume) "$@" ;;
+  *) sed -n '2,16p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
