@@ -5,7 +5,7 @@
 //! number that it does not name must never be read as a value of it. So nothing here takes a code from
 //! librdkafka by that enum: the functions that answer with one are declared once more, as in `rdkafka.h`
 //! but with the number (a C enum with negative values is an `int`), and the fields that hold one are read
-//! by [`code_at`].
+//! by [`code_at`]. (What is answered and not looked at is librdkafka's own, and named.)
 #![allow(unsafe_code)]
 
 use std::ffi::{c_char, c_int, c_void};

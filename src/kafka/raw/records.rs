@@ -193,12 +193,11 @@ impl Records for RawRecords {
 
     fn record(&self, index: usize) -> SourceRecord<'_> {
         let m = self.message(index);
-        let mut kind = rd::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
         // SAFETY: a live message, whose bytes live as long as it does.
         unsafe {
             SourceRecord {
                 offset: m.offset,
-                timestamp_ms: rd::rd_kafka_message_timestamp(self.messages[index], &mut kind),
+                timestamp_ms: rd::rd_kafka_message_timestamp(self.messages[index], ptr::null_mut()),
                 key: bytes(m.key, m.key_len),
                 value: bytes(m.payload, m.len),
                 records: self,
