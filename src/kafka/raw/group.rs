@@ -64,9 +64,9 @@ impl Client {
     }
 
     /// Begins to close the consumer; what it still has to say comes in `events`.
-    pub fn close(&self, events: &Queue) -> Result<(), Failure> {
+    pub fn close(self: &Arc<Self>, events: &Queue) -> Result<(), Failure> {
         // SAFETY: live handles; the error is owned by `check_owned`.
-        unsafe { Failure::check_owned(rd::rd_kafka_consumer_close_queue(self.ptr(), events.ptr())) }
+        unsafe { Failure::check_owned(rd::rd_kafka_consumer_close_queue(self.ptr(), events.of(self))) }
     }
 
     /// Whether the consumer has closed.

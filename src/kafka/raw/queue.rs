@@ -43,7 +43,7 @@ impl Client {
 
     /// Sends what is fetched of `partition` from now on into `queue`.
     pub fn forward(self: &Arc<Self>, partition: &TopicPartition, queue: &Queue) -> Result<(), Failure> {
-        assert!(Arc::ptr_eq(self, &queue.client), "what a queue holds belongs to its client");
+        let target = queue.of(self);
         let topic = c_string(&partition.topic);
         // SAFETY: the source handle is owned and freed here; librdkafka keeps its own reference to the
         // target, so that dropping `queue` later is no matter.
@@ -52,7 +52,7 @@ impl Client {
             if source.is_null() {
                 return Err(Failure::of(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION));
             }
-            rd::rd_kafka_queue_forward(source, queue.ptr);
+            rd::rd_kafka_queue_forward(source, target);
             rd::rd_kafka_queue_destroy(source);
         }
         Ok(())
@@ -115,6 +115,13 @@ impl Queue {
     }
 
     pub(super) fn ptr(&self) -> *mut rd::rd_kafka_queue_t {
+        self.ptr
+    }
+
+    /// The handle for something that `client` is to put into the queue. What a queue holds has to go before
+    /// its client, so another client's must not come into it.
+    pub(super) fn of(&self, client: &Arc<Client>) -> *mut rd::rd_kafka_queue_t {
+        assert!(Arc::ptr_eq(client, &self.client), "what a queue holds belongs to its client");
         self.ptr
     }
 
