@@ -427,7 +427,38 @@ fn on_the_wire(timestamp_ms: i64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use super::on_the_wire;
+    use super::*;
+    use crate::kafka::raw::Kind;
+
+    /// What comes of a transaction with two changes whose deliveries are these: tag and offset.
+    fn taken(deliveries: [(usize, i64); 3]) -> Result<Vec<i64>, CommitError> {
+        let settings = [("bootstrap.servers", "127.0.0.1:1"), ("log.queue", "true")];
+        let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let client = Client::new(Kind::Producer, &settings).unwrap();
+        let (topics, events) = (HashMap::new(), client.events());
+        let mut producer = Producer { topics, events, client, suspect: false };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let (outstanding, offsets) = (deliveries.len(), vec![-1; 2]);
+        let mut progress = Progress { deadline, outstanding, offsets, failure: None };
+        for (tag, offset) in deliveries {
+            progress.delivered(Delivery { tag, offset: Ok(offset) });
+        }
+        producer.take_deliveries(&mut progress, &mut Notices::new("test"))?;
+        Ok(progress.offsets)
+    }
+
+    #[test]
+    fn a_change_that_was_acknowledged_without_its_offset_leaves_the_commit_in_doubt() {
+        // librdkafka reports a duplicate, known to the broker from before a retry, with this offset.
+        const INVALID: i64 = -1001;
+        for deliveries in [[(NO_TAG, 7), (1, 8), (2, INVALID)], [(1, INVALID), (2, 9), (NO_TAG, 7)]] {
+            let doubt = taken(deliveries);
+            let Err(CommitError::Doubt(why)) = doubt else { panic!("{deliveries:?}: {doubt:?}") };
+            assert!(why.contains("without its offset"), "{why}");
+        }
+        // Nobody asks for an output's.
+        assert_eq!(taken([(NO_TAG, INVALID), (2, 9), (1, 8)]).unwrap(), [8, 9]);
+    }
 
     #[test]
     fn a_time_that_cannot_be_written_is_not_taken_for_now() {

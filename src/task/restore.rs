@@ -143,7 +143,16 @@ pub fn restore(
     };
     check_operators(spec, &request.operators, filled.header.as_ref())?;
     check_bounded(spec, filled.header.as_ref())?;
-    Ok(Restored { next_offset, unanchored: committed.is_none(), end_offset, ..filled })
+    Ok(Restored {
+        store: Some(filled.store),
+        header: filled.header,
+        next_offset,
+        unanchored: committed.is_none(),
+        end_offset,
+        synced_offset: end,
+        log_start: filled.log_start,
+        records_read: filled.records_read,
+    })
 }
 
 fn first_offset(spec: &TaskSpec, reader: &mut dyn ChangelogReader) -> Result<i64, LogError> {
@@ -280,6 +289,14 @@ fn store_refused(spec: &TaskSpec, error: &StoreError) -> RestoreError {
 /// How often a restore begins again when the log moves away under it.
 const ATTEMPTS_MAX: usize = 5;
 
+/// A store at the end of the changelog, synced.
+struct Filled {
+    store: Arc<dyn Store>,
+    header: Option<Header>,
+    log_start: i64,
+    records_read: u64,
+}
+
 struct Attempt<'r> {
     request: &'r RestoreRequest,
     changelog: &'r Changelog,
@@ -291,11 +308,11 @@ struct Attempt<'r> {
 
 impl Attempt<'_> {
     /// Brings the store to the end of the changelog.
-    fn fill(&mut self) -> Result<Restored, RestoreError> {
+    fn fill(&mut self) -> Result<Filled, RestoreError> {
         let name = self.request.spec.id.to_string();
         for _ in 0..ATTEMPTS_MAX {
             match self.try_fill(&name) {
-                Ok(restored) => return Ok(restored),
+                Ok(filled) => return Ok(filled),
                 Err(FillError::Useless(why)) => {
                     self.host.crash_point("during_restore");
                     self.stores.destroy(&name).map_err(|error| store_refused(&self.request.spec, &error))?;
@@ -311,7 +328,7 @@ impl Attempt<'_> {
         )))
     }
 
-    fn try_fill(&mut self, name: &str) -> Result<Restored, FillError> {
+    fn try_fill(&mut self, name: &str) -> Result<Filled, FillError> {
         let partition = &self.changelog.partition;
         let store = self.stores.open(name)?;
         let log_start = self.reader.log_start(partition).map_err(RestoreError::from)?;
@@ -328,16 +345,7 @@ impl Attempt<'_> {
         self.read(from, &mut applier)?;
         let applied = applier.finish(self.end).map_err(|error| self.apply_failed(error))?;
         store.sync()?;
-        Ok(Restored {
-            store: Some(store),
-            header: applied.position.header,
-            next_offset: 0,
-            unanchored: false,
-            end_offset: None,
-            synced_offset: self.end,
-            log_start,
-            records_read: applied.records,
-        })
+        Ok(Filled { store, header: applied.position.header, log_start, records_read: applied.records })
     }
 
     fn read(&mut self, from: i64, applier: &mut Applier) -> Result<(), FillError> {

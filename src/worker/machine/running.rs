@@ -1,0 +1,100 @@
+//! Running: records are fetched, queued with their tasks and processed, until a checkpoint is due.
+
+use super::{Worker, log_failed};
+use crate::operator::OperatorError;
+use crate::state::store::StoreError;
+use crate::task::{Task, TaskId};
+use crate::worker::job::Exit;
+use crate::worker::port::{Log, LogError};
+
+impl<L: Log> Worker<L> {
+    pub(super) fn run(&mut self, now_ms: u64) -> Result<(), Exit> {
+        let pinned: usize = self.tasks.values_mut().map(|task| task.memory().pinned).sum();
+        let over = pinned > self.spec.pinned_bytes_max;
+        let due = over || self.commit_due(now_ms);
+        if due && self.begin_checkpoint(now_ms)? {
+            return Ok(());
+        }
+        self.start_flushes(now_ms, over);
+        if !over {
+            self.fetch()?;
+        }
+        self.process()
+    }
+
+    fn commit_due(&mut self, now_ms: u64) -> bool {
+        now_ms >= self.last_commit_ms + self.spec.commit_interval_ms
+            || self.tasks.values_mut().any(|task| task.is_full() || task.has_much_to_commit())
+            || (self.stopping && self.tasks.values().any(Task::is_dirty))
+    }
+
+    fn fetch(&mut self) -> Result<(), Exit> {
+        let queued: usize = self.tasks.values().map(Task::queued_records).sum();
+        let bytes: usize = self.tasks.values().map(Task::queued_bytes).sum();
+        if queued >= self.spec.batch_records_max || bytes >= self.spec.batch_bytes_max {
+            return Ok(());
+        }
+        let fetched = match self.log.fetch(self.spec.batch_records_max) {
+            Ok(fetched) => fetched,
+            Err(LogError::Retry(message)) => {
+                tracing::warn!("{message}");
+                return Ok(());
+            }
+            Err(error) => return Err(log_failed(error)),
+        };
+        self.step.busy |= !fetched.is_empty();
+        for records in fetched {
+            let from = records.topic_partition();
+            let Some((id, task)) = self.tasks.iter_mut().find(|(_, task)| task.spec().source == *from) else {
+                continue;
+            };
+            let id = id.clone();
+            if let Err(error) = task.enqueue(records) {
+                return self.operator_failed(&id, error);
+            }
+        }
+        if self.spec.bounded {
+            for task in self.tasks.values_mut() {
+                if let Some(offset) = self.log.read_up_to(&task.spec().source) {
+                    task.source_read_up_to(offset);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn process(&mut self) -> Result<(), Exit> {
+        let mut failed = None;
+        for (id, task) in &mut self.tasks {
+            match task.run(self.spec.batch_records_max) {
+                Ok(taken) => self.step.busy |= taken > 0 || task.is_full(),
+                Err(error) => {
+                    failed = Some((id.clone(), error));
+                    break;
+                }
+            }
+        }
+        match failed {
+            Some((id, error)) => self.operator_failed(&id, error),
+            None => Ok(()),
+        }
+    }
+
+    fn operator_failed(&mut self, task: &TaskId, error: OperatorError) -> Result<(), Exit> {
+        match error {
+            OperatorError::Fail(message) => Err(Exit::Failed(message)),
+            OperatorError::Store(error) => self.store_failed(task, error),
+            OperatorError::Broken(message) => self.recover(&message),
+        }
+    }
+
+    pub(super) fn store_failed(&mut self, task: &TaskId, error: StoreError) -> Result<(), Exit> {
+        match error {
+            StoreError::Corrupt(message) => {
+                self.corrupt.insert(task.clone(), message.clone());
+                self.recover(&format!("the store of task {task} is corrupt: {message}"))
+            }
+            StoreError::Io(message) => Err(Exit::Failed(message)),
+        }
+    }
+}
