@@ -144,7 +144,7 @@ impl Pair {
     }
 
     fn changing(&self, changelog: &TopicPartition, values: &[&str], offset: i64) -> Transaction {
-        let values = values.iter().map(|value| value.as_bytes().to_vec()).collect();
+        let values = values.iter().map(|value| value.as_bytes().to_vec().into()).collect();
         Transaction { changes: vec![(changelog.clone(), values)], ..self.transaction(offset) }
     }
 

@@ -96,8 +96,10 @@ fn all_above_zero(metrics: &Metrics, name: &str) -> Option<BTreeMap<i32, f64>> {
 
 #[test]
 fn after_a_kill_only_what_was_not_flushed_is_read_again() {
-    let mut scene = Scene::new(&REVENUE, Orders { seed: 31, keys: 2_000, ..Orders::default() });
-    let mut process = scene.start("state").spawn();
+    let mut scene = Scene::new(&REVENUE, Orders { seed: 31, keys: 20_000, ..Orders::default() });
+    // Small chunks of much state: a sweep takes longer than a flush, so that the log is not cut up to
+    // where the store is.
+    let mut process = scene.start("state").set("state.chunk_bytes_floor", "1").spawn();
     process.ready(LIMIT);
     scene.work_until("a first flush", &mut process, |m| all_above_zero(m, "thalweg_flushed_offset"));
     // Some more, so that there is something behind the flushed offset and something before it.
@@ -115,6 +117,7 @@ fn after_a_kill_only_what_was_not_flushed_is_read_again() {
     process.ready(LIMIT);
     let metrics = process.metrics().expect("metrics");
     let read = per_partition(&metrics, "thalweg_restore_records_total");
+    let mut spared = 0.0;
     for (partition, flushed) in &flushed {
         let read = read.get(partition).copied().unwrap_or(0.0);
         // The store may have flushed once more between the scrape and the kill, never less.
@@ -123,9 +126,9 @@ fn after_a_kill_only_what_was_not_flushed_is_read_again() {
             read <= unflushed,
             "partition {partition}: {read} records read, {unflushed} were not flushed"
         );
-        let all = records_from(partition, 0.0);
-        assert!(unflushed < all, "partition {partition} shows nothing: {all} records, none of them flushed");
+        spared += records_from(partition, 0.0) - unflushed;
     }
+    assert!(spared > 0.0, "this shows nothing: the log holds no record that was flushed");
     process.kill();
 
     // The same on an empty disk reads all of them: the counter counts.

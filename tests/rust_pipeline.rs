@@ -162,7 +162,7 @@ impl Records for Batch {
 /// What is committed: the log of changes, the outputs, and where the source was left.
 struct Committed {
     stores: MemoryStores,
-    changes: Vec<Vec<u8>>,
+    changes: Vec<Arc<Vec<u8>>>,
     outputs: Vec<(String, Vec<u8>)>,
     next_offset: i64,
 }

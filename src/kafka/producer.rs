@@ -435,7 +435,7 @@ mod tests {
         let settings = [("bootstrap.servers", "127.0.0.1:1"), ("log.queue", "true")];
         let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let client = Client::new(Kind::Producer, &settings).unwrap();
-        let (topics, events) = (HashMap::new(), client.events());
+        let (topics, events) = (Default::default(), client.events());
         let mut producer = Producer { topics, events, client, suspect: false };
         let deadline = Instant::now() + Duration::from_secs(30);
         let (outstanding, offsets) = (deliveries.len(), vec![-1; 2]);

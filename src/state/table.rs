@@ -5,17 +5,18 @@
 //! together, so that closing it needs no scan of others, and a window that was opened in memory and
 //! never evicted from needs no store at all.
 
-use std::cmp::Ordering;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use ahash::RandomState;
-use hashbrown::HashTable;
 
 use super::codec::DeltaWriter;
 use super::key::{self, WindowKey};
 use super::stateful::{MemoryUse, PutEntry};
 use super::store::{Store, StoreError};
+use window::{Window, sort_by_key};
+
+mod window;
 
 /// How values become bytes. The bytes are versioned: a newer codec reads what an older one wrote.
 pub trait ValueCodec {
@@ -31,9 +32,6 @@ pub trait ValueCodec {
 
 /// Sees entries in key order: the codec, the key, the value; breaks when it has seen enough.
 pub type Visit<'v, C, E> = dyn FnMut(&C, &[u8], &<C as ValueCodec>::Value) -> Result<ControlFlow<()>, E> + 'v;
-
-/// What an entry costs beside its key and its own size: the index, with hashbrown's load factor.
-const INDEX_BYTES: usize = 8;
 
 /// Keys and values of one operator, by window.
 pub struct WindowTable<C: ValueCodec> {
@@ -55,33 +53,6 @@ pub struct WindowTable<C: ValueCodec> {
     scratch: Vec<u8>,
 }
 
-struct Window<V> {
-    end_ms: i64,
-    index: HashTable<u32>,
-    entries: Vec<Entry<V>>,
-    /// The bytes of all keys, one after the other.
-    keys: Vec<u8>,
-    /// Entries changed since the last collect.
-    dirty: Vec<u32>,
-    /// Entries in ascending key order; up to date if it names every entry.
-    order: Vec<u32>,
-    /// No entry of this window is in the store only.
-    complete: bool,
-    /// A delta or the store may hold entries of this window.
-    persisted: bool,
-    heap_bytes: usize,
-    /// How many entries the store does not hold in their newest form.
-    pinned: usize,
-}
-
-struct Entry<V> {
-    key_at: u32,
-    key_len: u32,
-    /// The last checkpoint that changed it; the current one if it is dirty.
-    changed_at: u64,
-    value: V,
-}
-
 /// Where an entry stands; valid until the table changes its set of entries.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef {
@@ -89,101 +60,6 @@ pub struct EntryRef {
     entry: usize,
     /// It was neither in memory nor in the store.
     created: bool,
-}
-
-impl<V> Window<V> {
-    fn new(end_ms: i64, complete: bool) -> Self {
-        Window {
-            end_ms,
-            index: HashTable::new(),
-            entries: Vec::new(),
-            keys: Vec::new(),
-            dirty: Vec::new(),
-            order: Vec::new(),
-            complete,
-            persisted: !complete,
-            heap_bytes: 0,
-            pinned: 0,
-        }
-    }
-
-    fn key(&self, entry: &Entry<V>) -> &[u8] {
-        &self.keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize]
-    }
-
-    fn key_at(&self, index: u32) -> &[u8] {
-        self.key(&self.entries[index as usize])
-    }
-
-    fn insert(&mut self, hash: u64, key: &[u8], value: V, hasher: &RandomState) -> usize {
-        let index = self.entries.len();
-        let key_at = self.keys.len() as u32;
-        self.keys.extend_from_slice(key);
-        self.entries.push(Entry { key_at, key_len: key.len() as u32, changed_at: 0, value });
-        let (entries, keys) = (&self.entries, &self.keys);
-        self.index.insert_unique(hash, index as u32, |other| {
-            let entry = &entries[*other as usize];
-            hasher.hash_one(&keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize])
-        });
-        index
-    }
-
-    /// Forgets all entries and keeps the buffers.
-    fn clear(&mut self) {
-        self.index.clear();
-        self.entries.clear();
-        self.keys.clear();
-        self.dirty.clear();
-        self.order.clear();
-        (self.heap_bytes, self.pinned) = (0, 0);
-    }
-
-    /// What the buffers hold or could hold.
-    fn buffer_bytes(&self) -> usize {
-        self.keys.capacity() + self.entries.capacity() * (size_of::<Entry<V>>() + INDEX_BYTES)
-    }
-
-    fn bytes(&self) -> usize {
-        self.keys.len() + self.entries.len() * (size_of::<Entry<V>>() + INDEX_BYTES) + self.heap_bytes
-    }
-
-    /// Brings `order` up to date.
-    fn sort(&mut self) {
-        if self.order.len() != self.entries.len() {
-            let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
-            sort_by_key(self, &mut order);
-            self.order = order;
-        }
-    }
-}
-
-/// Sorts entries by their keys. Most comparisons are decided by eight bytes after the prefix that all
-/// keys share, which are gathered first, so that they need no look at the keys themselves.
-fn sort_by_key<V>(window: &Window<V>, indexes: &mut [u32]) {
-    let Some(first) = indexes.first() else { return };
-    let first = window.key_at(*first);
-    let shared = indexes.iter().fold(first.len(), |shared, index| {
-        let key = window.key_at(*index);
-        let limit = shared.min(key.len());
-        (0..limit).find(|at| key[*at] != first[*at]).unwrap_or(limit)
-    });
-    let mut keyed: Vec<(u64, u32)> = indexes
-        .iter()
-        .map(|index| {
-            let tail = &window.key_at(*index)[shared..];
-            let mut head = [0; 8];
-            let len = tail.len().min(8);
-            head[..len].copy_from_slice(&tail[..len]);
-            (u64::from_be_bytes(head), *index)
-        })
-        .collect();
-    keyed.sort_unstable_by(|left, right| match left.0.cmp(&right.0) {
-        Ordering::Equal => window.key_at(left.1).cmp(window.key_at(right.1)),
-        order => order,
-    });
-    for (place, (_, index)) in indexes.iter_mut().zip(keyed) {
-        *place = index;
-    }
 }
 
 impl<C: ValueCodec> WindowTable<C> {

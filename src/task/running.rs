@@ -5,16 +5,19 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
+mod checkpoint;
+mod upkeep;
+
 use super::TaskSpec;
 use super::restore::Restored;
 use super::sweep::{SweepState, operators_in_key_order};
-use super::unflushed::{FlushJob, Flushed, Unflushed};
+use super::unflushed::Unflushed;
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::record::{Records, TopicPartition};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
-use crate::state::header::{Header, OperatorState, SourcePosition};
+use crate::state::header::Header;
+use crate::state::key;
 use crate::state::store::{Store, StoreError};
-use crate::state::{MemoryUse, key};
 use crate::topology::plan::Start;
 use crate::worker::port::{OutputRecord, TopicId};
 
@@ -56,8 +59,9 @@ impl TaskLimits {
 pub struct Contribution {
     /// Its outputs and dead letters.
     pub outputs: Vec<OutputRecord>,
-    /// Its changelog records, in order; empty for a task without state.
-    pub changes: Vec<Vec<u8>>,
+    /// Its changelog records, in order; empty for a task without state. The task keeps them, too, until
+    /// they are in its store.
+    pub changes: Vec<Arc<Vec<u8>>>,
     /// The partition that it reads.
     pub source: TopicPartition,
     /// The offset of the next record to read.
@@ -89,9 +93,15 @@ struct Durable {
 struct Pending {
     next_offset: i64,
     counters: Counters,
-    header: Option<Header>,
+    /// Of a task with state.
+    changes: Option<Changes>,
+}
+
+/// The changelog records of a checkpoint, and what holds once they are committed.
+struct Changes {
+    records: Vec<Arc<Vec<u8>>>,
+    header: Header,
     sweep: SweepState,
-    changes: Vec<Arc<Vec<u8>>>,
 }
 
 struct Queued {
@@ -99,7 +109,7 @@ struct Queued {
     next: usize,
 }
 
-/// The task.
+/// The task. What it does for a checkpoint stands in `checkpoint`, what for its store in `upkeep`.
 pub struct Task {
     spec: Arc<TaskSpec>,
     limits: Arc<TaskLimits>,
@@ -330,181 +340,6 @@ impl Task {
         let mut dirty = 0;
         self.pipeline.visit(&mut |operator| dirty += operator.memory().dirty);
         dirty >= self.limits.staged_bytes_max
-    }
-
-    /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
-    /// until [`committed`](Task::committed); if the commit fails, the task is dropped.
-    pub fn prepare(&mut self) -> Result<Option<Contribution>, StoreError> {
-        if !self.is_dirty() {
-            return Ok(None);
-        }
-        let (changes, header, sweep) = match &mut self.durable {
-            None => (Vec::new(), None, SweepState::default()),
-            Some(_) => {
-                let (changes, header, sweep) = self.collect_changes()?;
-                (changes, Some(header), sweep)
-            }
-        };
-        let (outputs, counters) = self.staged.take();
-        let contribution = Contribution {
-            outputs,
-            changes: changes.iter().map(|record| record.to_vec()).collect(),
-            source: self.spec.source.clone(),
-            next_offset: self.next_offset,
-        };
-        self.pending = Some(Pending { next_offset: self.next_offset, counters, header, sweep, changes });
-        Ok(Some(contribution))
-    }
-
-    /// The delta, and the chunk that follows it.
-    #[allow(clippy::type_complexity)]
-    fn collect_changes(&mut self) -> Result<(Vec<Arc<Vec<u8>>>, Header, SweepState), StoreError> {
-        let operators = self.saved_operators();
-        let source = SourcePosition {
-            topic: self.spec.source.topic.to_string(),
-            partition: self.spec.source.partition,
-            next_offset: self.next_offset,
-            max_event_time_ms: self.pipeline.max_event_time_ms(),
-            end_offset: self.end_offset,
-        };
-        let watermark_ms = self.pipeline.watermark_ms();
-        let Some(durable) = &mut self.durable else {
-            return Ok((Vec::new(), Header::default(), SweepState::default()));
-        };
-        let checkpoint = durable.checkpoint + 1;
-        for (from, to) in durable.dropped.drain(..) {
-            durable.delta.delete_range(&from, &to);
-        }
-        self.pipeline.visit(&mut |operator| operator.collect_ranges(&mut durable.delta));
-        for id in operators_in_key_order(&mut *self.pipeline) {
-            self.pipeline.visit(&mut |operator| {
-                if operator.id() == id {
-                    operator.collect_points(checkpoint, &mut durable.delta);
-                }
-            });
-        }
-        let chunk_bytes_max = (self.limits.staged_bytes_max / 4).max(self.limits.chunk_bytes_min);
-        let chunk_bytes = durable.delta.body_bytes().clamp(self.limits.chunk_bytes_min, chunk_bytes_max);
-        let (sweep, chunk) = durable.sweep.advance(&mut *self.pipeline, chunk_bytes, &mut durable.chunk)?;
-        let header = Header {
-            checkpoint,
-            sources: vec![source],
-            watermark_ms,
-            operators,
-            sweep: sweep.under_way.clone(),
-            restore_point: sweep.restore_point,
-            finished: self.finished,
-            ..Header::default()
-        };
-        let mut changes = durable.delta.finish(&header);
-        if chunk.entries > 0 {
-            changes.extend(durable.chunk.finish(checkpoint, &chunk.from, &chunk.to));
-        }
-        Ok((changes.into_iter().map(Arc::new).collect(), header, sweep))
-    }
-
-    fn saved_operators(&mut self) -> Vec<OperatorState> {
-        let mut operators = Vec::new();
-        self.pipeline.visit(&mut |operator| operators.push(operator.saved()));
-        operators
-    }
-
-    /// Learns that the last contribution is committed, and at which offsets its changelog records
-    /// stand. Returns what happened since the checkpoint before.
-    pub fn committed(&mut self, change_offsets: &[i64], now_ms: u64) -> Counters {
-        let Some(mut pending) = self.pending.take() else { return Counters::default() };
-        self.committed_offset = pending.next_offset;
-        self.anchor_due = false;
-        self.committed_finished = pending.header.as_ref().map_or(self.finished, |header| header.finished);
-        if let (Some(durable), Some(header)) = (&mut self.durable, pending.header)
-            && let Some(first) = change_offsets.first()
-        {
-            pending.sweep.resolve(*first);
-            durable.checkpoint = header.checkpoint;
-            durable.sweep = pending.sweep;
-            durable.header_stale = false;
-            durable.unflushed.push(change_offsets.iter().copied().zip(pending.changes).collect(), now_ms);
-        }
-        pending.counters
-    }
-
-    /// Committed changes to be written to the store, if it is time. At most one such job at a time.
-    pub fn flush_job(&mut self, now_ms: u64, force: bool) -> Option<FlushJob> {
-        let (bytes_max, age_max_ms) = (self.limits.flush_bytes, self.limits.flush_interval_ms);
-        let Durable { unflushed, store, topic_id, .. } = self.durable.as_mut()?;
-        unflushed.job(store, *topic_id, bytes_max, age_max_ms, now_ms, force)
-    }
-
-    /// Learns that a flush is done; evicts what the cache holds above its budget.
-    pub fn flushed(&mut self, flushed: Flushed) {
-        let Some(durable) = &mut self.durable else { return };
-        durable.unflushed.flushed();
-        durable.flushed_offset = flushed.next_offset;
-        self.pipeline.visit(&mut |operator| operator.flushed(flushed.checkpoint));
-        self.evict();
-    }
-
-    /// Evicts what the cache holds above its budget: from each operator its share.
-    fn evict(&mut self) {
-        let memory = self.memory();
-        if memory.total > self.limits.cache_bytes_max {
-            let over = memory.total - self.limits.cache_bytes_max;
-            let evictable = (memory.total - memory.pinned).max(1);
-            self.pipeline.visit(&mut |operator| {
-                let own = operator.memory();
-                let own_evictable = own.total - own.pinned;
-                operator.evict((over as u128 * own_evictable as u128 / evictable as u128) as usize);
-            });
-        }
-    }
-
-    /// Where the changelog may be cut now, if that is further than before. At most one cut at a time.
-    pub fn cut_job(&mut self) -> Option<(TopicPartition, i64)> {
-        let durable = self.durable.as_mut()?;
-        let offset = durable.sweep.restore_point.min(durable.flushed_offset);
-        if durable.cutting || offset <= durable.cut_offset {
-            return None;
-        }
-        durable.cutting = true;
-        Some((durable.changelog.clone(), offset))
-    }
-
-    /// Learns where the log starts after a cut; `None` if the cut failed, which is tried again after
-    /// the next flush.
-    pub fn cut(&mut self, log_start: Option<i64>) {
-        if let Some(durable) = &mut self.durable {
-            durable.cutting = false;
-            durable.cut_offset = log_start.unwrap_or(durable.cut_offset);
-        }
-    }
-
-    /// Where the changelog starts, and up to where the store holds it; `None` without state.
-    pub fn changelog_offsets(&self) -> Option<(i64, i64)> {
-        self.durable.as_ref().map(|durable| (durable.cut_offset, durable.flushed_offset))
-    }
-
-    /// Whether a sweep has begun and not ended.
-    pub fn is_sweeping(&self) -> bool {
-        self.durable.as_ref().is_some_and(|durable| durable.sweep.under_way.is_some())
-    }
-
-    /// Bytes of the store; 0 without state.
-    pub fn store_bytes(&self) -> u64 {
-        self.durable.as_ref().map_or(0, |durable| durable.store.bytes())
-    }
-
-    /// Memory in use, committed and unflushed changes included.
-    pub fn memory(&mut self) -> MemoryUse {
-        let mut memory = MemoryUse::default();
-        self.pipeline.visit(&mut |operator| {
-            let own = operator.memory();
-            memory.total += own.total;
-            memory.pinned += own.pinned;
-            memory.dirty += own.dirty;
-        });
-        let unflushed = self.durable.as_ref().map_or(0, |durable| durable.unflushed.bytes());
-        let held = self.staged.bytes() + unflushed;
-        MemoryUse { total: memory.total + held, pinned: memory.pinned + held, dirty: memory.dirty }
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! Nothing here blocks unless its documentation says so; what blocks is called from a blocking thread.
 
+use std::sync::Arc;
+
 pub use crate::record::{OutputRecord, TopicId};
 
 use crate::record::{Records, TopicPartition};
@@ -86,7 +88,7 @@ pub struct Transaction {
     pub outputs: Vec<OutputRecord>,
     /// The changelog records of all tasks, per changelog partition in order. Their offsets come back
     /// in the [`Receipt`].
-    pub changes: Vec<(TopicPartition, Vec<Vec<u8>>)>,
+    pub changes: Vec<(TopicPartition, Vec<Arc<Vec<u8>>>)>,
     /// For each partition that advanced, the offset of the next record to read. Never empty.
     pub offsets: Vec<(TopicPartition, i64)>,
 }

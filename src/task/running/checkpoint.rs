@@ -1,0 +1,99 @@
+//! What a task adds to a checkpoint.
+
+use std::sync::Arc;
+
+use super::{Changes, Contribution, Pending, Task};
+use crate::operator::Counters;
+use crate::state::header::{Header, OperatorState, SourcePosition};
+use crate::state::store::StoreError;
+use crate::task::sweep::operators_in_key_order;
+
+impl Task {
+    /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
+    /// until [`committed`](Task::committed); if the commit fails, the task is dropped.
+    pub fn prepare(&mut self) -> Result<Option<Contribution>, StoreError> {
+        if !self.is_dirty() {
+            return Ok(None);
+        }
+        let changes = self.collect_changes()?;
+        let (outputs, counters) = self.staged.take();
+        let contribution = Contribution {
+            outputs,
+            changes: changes.as_ref().map_or_else(Vec::new, |changes| changes.records.clone()),
+            source: self.spec.source.clone(),
+            next_offset: self.next_offset,
+        };
+        self.pending = Some(Pending { next_offset: self.next_offset, counters, changes });
+        Ok(Some(contribution))
+    }
+
+    /// The delta, and the chunk that follows it; `None` without state.
+    fn collect_changes(&mut self) -> Result<Option<Changes>, StoreError> {
+        let operators = self.saved_operators();
+        let source = SourcePosition {
+            topic: self.spec.source.topic.to_string(),
+            partition: self.spec.source.partition,
+            next_offset: self.next_offset,
+            max_event_time_ms: self.pipeline.max_event_time_ms(),
+            end_offset: self.end_offset,
+        };
+        let watermark_ms = self.pipeline.watermark_ms();
+        let Some(durable) = &mut self.durable else { return Ok(None) };
+        let checkpoint = durable.checkpoint + 1;
+        for (from, to) in durable.dropped.drain(..) {
+            durable.delta.delete_range(&from, &to);
+        }
+        self.pipeline.visit(&mut |operator| operator.collect_ranges(&mut durable.delta));
+        for id in operators_in_key_order(&mut *self.pipeline) {
+            self.pipeline.visit(&mut |operator| {
+                if operator.id() == id {
+                    operator.collect_points(checkpoint, &mut durable.delta);
+                }
+            });
+        }
+        let chunk_bytes_max = (self.limits.staged_bytes_max / 4).max(self.limits.chunk_bytes_min);
+        let chunk_bytes = durable.delta.body_bytes().clamp(self.limits.chunk_bytes_min, chunk_bytes_max);
+        let (sweep, chunk) = durable.sweep.advance(&mut *self.pipeline, chunk_bytes, &mut durable.chunk)?;
+        let header = Header {
+            checkpoint,
+            sources: vec![source],
+            watermark_ms,
+            operators,
+            sweep: sweep.under_way.clone(),
+            restore_point: sweep.restore_point,
+            finished: self.finished,
+            ..Header::default()
+        };
+        let mut records = durable.delta.finish(&header);
+        if chunk.entries > 0 {
+            records.extend(durable.chunk.finish(checkpoint, &chunk.from, &chunk.to));
+        }
+        Ok(Some(Changes { records: records.into_iter().map(Arc::new).collect(), header, sweep }))
+    }
+
+    fn saved_operators(&mut self) -> Vec<OperatorState> {
+        let mut operators = Vec::new();
+        self.pipeline.visit(&mut |operator| operators.push(operator.saved()));
+        operators
+    }
+
+    /// Learns that the last contribution is committed, and at which offsets its changelog records
+    /// stand. Returns what happened since the checkpoint before.
+    pub fn committed(&mut self, change_offsets: &[i64], now_ms: u64) -> Counters {
+        let Some(pending) = self.pending.take() else { return Counters::default() };
+        self.committed_offset = pending.next_offset;
+        self.anchor_due = false;
+        self.committed_finished =
+            pending.changes.as_ref().map_or(self.finished, |changes| changes.header.finished);
+        if let (Some(durable), Some(mut changes)) = (&mut self.durable, pending.changes)
+            && let Some(first) = change_offsets.first()
+        {
+            changes.sweep.resolve(*first);
+            durable.checkpoint = changes.header.checkpoint;
+            durable.sweep = changes.sweep;
+            durable.header_stale = false;
+            durable.unflushed.push(change_offsets.iter().copied().zip(changes.records).collect(), now_ms);
+        }
+        pending.counters
+    }
+}
