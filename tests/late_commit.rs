@@ -1,5 +1,6 @@
-//! A process dies after it has asked for a commit, and the broker hears of it only while a new owner is
-//! taking over. The new owner must see it either not at all or whole: offsets, state and outputs.
+//! A process dies, or is stopped, in the middle of a commit, and the broker hears of the rest only while a
+//! new owner is taking over. The new owner must see it either not at all or whole: offsets, state and
+//! outputs.
 
 #![allow(clippy::disallowed_methods, reason = "tests live in real time; the engine does not")]
 
@@ -12,7 +13,7 @@ use support::application::{Application, SHARED};
 use support::broker::Broker;
 use support::kafka::{Admin, Isolation, Reader, Writer};
 use support::orders::{Generator, Orders, close_windows, produce};
-use support::thalweg::Start;
+use support::thalweg::{Start, signal};
 use support::{unique, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -78,5 +79,69 @@ fn a_dying_owners_commit_lands_between_the_new_owners_lookups() {
     let expected = application.expected(false);
     application.wait_for_outputs(&expected, LIMIT);
     last.stop(Duration::from_secs(10));
+    application.check(&expected);
+}
+
+#[test]
+fn the_records_of_a_stopped_owner_land_after_the_new_owners_first_lookups() {
+    let dir = support::Folder::new();
+    let (broker, proxy) = Broker::start_with_proxy(dir.path());
+    let bootstrap = broker.bootstrap();
+    let input = unique("orders");
+    Admin::new(&bootstrap).create(&[(&input, 1)]);
+    let writer = Writer::new(&bootstrap);
+    let mut orders = Generator::new(Orders { seed: 52, partitions: 1, step_ms: 25.0, ..Orders::default() });
+    let application = Application::new(&SHARED, &bootstrap, &input, dir.path());
+    let start = |state: &str, bootstrap: &str| {
+        let start = Start { bootstrap: bootstrap.to_string(), ..application.start(state) };
+        start
+            .set("kafka.session_timeout", "2s")
+            .set("kafka.transaction_timeout", "30s")
+            .set("run.restore_stall", "60s")
+    };
+    let mut old = start("old", &proxy.bootstrap()).spawn();
+    old.ready(LIMIT);
+    produce(&writer, &input, &mut orders, 1_000);
+    wait_for("a checkpoint", LIMIT, || {
+        produce(&writer, &input, &mut orders, 100);
+        (old.metric("thalweg_checkpoints_total") >= 2.0).then_some(())
+    });
+    // Its offsets are sent; its records, changelog and all, are under way.
+    proxy.hold_next_records();
+    produce(&writer, &input, &mut orders, 1_000);
+    proxy.holds(LIMIT);
+    wait_for("the offsets of the transaction", LIMIT, || {
+        Admin::offsets_are_undecided(&bootstrap, &application.name, &input, 1).then_some(())
+    });
+    signal(old.pid(), "STOP");
+
+    // The group gives the partition to another, which must wait for these offsets before it looks where
+    // the changelog ends.
+    let mut new = start("new", &bootstrap).spawn();
+    wait_for("the assignment", LIMIT, || new.log().contains("partitions assigned").then_some(()));
+    std::thread::sleep(Duration::from_secs(1));
+    let ready = matches!(new.get("/readyz"), Some((200, _)));
+    assert!(!ready, "it consumes, and whether its predecessor committed is undecided");
+    let copies = application.outputs.last().expect("an output");
+    let mut committed = Reader::new(&bootstrap, copies, Isolation::Committed);
+    let mut all = Reader::new(&bootstrap, copies, Isolation::Uncommitted);
+    let before = places(&mut all);
+    proxy.release();
+    let landed = wait_for("the records", LIMIT, || {
+        let landed: BTreeSet<_> = places(&mut all).difference(&before).copied().collect();
+        (!landed.is_empty()).then_some(landed)
+    });
+    // It finishes what it had begun, and hears that it is no member any more; as one again, it would only
+    // make the new owner begin anew.
+    proxy.hold_next_join();
+    signal(old.pid(), "CONT");
+    wait_for("the late commit", LIMIT, || places(&mut committed).is_superset(&landed).then_some(()));
+    old.kill();
+    new.ready(LIMIT);
+
+    close_windows(&writer, &input, &orders, 3_600_000);
+    let expected = application.expected(false);
+    application.wait_for_outputs(&expected, LIMIT);
+    new.stop(Duration::from_secs(10));
     application.check(&expected);
 }

@@ -166,6 +166,19 @@ impl Admin {
         groups.groups().iter().filter(|g| g.name() == group).map(|g| g.members().len()).sum()
     }
 
+    /// Whether a transaction that is still open has sent offsets of this topic for the group.
+    pub fn offsets_are_undecided(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> bool {
+        let consumer: BaseConsumer = config(bootstrap)
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .create()
+            .expect("a consumer");
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(topic, 0, partitions - 1);
+        // The broker answers UNSTABLE_OFFSET_COMMIT, and librdkafka asks again until the time is up.
+        consumer.committed_offsets(asked, Duration::from_millis(500)).is_err()
+    }
+
     /// All topics.
     pub fn topics(&self) -> Vec<String> {
         let metadata = self.client.inner().fetch_metadata(None, LIMIT).expect("the list of topics");
