@@ -10,6 +10,8 @@ use std::time::Duration;
 const PRODUCE: [u8; 2] = 0u16.to_be_bytes();
 /// `JoinGroup` in the list of Kafka's requests.
 const JOIN: [u8; 2] = 11u16.to_be_bytes();
+/// `TxnOffsetCommit` in the list of Kafka's requests.
+const OFFSETS: [u8; 2] = 28u16.to_be_bytes();
 /// `EndTxn` in the list of Kafka's requests.
 const END_TRANSACTION: [u8; 2] = 26u16.to_be_bytes();
 
@@ -69,6 +71,11 @@ impl Proxy {
     /// [`release`](Proxy::release).
     pub fn hold_next_records(&self) {
         *self.gate.0.lock().expect("not poisoned") = Gate::Armed(PRODUCE);
+    }
+
+    /// Holds the next offsets of a transaction back until [`release`](Proxy::release).
+    pub fn hold_next_offsets(&self) {
+        *self.gate.0.lock().expect("not poisoned") = Gate::Armed(OFFSETS);
     }
 
     /// Holds the next attempt to join the group back, and all that follows on its connection, until
