@@ -222,6 +222,47 @@ fn a_changelog_that_was_created_anew_is_refused() {
 }
 
 #[test]
+fn offsets_that_disagree_with_the_state_are_refused() {
+    let mut scene = Scene::revenue(&shared(), 52);
+    let start = scene.application.start("state");
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    wait_for("a checkpoint", LIMIT, || {
+        scene.produce(100);
+        (process.metric("thalweg_checkpoints_total") > 0.0).then_some(())
+    });
+    process.stop(STOP);
+    let group = &scene.application.name;
+    Admin::set_offset(&shared(), group, &scene.application.input, 0, 1_000_000);
+    stops_and_says(&mut start.spawn(), &["committed offset is 1000000", "reset"]);
+    // As if they had expired.
+    wait_for("the group to be empty", LIMIT, || {
+        (Admin::new(&shared()).group_members(group) == 0).then_some(())
+    });
+    Admin::new(&shared()).delete_group(group);
+    stops_and_says(&mut start.spawn(), &["no committed offset", "reset"]);
+}
+
+#[test]
+fn a_source_that_vanished_with_its_state_is_refused() {
+    let scene = Scene::revenue(&shared(), 53);
+    let start = scene.application.start("state");
+    let changelog = scene.application.changelog();
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    process.stop(STOP);
+    // Under another name the source is another one, which would begin with nothing.
+    let yaml = std::fs::read_to_string(&scene.application.file).expect("the topology");
+    let renamed = yaml.replace("  orders:\n", "  purchases:\n").replace("input: orders", "input: purchases");
+    std::fs::write(&scene.application.file, &renamed).expect("the topology");
+    stops_and_says(&mut start.spawn(), &["source `orders`", &changelog, "reset"]);
+    std::fs::write(&scene.application.file, &yaml).expect("the topology");
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    process.stop(STOP);
+}
+
+#[test]
 fn reset_forgets_what_an_application_has_done() {
     let scene = Scene::revenue(&shared(), 49);
     let start = scene.application.start("state");

@@ -15,7 +15,7 @@ use super::window::Aggregator;
 use crate::expression::{Environment, EvaluationError};
 use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::ValueCodec;
-use crate::state::key::STATE_TEXT_BYTES_MAX;
+use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
 use crate::topology::plan::{AggregateFunction, AggregatePlan};
 
 /// The accumulators of one key and window, in the order of the aggregates.
@@ -55,12 +55,16 @@ pub enum Extreme {
 /// The aggregates of a window.
 pub struct RowAggregates {
     aggregates: Vec<AggregatePlan>,
+    /// The longest text that one of them keeps.
+    text_bytes_max: usize,
 }
 
 impl RowAggregates {
     /// Computes these.
     pub fn new(aggregates: Vec<AggregatePlan>) -> Self {
-        RowAggregates { aggregates }
+        let keeps_text = |plan: &&AggregatePlan| plan.ty == Type::String;
+        let texts = aggregates.iter().filter(keeps_text).count().max(1);
+        RowAggregates { aggregates, text_bytes_max: STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts) }
     }
 
     /// Writes the results of `value` to the first slots of `results`, in order.
@@ -163,13 +167,14 @@ impl Aggregator<Dynamic> for RowAggregates {
                 *input = argument.eval(&environment)?;
                 if let Slot::String(text) = input
                     && matches!(plan.function, AggregateFunction::Min | AggregateFunction::Max)
-                    && text.len() > STATE_TEXT_BYTES_MAX
+                    && text.len() > self.text_bytes_max
                 {
                     return Err(EvaluationError {
                         message: format!(
-                            "aggregate `{}`: a text of {} bytes, more than {STATE_TEXT_BYTES_MAX}",
+                            "aggregate `{}`: a text of {} bytes, more than {}",
                             plan.name,
-                            text.len()
+                            text.len(),
+                            self.text_bytes_max
                         ),
                     });
                 }

@@ -170,7 +170,7 @@ where
         context: &mut Context<'_, 'b>,
     ) -> Result<Result<Option<O::Of<'b>>, EvaluationError>, OperatorError> {
         self.key.clear();
-        let selected = self.keys.select(&event.record, &mut self.key);
+        let selected = self.keys.select(&event.record, &mut self.key).and_then(|()| fits(&self.key));
         let input = match selected.and_then(|()| self.table.codec().input(event, context.arena)) {
             Ok(input) => input,
             Err(error) => return Ok(Err(error)),
@@ -360,6 +360,16 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOpera
     }
 }
 
+/// A key that is too long would make an entry that fits no changelog record.
+fn fits(key: &[u8]) -> Result<(), EvaluationError> {
+    if key.len() > STATE_KEY_BYTES_MAX {
+        return Err(EvaluationError {
+            message: format!("the key takes {} bytes, more than {STATE_KEY_BYTES_MAX}", key.len()),
+        });
+    }
+    Ok(())
+}
+
 /// Takes the key of a row: some of its slots.
 pub struct RowKey {
     /// The slots, in declared order, with the fields' names.
@@ -375,11 +385,6 @@ impl KeySelector<Dynamic> for RowKey {
                 return Err(EvaluationError { message: format!("the key field `{name}` is null") });
             }
             encode_state_key(&[record[*slot]], key);
-        }
-        if key.len() > STATE_KEY_BYTES_MAX {
-            return Err(EvaluationError {
-                message: format!("the key takes {} bytes, more than {STATE_KEY_BYTES_MAX}", key.len()),
-            });
         }
         Ok(())
     }

@@ -79,11 +79,22 @@ fn whatever_a_crash_keeps_is_consistent() {
         crashes += 1;
         let (from, copy) = (dir.path().join("task"), dir.path().join(format!("crash {crashes}")));
         let to = copy.join("task");
-        fs::create_dir_all(&to).unwrap();
-        for path in
-            [files(&from, "CURRENT", ""), files(&from, "MANIFEST", ""), files(&from, "", ".sst")].concat()
-        {
-            fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
+        let lying = || {
+            let names = [files(&from, "CURRENT", ""), files(&from, "MANIFEST", ""), files(&from, "", ".sst")];
+            let paths = names.concat();
+            let sized = |path: PathBuf| (fs::metadata(&path).map_or(0, |file| file.len()), path);
+            paths.into_iter().map(sized).collect::<Vec<_>>()
+        };
+        loop {
+            let before = lying();
+            fs::create_dir_all(&to).unwrap();
+            let mut copies =
+                before.iter().map(|(_, path)| fs::copy(path, to.join(path.file_name().unwrap())));
+            // What changes while it is copied was not there at one instant.
+            if copies.all(|copied| copied.is_ok()) && lying() == before {
+                break;
+            }
+            fs::remove_dir_all(&to).unwrap();
         }
         Arc::new(stores(&copy, 0))
     });

@@ -183,6 +183,8 @@ impl Handler<WorkerEnded> for Coordinator {
             Exit::Rebuild(message) => {
                 tracing::error!(worker = ended.index, "the consumer is replaced: {message}");
                 if !self.stopping {
+                    // Nobody knows yet what the group will give to the new one.
+                    self.finished.remove(&ended.index);
                     context.notify_later(Rebuild(ended.index), REBUILD_DELAY);
                 }
             }
@@ -220,3 +222,6 @@ impl Handler<Rebuild> for Coordinator {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -202,8 +202,8 @@ fn refuse_vanished_sources(admin: &mut dyn LogAdmin, plan: &Plan) -> Result<(), 
         let Some(id) = id.filter(|id| !id.contains('.')) else { continue };
         if !plan.sources.iter().any(|source| source.id == id) {
             return Err(TopicError::Unfit(format!(
-                "source `{id}` has state in topic `{topic}` but is not in the topology any more. Put it back, or \
-                 delete the topic to give its state up"
+                "source `{id}` has state in topic `{topic}` but is not in the topology any more. Put it back; or \
+                 delete the topic to give its state up; or start anew with `thalweg reset`"
             )));
         }
     }
@@ -257,3 +257,6 @@ fn check_changelog(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ pub const END: &[u8] = &[0xff];
 pub const STATE_KEY_BYTES_MAX: usize = 64 << 10;
 /// A text kept in an entry is at most this long, in bytes, for the same reason.
 pub const STATE_TEXT_BYTES_MAX: usize = 64 << 10;
+/// The texts of an entry are at most this long together, in bytes; they share it evenly.
+pub const STATE_TEXTS_BYTES_MAX: usize = 512 << 10;
 
 /// An operator's id is at most this long, in bytes.
 pub const OPERATOR_ID_BYTES_MAX: usize = 255;

@@ -109,3 +109,6 @@ impl Unflushed {
         self.flushing_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

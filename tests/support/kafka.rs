@@ -8,7 +8,7 @@ use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
@@ -164,6 +164,33 @@ impl Admin {
     pub fn group_members(&self, group: &str) -> usize {
         let groups = self.client.inner().fetch_group_list(Some(group), LIMIT).expect("the list of groups");
         groups.groups().iter().filter(|g| g.name() == group).map(|g| g.members().len()).sum()
+    }
+
+    /// Deletes a group that has no members, with its offsets.
+    pub fn delete_group(&self, group: &str) {
+        let deleted = self.runtime.block_on(self.client.delete_groups(&[group], &AdminOptions::new()));
+        assert!(deleted.expect("an answer").iter().all(Result::is_ok), "deleting {group}");
+    }
+
+    /// Commits an offset of a partition for a group that has no members.
+    pub fn set_offset(bootstrap: &str, group: &str, topic: &str, partition: i32, offset: i64) {
+        let consumer: BaseConsumer = config(bootstrap).set("group.id", group).create().expect("a consumer");
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("an offset");
+        consumer.commit(&offsets, CommitMode::Sync).expect("the offset is committed");
+    }
+
+    /// Whether a transaction that is still open has sent offsets of this topic for the group.
+    pub fn offsets_are_undecided(bootstrap: &str, group: &str, topic: &str, partitions: i32) -> bool {
+        let consumer: BaseConsumer = config(bootstrap)
+            .set("group.id", group)
+            .set("isolation.level", "read_committed")
+            .create()
+            .expect("a consumer");
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_range(topic, 0, partitions - 1);
+        // The broker answers UNSTABLE_OFFSET_COMMIT, and librdkafka asks again until the time is up.
+        consumer.committed_offsets(asked, Duration::from_millis(500)).is_err()
     }
 
     /// All topics.

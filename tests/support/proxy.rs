@@ -1,20 +1,26 @@
-//! A proxy before a broker that can hold back the request that ends a transaction: the commit of a
-//! process that is dead by the time the broker hears of it.
+//! A proxy before a broker that can hold back a request: the records, or the commit, of a process that is
+//! dead or stopped by the time the broker hears of it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+/// `Produce` in the list of Kafka's requests.
+const PRODUCE: [u8; 2] = 0u16.to_be_bytes();
+/// `JoinGroup` in the list of Kafka's requests.
+const JOIN: [u8; 2] = 11u16.to_be_bytes();
+/// `TxnOffsetCommit` in the list of Kafka's requests.
+const OFFSETS: [u8; 2] = 28u16.to_be_bytes();
 /// `EndTxn` in the list of Kafka's requests.
 const END_TRANSACTION: [u8; 2] = 26u16.to_be_bytes();
 
-/// What the proxy does with the next end of a transaction.
+/// What the proxy does with the next request of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
     Open,
-    /// The next one is to be held.
-    Armed,
+    /// The next one of this kind is to be held.
+    Armed([u8; 2]),
     /// One is being held.
     Holding,
 }
@@ -58,7 +64,24 @@ impl Proxy {
 
     /// Holds the next end of a transaction back until [`release`](Proxy::release).
     pub fn hold_next_end(&self) {
-        *self.gate.0.lock().expect("not poisoned") = Gate::Armed;
+        *self.gate.0.lock().expect("not poisoned") = Gate::Armed(END_TRANSACTION);
+    }
+
+    /// Holds the next records back, and all that follows on their connection, until
+    /// [`release`](Proxy::release).
+    pub fn hold_next_records(&self) {
+        *self.gate.0.lock().expect("not poisoned") = Gate::Armed(PRODUCE);
+    }
+
+    /// Holds the next offsets of a transaction back until [`release`](Proxy::release).
+    pub fn hold_next_offsets(&self) {
+        *self.gate.0.lock().expect("not poisoned") = Gate::Armed(OFFSETS);
+    }
+
+    /// Holds the next attempt to join the group back, and all that follows on its connection, until
+    /// [`release`](Proxy::release).
+    pub fn hold_next_join(&self) {
+        *self.gate.0.lock().expect("not poisoned") = Gate::Armed(JOIN);
     }
 
     /// Waits until one is held.
@@ -66,7 +89,7 @@ impl Proxy {
         let gate = self.gate.0.lock().expect("not poisoned");
         let (gate, _) =
             self.gate.1.wait_timeout_while(gate, limit, |g| *g != Gate::Holding).expect("not poisoned");
-        assert_eq!(*gate, Gate::Holding, "no transaction was ended within {limit:?}");
+        assert_eq!(*gate, Gate::Holding, "there was nothing to hold within {limit:?}");
     }
 
     /// Lets it go to the broker, whatever has become of its sender.
@@ -84,9 +107,7 @@ fn requests(mut client: TcpStream, mut server: TcpStream, gate: &(Mutex<Gate>, C
         if client.read_exact(&mut request).is_err() {
             break;
         }
-        if request.starts_with(&END_TRANSACTION) {
-            pass(gate);
-        }
+        pass(&request, gate);
         if server.write_all(&length).and_then(|()| server.write_all(&request)).is_err() {
             break;
         }
@@ -95,10 +116,10 @@ fn requests(mut client: TcpStream, mut server: TcpStream, gate: &(Mutex<Gate>, C
     server.shutdown(std::net::Shutdown::Both).ok();
 }
 
-/// Waits at the gate if it is armed.
-fn pass((gate, changed): &(Mutex<Gate>, Condvar)) {
+/// Waits at the gate if it is armed for such a request.
+fn pass(request: &[u8], (gate, changed): &(Mutex<Gate>, Condvar)) {
     let mut state = gate.lock().expect("not poisoned");
-    if *state == Gate::Armed {
+    if matches!(*state, Gate::Armed(kind) if request.starts_with(&kind)) {
         *state = Gate::Holding;
         changed.notify_all();
         drop(changed.wait_while(state, |g| *g == Gate::Holding).expect("not poisoned"));

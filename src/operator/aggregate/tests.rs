@@ -96,6 +96,37 @@ fn null_adds_nothing_except_to_a_count_of_rows() {
 }
 
 #[test]
+fn however_many_texts_an_entry_keeps_it_fits_a_changelog_record() {
+    for texts in [1, 8, 9, 40] {
+        let schema = Schema {
+            fields: vec![Field {
+                name: "s".into(),
+                ty: Type::String,
+                nullable: true,
+                form: FieldForm::Plain,
+            }],
+        };
+        let most = |number| {
+            aggregate(&schema, &format!("most {number}"), AggregateFunction::Max, Some("s"), Type::String)
+        };
+        let aggregates = RowAggregates::new((0..texts).map(most).collect());
+        let longest = STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts);
+        let mut value = aggregates.create();
+        let mut try_with = |bytes: usize| {
+            let (arena, text) = (Bump::new(), "x".repeat(bytes));
+            let event = Event::<Dynamic> { record: &[Slot::String(&text)], time_ms: 0, source: None };
+            aggregates.input(&event, &arena).and_then(|input| aggregates.add(&mut value, input))
+        };
+        assert!(try_with(longest + 1).unwrap_err().message.contains("`most 0`: a text of"));
+        assert_eq!(try_with(longest), Ok(()));
+        // The least record limit is that of the producer, 1 MB, less what lz4 may add, the key and headers.
+        let bytes = encoded(&aggregates, &value).len();
+        assert!(bytes < 600_000, "{texts} texts take {bytes} bytes");
+        assert!(texts == 1 || bytes > 500_000, "the limit is no narrower than it must be: {bytes}");
+    }
+}
+
+#[test]
 fn an_overflow_changes_nothing() {
     let aggregates = all();
     let mut value = aggregates.create();

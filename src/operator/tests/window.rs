@@ -206,7 +206,8 @@ impl Aggregate<i64> for Small {
     }
 }
 
-/// Sums of numbers in tens, by an empty key for even numbers and `odd` for the others.
+/// Sums of numbers in tens, by an empty key for even numbers and `odd` for the others; the key of millions
+/// has as many bytes as they have thousands.
 pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
     let spec = WindowSpec {
         id: "sums".into(),
@@ -218,7 +219,11 @@ pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
     };
     let window = WindowOperator::<Owned<i64>, Owned<i64>, _, _, _>::new(
         spec,
-        |number: &i64| if number % 2 == 0 { "" } else { "odd" },
+        |number: &i64| match number {
+            1_000_000.. => "x".repeat(*number as usize / 1_000),
+            _ if number % 2 == 0 => String::new(),
+            _ => "odd".to_owned(),
+        },
         Custom::new(Small),
         |window: WindowValue<'_, i64>| Ok(*window.value),
         rejected("sums"),
@@ -248,6 +253,13 @@ fn a_record_that_an_aggregate_refuses_leaves_no_trace() {
     let staged = run(numbers(), vec![number(2), number(1_005), number(10)]).unwrap();
     assert_eq!(written(&staged, "out"), ["2"]);
     assert_eq!(written(&staged, "rejected"), ["1005"]);
+}
+
+#[test]
+fn a_typed_key_has_the_limit_of_all_keys() {
+    let staged = run(numbers(), vec![number(65_536_005), number(65_537_005)]).unwrap();
+    let errors: Vec<_> = staged.outputs.iter().filter_map(|letter| header(letter, "thalweg.error")).collect();
+    assert_eq!(errors, ["65536005 is not small", "the key takes 65537 bytes, more than 65536"]);
 }
 
 #[test]

@@ -90,3 +90,45 @@ fn a_window_that_opened_and_closed_leaves_only_its_range() {
     [put, close].iter().flat_map(records).for_each(|record| merge.add(&record).unwrap());
     assert_eq!(merge.finish(), StoreWrites { ranges: vec![(vec![5], vec![6])], points: vec![] });
 }
+
+/// What a store of the keys 1 to 8 holds after `deltas`, merged.
+fn left_of_eight(deltas: &[Delta]) -> (StoreWrites, Vec<u8>) {
+    let mut merge = Merge::new();
+    deltas.iter().flat_map(records).for_each(|record| merge.add(&record).unwrap());
+    let writes = merge.finish();
+    let mut content: Content = (1..=8).map(|key| (vec![key], vec![key])).collect();
+    apply(&mut content, &(writes.ranges.clone(), writes.points.iter().cloned().collect()));
+    let keys = content.into_keys().map(|key| key[0]).collect();
+    (writes, keys)
+}
+
+#[test]
+fn ranges_that_touch_or_overlap_are_written_as_one() {
+    let range = |from: u8, to: u8| (vec![from], vec![to]);
+    let put = |key: u8| (vec![key], Some(vec![key]));
+    for (second, union, left) in [
+        (range(3, 5), range(1, 5), vec![5, 6, 7, 8]),
+        (range(2, 4), range(1, 4), vec![4, 5, 6, 7, 8]),
+        (range(1, 2), range(1, 3), vec![3, 4, 5, 6, 7, 8]),
+    ] {
+        let deltas: [Delta; 2] =
+            [(vec![range(1, 3)], BTreeMap::new()), (vec![second.clone()], BTreeMap::new())];
+        let (writes, keys) = left_of_eight(&deltas);
+        assert_eq!((writes.ranges, keys), (vec![union.clone()], left.clone()));
+        // Both in one delta, and the other way round.
+        for ranges in [vec![range(1, 3), second.clone()], vec![second.clone(), range(1, 3)]] {
+            let (writes, keys) = left_of_eight(&[(ranges, BTreeMap::new())]);
+            assert_eq!((writes.ranges, keys), (vec![union.clone()], left.clone()));
+        }
+    }
+    // A key put between two ranges that cover it lives as long as the later one does not.
+    let deltas: [Delta; 3] = [
+        (vec![range(1, 4)], [put(2), put(3)].into()),
+        (vec![range(3, 6)], BTreeMap::new()),
+        (vec![range(7, 8)], [put(4)].into()),
+    ];
+    let (writes, keys) = left_of_eight(&deltas);
+    assert_eq!(writes.ranges, [range(1, 6), range(7, 8)]);
+    assert_eq!(writes.points, [put(2), put(4)]);
+    assert_eq!(keys, [2, 4, 6, 8]);
+}

@@ -434,3 +434,30 @@ fn a_value_that_cannot_be_read_is_a_corrupt_store() {
     let error = rig.table.entry(10, b"a", |_| Vec::new()).unwrap_err();
     assert!(matches!(&error, StoreError::Corrupt(message) if message.contains("it is damaged")), "{error}");
 }
+
+#[test]
+fn windows_that_close_together_are_one_range_that_spares_the_others() {
+    let mut rig = Rig::new();
+    for end_ms in [10, 20, 40, 50] {
+        (0..3).for_each(|key| rig.update(end_ms, &[key], 1));
+    }
+    assert_eq!(rig.collect(), (0, 12));
+    rig.flush();
+    // Opened after the last checkpoint: nothing of it is in the log.
+    rig.update(30, b"a", 1);
+    rig.update(40, b"changed before it closes", 1);
+    for end_ms in [10, 20, 30, 40] {
+        assert_eq!(rig.table.first_end_ms(), Some(end_ms));
+        rig.close_first();
+    }
+    rig.update(50, b"b", 1);
+    rig.update(60, b"b", 1);
+    assert_eq!(rig.collect(), (1, 2), "one range from 10 to 40, and what changed behind it");
+    rig.flush();
+    let ends: Vec<i64> = rig.stored().into_keys().map(|(end_ms, _)| end_ms).collect();
+    assert_eq!(ends, [50, 50, 50, 50, 60]);
+    rig.close_first();
+    assert_eq!(rig.collect(), (1, 0), "what was closed before is not deleted again");
+    rig.flush();
+    assert_eq!(rig.stored().len(), 1);
+}

@@ -4,6 +4,7 @@ use super::*;
 use crate::record::TopicPartition;
 use crate::state::store::StoreFactory;
 use crate::topology::plan::Start;
+use crate::worker::port::LogError;
 use crate::worker::tests::topology::{changelog, record};
 
 /// A cluster on which a task has committed `checkpoints` of one record each.
@@ -229,6 +230,31 @@ fn a_restore_that_is_called_off_goes_on_later() {
     let error = restore(&request(task_spec(0)), &mut cluster.clone(), &stores, &host).err().unwrap();
     assert!(matches!(error, RestoreError::Cancelled), "{error}");
     assert_eq!(restore_with(&cluster, &stores, task_spec(0)).unwrap().next_offset, 6);
+}
+
+#[test]
+fn what_a_lookup_fails_with_decides_what_comes_next() {
+    let (cluster, _) = after_checkpoints(2);
+    for name in ["committed", "high watermark", "last stable", "log start", "read"] {
+        let fails_with = |error: LogError| {
+            cluster.content().fails = Some((name, error));
+            let result = restore_with(&cluster, &MemoryStores::new(), task_spec(0));
+            assert!(cluster.content().fails.is_none(), "{name} was not looked up");
+            result.map(|restored| restored.next_offset).map_err(|error| format!("{error:?}"))
+        };
+        let kinds = [
+            (LogError::Retry("x".into()), "Retry"),
+            (LogError::Client("x".into()), "Broken"),
+            (LogError::Fenced("x".into()), "Refused"),
+            (LogError::Stop("x".into()), "Refused"),
+        ];
+        for (error, kind) in kinds {
+            assert_eq!(fails_with(error), Err(format!("{kind}(\"x\")")), "{name}");
+        }
+        // Where the log has moved away under the replay, it begins again at once.
+        let moved = if name == "read" { Ok(2) } else { Err("Retry(\"x\")".to_owned()) };
+        assert_eq!(fails_with(LogError::OutOfRange("x".into())), moved, "{name}");
+    }
 }
 
 #[test]

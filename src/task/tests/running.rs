@@ -1,8 +1,11 @@
 //! Running tasks: checkpoints, sweeps, flushes, cuts, bounded ends.
 
 use super::*;
+use crate::format::key::encode_state_key;
 use crate::operator::OperatorError;
+use crate::record::{Slot, TopicPartition};
 use crate::state::codec::{RecordHeader, read_header};
+use crate::state::key::{STATE_KEY_BYTES_MAX, STATE_TEXT_BYTES_MAX};
 use crate::state::{Header, THIS_CHECKPOINT};
 use crate::topology::plan::Start;
 use crate::worker::tests::topology::{changelog, out, record};
@@ -327,6 +330,150 @@ fn a_cut_that_a_former_owner_missed_is_due_at_once() {
     let (again, at_least) = task(&cluster, &stores).cut_job().unwrap();
     assert!(again == partition && at_least >= offset, "{at_least} < {offset}");
 }
+
+/// The texts of a topic.
+fn texts(cluster: &Cluster, topic: &str) -> Vec<String> {
+    let records = cluster.content().committed(&TopicPartition::new(topic, 0));
+    records.into_iter().map(|(_, value)| String::from_utf8(value).unwrap()).collect()
+}
+
+/// What windows cannot take goes to the topic `dead`.
+fn with_dead_letters(text: String) -> String {
+    text.replace("    emit:", "    on_error: { dead_letter: dead }\n    emit:")
+}
+
+#[test]
+fn a_key_at_its_limit_is_state_and_one_beyond_it_a_dead_letter() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut encoded = Vec::new();
+    encode_state_key(&[Slot::String("")], &mut encoded);
+    let longest = "k".repeat(STATE_KEY_BYTES_MAX - encoded.len());
+    let beyond = format!("{longest}k");
+    let stranger = MemoryStores::new();
+    // The second one goes on from its store, the third from an empty disk.
+    for (count, stores) in [(1, &stores), (2, &stores), (3, &stranger)] {
+        let mut task = task_of(&cluster, stores, task_spec(0), with_dead_letters).unwrap();
+        for key in [&longest, &beyond, "short"] {
+            append(&cluster, key, 1, 1_000);
+        }
+        drain(&cluster, &mut task);
+        flush(&mut task);
+        let rows = texts(&cluster, "out");
+        for (row, key) in rows.iter().rev().take(2).rev().zip([&longest[..], "short"]) {
+            assert!(row.contains(&format!("\"{key}\"")) && row.contains(&format!("\"n\":{count},")));
+        }
+        assert_eq!((rows.len(), texts(&cluster, "dead").len()), (2 * count, count));
+    }
+    let sent = record(&beyond, 1, 1_000);
+    assert!(texts(&cluster, "dead").iter().all(|letter| letter.as_bytes() == sent));
+}
+
+#[test]
+fn texts_at_their_limit_are_state_and_those_beyond_it_dead_letters() {
+    let greatest = |text: String| {
+        with_dead_letters(text)
+            .replace("v: int", "v: string")
+            .replace("'sum(v)'", "'max(v)', least: 'min(v)'")
+    };
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let text = |first: char, bytes: usize| first.to_string() + &"x".repeat(bytes - 1);
+    let append = |value: &str| {
+        let json = format!(r#"{{"k":"a","v":"{value}","t":1000}}"#);
+        cluster.content().append(&source(0), json.as_bytes());
+        json
+    };
+    let (least, most) = (text('a', STATE_TEXT_BYTES_MAX), text('z', STATE_TEXT_BYTES_MAX));
+    let beyond = text('b', STATE_TEXT_BYTES_MAX + 1);
+    let stranger = MemoryStores::new();
+    for (count, stores) in [(1, &stores), (2, &stores), (3, &stranger)] {
+        let mut task = task_of(&cluster, stores, task_spec(0), greatest).unwrap();
+        if count == 1 {
+            append(&least);
+            append(&most);
+        }
+        let sent = append(&beyond);
+        append(&text('m', 100));
+        drain(&cluster, &mut task);
+        flush(&mut task);
+        let row = texts(&cluster, "out").pop().unwrap();
+        assert!(row.contains(&format!("\"n\":{},", count + 2)), "the record beyond is not counted");
+        assert!(row.contains(&format!("\"total\":\"{most}\"")), "the greatest is kept");
+        assert!(row.contains(&format!("\"least\":\"{}\"", least)));
+        let dead = texts(&cluster, "dead");
+        assert_eq!((dead.len(), dead.last()), (count, Some(&sent)));
+    }
+}
+
+#[test]
+fn what_is_late_before_a_restart_is_late_after_it() {
+    let late = |text: String| text.replace("    emit:", "    late: { topic: late }\n    emit:");
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut first = task_of(&cluster, &stores, task_spec(0), late).unwrap();
+    append(&cluster, "a", 1, 1_000);
+    // The watermark is at 13 s: the window up to 10 s, which takes late records for 3 s, closes.
+    append(&cluster, "b", 1, 15_000);
+    append(&cluster, "a", 2, 2_000);
+    drain(&cluster, &mut first);
+    assert_eq!((texts(&cluster, "out").len(), texts(&cluster, "late").len()), (3, 1));
+    flush(&mut first);
+    drop(first);
+    // Two restarts with the store, one on an empty disk; the late record is the first that comes.
+    let stranger = MemoryStores::new();
+    for (restart, stores) in [(1, &stores), (2, &stores), (3, &stranger)] {
+        let mut task = task_of(&cluster, stores, task_spec(0), late).unwrap();
+        assert_eq!(task.watermark_ms(), Some(13_000), "restart {restart}");
+        append(&cluster, "a", 3, 3_000);
+        drain(&cluster, &mut task);
+        assert_eq!((texts(&cluster, "out").len(), texts(&cluster, "late").len()), (3, 1 + restart));
+        assert_eq!(task.watermark_ms(), Some(13_000), "a late record moves no time");
+    }
+}
+
+#[test]
+fn what_has_fired_behind_a_window_stays_so_after_a_restart() {
+    let two = |text: String| {
+        text.replace("sinks:\n", TWICE)
+            .replace("input: per_window, topic: out", "input: again, topic: out")
+            .replace("on_update", "on_close")
+    };
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let mut first = task_of(&cluster, &stores, task_spec(0), two).unwrap();
+    append(&cluster, "a", 1, 1_000);
+    append(&cluster, "a", 1, 19_000);
+    // At 21 s the window up to 20 s still takes late records for 2 s, and its row is not made yet: the
+    // time behind it stands 3 s earlier.
+    append(&cluster, "b", 1, 23_000);
+    append(&cluster, "b", 1, 25_000);
+    drain(&cluster, &mut first);
+    let rows = texts(&cluster, "out");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert!(rows[0].contains("\"rows\":2"), "both rows were in time: {rows:?}");
+    drop(first);
+    for number in 1..=2 {
+        let mut task = task_of(&cluster, &stores, task_spec(0), two).unwrap();
+        // Late for the first window and for the second: nothing that has fired opens again.
+        append(&cluster, "a", 1, 9_000);
+        append(&cluster, "c", 1, 24_000 + number);
+        drain(&cluster, &mut task);
+        assert_eq!(texts(&cluster, "out"), rows);
+    }
+    let mut last = task_of(&cluster, &stores, task_spec(0), two).unwrap();
+    append(&cluster, "z", 1, 90_000);
+    drain(&cluster, &mut last);
+    let mut counts: Vec<_> = texts(&cluster, "out").split_off(1);
+    counts.sort();
+    assert_eq!(counts.len(), 2, "b and c, once each: {counts:?}");
+}
+
+/// A second window behind the first.
+const TWICE: &str = "  again:
+    type: window
+    input: per_window
+    key_by: [k]
+    window: { type: tumbling, size: 20s }
+    aggregate: { rows: 'count()' }
+sinks:
+";
 
 /// The windows are of another size: another fingerprint.
 fn changed(text: String) -> String {

@@ -75,8 +75,8 @@ pub struct Content {
     pub group: BTreeMap<TopicPartition, i64>,
     /// The group's members, as they are now.
     pub members: Vec<Member>,
-    /// The next read fails.
-    pub read_fails: bool,
+    /// What the next look-up of this name fails with.
+    pub fails: Option<(&'static str, LogError)>,
     /// The look-ups so far, by name.
     pub lookups: Vec<String>,
 }
@@ -212,13 +212,16 @@ impl Cluster {
         *self.hook.lock().unwrap() = Some(Box::new(hook));
     }
 
-    fn look_up(&self, name: &str) -> MutexGuard<'_, Content> {
+    fn look_up(&self, name: &str) -> Result<MutexGuard<'_, Content>, LogError> {
         let mut content = self.content();
         content.lookups.push(name.to_owned());
         if let Some(hook) = &mut *self.hook.lock().unwrap() {
             hook(&mut content, name);
         }
-        content
+        match content.fails.take_if(|(fails, _)| *fails == name) {
+            Some((_, error)) => Err(error),
+            None => Ok(content),
+        }
     }
 
     /// A transactional producer.
@@ -275,7 +278,7 @@ impl ChangelogReader for Cluster {
         partitions: &[TopicPartition],
         _limit_ms: u64,
     ) -> Result<Vec<Option<i64>>, LogError> {
-        let content = self.look_up("committed");
+        let content = self.look_up("committed")?;
         let touches = |open: &Open| open.offsets.iter().any(|(partition, _)| partitions.contains(partition));
         if content.open.values().any(touches) {
             return Err(LogError::Retry("a transaction is open on the group's offsets".into()));
@@ -284,15 +287,15 @@ impl ChangelogReader for Cluster {
     }
 
     fn log_start(&mut self, partition: &TopicPartition) -> Result<i64, LogError> {
-        Ok(self.look_up("log start").log_start(partition))
+        Ok(self.look_up("log start")?.log_start(partition))
     }
 
     fn high_watermark(&mut self, partition: &TopicPartition) -> Result<i64, LogError> {
-        Ok(self.look_up("high watermark").high_watermark(partition))
+        Ok(self.look_up("high watermark")?.high_watermark(partition))
     }
 
     fn last_stable_offset(&mut self, partition: &TopicPartition) -> Result<i64, LogError> {
-        Ok(self.look_up("last stable").last_stable(partition))
+        Ok(self.look_up("last stable")?.last_stable(partition))
     }
 
     fn open_transactions(&mut self, partition: &TopicPartition) -> Vec<i64> {
@@ -310,10 +313,7 @@ impl ChangelogReader for Cluster {
         apply: &mut Apply<'_>,
     ) -> Result<(), LogError> {
         for offset in from..to {
-            let content = self.look_up("read");
-            if content.read_fails {
-                return Err(LogError::Retry("no broker".into()));
-            }
+            let content = self.look_up("read")?;
             if offset < content.log_start(partition) {
                 return Err(LogError::OutOfRange(format!("{partition}: offset {offset} was cut")));
             }
@@ -388,10 +388,12 @@ pub struct Consumer {
     pub released: usize,
     /// How often records were asked for.
     pub fetches: usize,
-    /// It has left the group.
+    /// It has left the group, or tried to.
     pub left: bool,
     /// What the next poll fails with.
     pub fails: Option<LogError>,
+    /// What leaving fails with.
+    pub leave_fails: Option<LogError>,
 }
 
 /// A consumer.
@@ -476,8 +478,9 @@ impl Log for TestLog {
     fn leave(&mut self, _limit_ms: u64) -> Result<(), LogError> {
         let mut consumer = self.consumer();
         assert!(!consumer.committing, "left while a commit was running");
+        assert!(!consumer.left, "left twice");
         consumer.left = true;
         consumer.assigned = None;
-        Ok(())
+        consumer.leave_fails.take().map_or(Ok(()), Err)
     }
 }

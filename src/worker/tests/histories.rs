@@ -222,7 +222,7 @@ impl History {
                     }
                     reads += u64::from(name == "read");
                     if read_fails.is_some_and(|at| at == reads) {
-                        content.read_fails = true;
+                        content.fails = Some(("read", LogError::Retry("no broker".into())));
                     }
                 });
                 let result = restore(&request, &mut self.cluster, &process.stores, &Host(&cancelled));
@@ -231,7 +231,7 @@ impl History {
                     Ok(_) => "restored from nothing",
                     Err(_) => "restore failed",
                 };
-                self.cluster.content().read_fails = false;
+                self.cluster.content().fails = None;
                 self.cluster.content().lookups.clear();
                 (what, JobDone::Restored { epoch, task, result })
             }

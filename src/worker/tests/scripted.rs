@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cluster::{Cluster, Fate, TestLog, TestProducer};
-use super::topology::{out, record, source, worker_spec};
+use super::topology::{out, record, source, stage, worker_spec};
 use crate::record::TopicPartition;
 use crate::state::apply::ApplyError;
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreError;
-use crate::task::{RestoreError, RestoreHost, TaskId, restore};
+use crate::task::{RestoreError, RestoreHost, TaskId, TaskLimits, restore};
 use crate::worker::port::{CommitError, LogError, LogEvent, Member, TransactionLog};
 use crate::worker::{Exit, Job, JobDone, Phase, Worker, WorkerEvent, WorkerSpec};
 
@@ -347,10 +347,26 @@ fn a_restore_is_tried_again_or_ends_the_process() {
     rig.step();
     assert!(rig.jobs.is_empty(), "not at once");
     rig.now_ms += 500;
+    fail(&mut rig, RestoreError::Broken("gone".into()));
+    assert_eq!(rig.exit.take(), Some(Exit::Rebuild("gone".into())));
     fail(&mut rig, RestoreError::Changed("another window".into()));
     assert_eq!(rig.exit.take(), Some(Exit::Refused("another window".into())));
     fail(&mut rig, RestoreError::Refused("offsets".into()));
     assert_eq!(rig.exit, Some(Exit::Failed("offsets".into())));
+}
+
+#[test]
+fn a_restore_whose_client_is_broken_asks_for_a_new_worker() {
+    for name in ["committed", "high watermark", "last stable", "log start", "read"] {
+        let mut rig = Rig::committing();
+        let job = rig.commit_job();
+        rig.run(job);
+        rig.tell(LogEvent::Revoked);
+        rig.assign(2, vec![source(0)]);
+        rig.cluster.content().fails = Some((name, LogError::Client("gone".into())));
+        rig.settle();
+        assert_eq!(rig.exit, Some(Exit::Rebuild("gone".into())), "{name}");
+    }
 }
 
 #[test]
@@ -398,6 +414,44 @@ fn a_stop_ends_every_phase() {
         rig.worker.stop();
         rig.settle();
         assert_eq!(rig.exit, Some(Exit::Stopped), "{phase:?}");
+    }
+}
+
+#[test]
+fn a_worker_that_cannot_leave_ends_all_the_same() {
+    for error in [
+        LogError::Retry("slow".into()),
+        LogError::Client("gone".into()),
+        LogError::Fenced("another".into()),
+        LogError::Stop("no right".into()),
+    ] {
+        let mut rig = flushing();
+        rig.jobs.clear();
+        rig.append(2);
+        rig.step();
+        rig.worker.stop();
+        rig.step();
+        let job = rig.commit_job();
+        rig.run(job);
+        rig.log.consumer().leave_fails = Some(error.clone());
+        rig.step();
+        assert_eq!((rig.worker.phase(), rig.log.consumer().left), (Phase::Leaving, true), "{error:?}");
+        assert_eq!(rig.exit, None, "what is committed is being flushed");
+        // A consumer that could not leave is not asked any more.
+        rig.log.consumer().fails = Some(LogError::Client("closed".into()));
+        rig.tell(LogEvent::Lost);
+        rig.step();
+        assert_eq!((rig.worker.phase(), rig.exit.clone()), (Phase::Leaving, None), "{error:?}");
+        rig.jobs.clear();
+        let task = TaskId { stage: "in".into(), partition: 0 };
+        rig.done(JobDone::Flushed { epoch: 0, task, result: corrupt() });
+        rig.step();
+        assert_eq!(
+            (rig.worker.phase(), rig.exit.clone()),
+            (Phase::Stopped, Some(Exit::Stopped)),
+            "{error:?}"
+        );
+        assert_eq!(rig.rows(), 2);
     }
 }
 
@@ -580,6 +634,57 @@ fn nothing_is_read_while_too_much_is_pinned() {
     rig.run(job);
     rig.step();
     assert!(rig.log.consumer().fetches > fetches);
+}
+
+#[test]
+fn much_changed_state_is_committed_before_its_time() {
+    // Rows are made when windows close: nothing but the state grows.
+    let (operators, pipelines) = stage(|text| text.replace("on_update", "on_close"));
+    let mut rig = Rig::running(|spec| {
+        spec.commit_interval_ms = 1_000_000;
+        spec.limits = TaskLimits { staged_bytes_max: 4_096, ..spec.limits.clone() };
+        (spec.stages[0].operators, spec.stages[0].pipelines) = (operators, pipelines);
+    });
+    let mut committed_at = 0;
+    for number in 1..=100 {
+        rig.cluster.content().append(&source(0), &record(&format!("key {number}"), 1, 1_000));
+        rig.step();
+        let dirty: usize = rig.worker.tasks_mut().map(|task| task.memory().dirty).sum();
+        assert!(dirty < 2 * 4_096, "{dirty} bytes are changed and not committed");
+        if rig.worker.phase() == Phase::Committing {
+            committed_at = number;
+            break;
+        }
+    }
+    assert!(committed_at > 10, "a little is not worth a commit: {committed_at}");
+    let job = rig.commit_job();
+    rig.run(job);
+    rig.step();
+    assert_eq!(rig.worker.phase(), Phase::Running, "what is committed is not changed any more");
+}
+
+#[test]
+fn a_worker_whose_partitions_move_is_not_finished_any_more() {
+    let mut rig = Rig::running(|spec| spec.bounded = true);
+    rig.now_ms += 1_000;
+    rig.settle();
+    assert!(rig.worker.is_finished(), "its partition is empty");
+    rig.tell(LogEvent::Revoked);
+    rig.step();
+    assert!(!rig.worker.is_finished(), "it has no partition, and does not know who has which");
+    rig.cluster.content().append(&source(1), &record("a", 1, 1_000));
+    rig.assign(2, vec![source(1)]);
+    for _ in 0..3 {
+        assert!(!rig.worker.is_finished(), "another partition, another end");
+        rig.step();
+    }
+    rig.settle();
+    for _ in 0..3 {
+        rig.now_ms += 1_000;
+        rig.settle();
+    }
+    assert!(rig.worker.is_finished());
+    assert_eq!(rig.rows(), 2);
 }
 
 #[test]

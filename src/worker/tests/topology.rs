@@ -56,8 +56,11 @@ fn plan(text: &str) -> Arc<Plan> {
 /// The operators' ids and fingerprints, and what makes their pipeline; `change` edits the topology's text.
 pub fn stage(change: impl Fn(String) -> String) -> (Vec<(String, String)>, PipelineFactory) {
     let plan = plan(&change(SUMS.to_owned()));
-    let target = OutputTarget { topic: "out".into(), partitions: 1, record_bytes_max: 1 << 20 };
-    let targets = Arc::new([("out".to_owned(), Arc::new(target))].into());
+    let topics = ["out", "dead", "late"].map(|topic| {
+        let target = OutputTarget { topic: topic.into(), partitions: 1, record_bytes_max: 1 << 20 };
+        (topic.to_owned(), Arc::new(target))
+    });
+    let targets = Arc::new(topics.into());
     let operators = plan.operators.iter();
     let operators = operators.filter_map(|operator| Some((operator.id.clone(), operator.fingerprint()?)));
     (operators.collect(), pipeline_factory(plan.clone(), 0, targets).unwrap())

@@ -1,0 +1,121 @@
+//! What is found before anything runs.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::record::TopicPartition;
+
+/// A cluster as far as the checks see it.
+#[derive(Default)]
+struct Cluster {
+    topics: BTreeMap<String, TopicDescription>,
+    offsets: Vec<(TopicPartition, i64)>,
+}
+
+impl Cluster {
+    fn with(topics: &[&str]) -> Cluster {
+        let mut cluster = Cluster::default();
+        for topic in topics {
+            cluster.add(topic, 2, &[]);
+        }
+        cluster
+    }
+
+    fn add(&mut self, topic: &str, partitions: i32, config: &[(String, String)]) {
+        let config = config.iter().cloned().collect();
+        let id = [self.topics.len() as u8; 16];
+        self.topics.insert(topic.to_owned(), TopicDescription { id, partitions, config });
+    }
+}
+
+impl LogAdmin for Cluster {
+    fn list(&mut self, prefix: &str) -> Result<Vec<String>, LogError> {
+        Ok(self.topics.keys().filter(|topic| topic.starts_with(prefix)).cloned().collect())
+    }
+    fn describe(&mut self, topics: &[String]) -> Result<Vec<Option<TopicDescription>>, LogError> {
+        Ok(topics.iter().map(|topic| self.topics.get(topic).cloned()).collect())
+    }
+    fn create(&mut self, topic: &TopicSpec) -> Result<(), LogError> {
+        self.add(&topic.name, topic.partitions, &topic.config);
+        Ok(())
+    }
+    fn delete(&mut self, _: &[String]) -> Result<(), LogError> {
+        unreachable!("a start deletes no topics")
+    }
+    fn delete_records(&mut self, _: &TopicPartition, _: i64) -> Result<i64, LogError> {
+        unreachable!("a start deletes no records")
+    }
+    fn group_offsets(&mut self, group: &str) -> Result<Vec<(TopicPartition, i64)>, LogError> {
+        assert_eq!(group, "app");
+        Ok(self.offsets.clone())
+    }
+    fn group_members(&mut self, _: &str) -> Result<Vec<String>, LogError> {
+        unreachable!("a start asks for no members")
+    }
+    fn delete_group(&mut self, _: &str) -> Result<(), LogError> {
+        unreachable!("a start deletes no group")
+    }
+}
+
+/// An application that counts what each of these sources has.
+fn plan(sources: &[&str]) -> Plan {
+    let mut text = "version: 1\nname: app\nsources:\n".to_owned();
+    for id in sources {
+        text += &format!(
+            "  {id}:\n    topic: {id}-topic\n    partitioned_by: [k]\n    format: {{ type: json }}\n    \
+             schema: {{ k: string, t: timestamp_ms }}\n    \
+             event_time: {{ field: t, max_out_of_orderness: 1s }}\n"
+        );
+    }
+    text += "operators:\n";
+    for id in sources {
+        text += &format!(
+            "  {id}-counts:\n    type: window\n    input: {id}\n    key_by: [k]\n    \
+             window: {{ type: tumbling, size: 10s }}\n    aggregate: {{ n: 'count()' }}\n"
+        );
+    }
+    text += "sinks:\n";
+    for id in sources {
+        text += &format!(
+            "  {id}-out: {{ input: {id}-counts, topic: {id}-out, key: [k], format: {{ type: json }} }}\n"
+        );
+    }
+    let checked = crate::topology::parse(&text, "app.yaml", &|_| Err("no files".into()), &|_| None);
+    checked.unwrap_or_else(|findings| panic!("{findings:?}")).plan
+}
+
+fn prepared(cluster: &mut Cluster, plan: &Plan) -> Result<Topics, TopicError> {
+    prepare(cluster, plan, false, 1, None)
+}
+
+const ALL: &[&str] = &["orders-topic", "orders-out", "users-topic", "users-out"];
+
+#[test]
+fn the_state_of_a_source_that_vanished_is_refused_by_name() {
+    let mut cluster = Cluster::with(ALL);
+    let both = prepared(&mut cluster, &plan(&["orders", "users"])).unwrap();
+    assert_eq!(both.changelogs.iter().flatten().count(), 2);
+    let before = cluster.topics.clone();
+    let error = prepared(&mut cluster, &plan(&["orders"])).err().unwrap().to_string();
+    for part in ["source `users`", "topic `thalweg.app.users.changelog`", "Put it back", "`thalweg reset`"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    assert_eq!(cluster.topics, before, "nothing was touched");
+    prepared(&mut cluster, &plan(&["orders", "users"])).unwrap();
+    cluster.topics.remove("thalweg.app.users.changelog");
+    prepared(&mut cluster, &plan(&["orders"])).unwrap();
+}
+
+#[test]
+fn the_state_of_other_applications_is_none_of_ours() {
+    let mut cluster = Cluster::with(ALL);
+    for topic in [
+        "thalweg.app2.users.changelog",
+        "thalweg.app.v2.users.changelog",
+        "thalweg.app.users.repartition",
+        "thalweg.app.users",
+    ] {
+        cluster.add(topic, 2, &[]);
+    }
+    prepared(&mut cluster, &plan(&["orders"])).unwrap();
+}
