@@ -70,13 +70,28 @@ pub fn prepare(
     record_bytes_max: Option<usize>,
 ) -> Result<Topics, TopicError> {
     let record_bytes_max = record_bytes_max.unwrap_or(PRODUCER_RECORD_BYTES_MAX);
+    let uses = topics(plan);
+    let names: Vec<String> = uses.iter().map(|topic| topic.topic.clone()).collect();
+    let found = admin.describe(&names)?;
+    // First whatever speaks against a start: a run that is refused leaves no topics behind.
+    let missing: Vec<&TopicUse> = uses
+        .iter()
+        .zip(&found)
+        .filter_map(|(topic, found)| (found.is_none() && topic.create.is_none()).then_some(topic))
+        .collect();
+    if !missing.is_empty() {
+        return Err(TopicError::Unfit(describe_missing(&missing)));
+    }
+    refuse_vanished_sources(admin, plan)?;
     let mut targets = Targets::new();
     let mut batch_bytes_max = usize::MAX;
-    let mut missing = Vec::new();
-    for topic in topics(plan) {
-        let Some(description) = find_or_create(admin, &topic)? else {
-            missing.push(topic);
-            continue;
+    for (topic, found) in uses.into_iter().zip(found) {
+        let description = match (found, topic.create) {
+            (None, Some(CreateTopic { partitions, replication, config })) => {
+                create(admin, TopicSpec { name: topic.topic.clone(), partitions, replication, config })?
+            }
+            (Some(found), _) => found,
+            (None, None) => continue,
         };
         if topic.role != TopicRole::Source {
             batch_bytes_max = batch_bytes_max.min(topic_limit(&description));
@@ -88,10 +103,6 @@ pub fn prepare(
             targets.insert(topic.topic, Arc::new(target));
         }
     }
-    if !missing.is_empty() {
-        return Err(TopicError::Unfit(describe_missing(&missing)));
-    }
-    refuse_vanished_sources(admin, plan)?;
     let mut changelogs = Vec::new();
     for stage in 0..plan.sources.len() {
         let keeps_state = bounded || !stateful_operators(plan, stage).is_empty();
@@ -124,17 +135,14 @@ fn describe(admin: &mut dyn LogAdmin, topic: &str) -> Result<Option<TopicDescrip
     Ok(admin.describe(&[topic.to_owned()])?.into_iter().next().flatten())
 }
 
-fn find_or_create(admin: &mut dyn LogAdmin, topic: &TopicUse) -> Result<Option<TopicDescription>, LogError> {
-    if let Some(found) = describe(admin, &topic.topic)? {
-        return Ok(Some(found));
-    }
-    let Some(CreateTopic { partitions, replication, config }) = topic.create.clone() else { return Ok(None) };
-    tracing::info!(topic = topic.topic, partitions, "creating the topic");
-    admin.create(&TopicSpec { name: topic.topic.clone(), partitions, replication, config })?;
-    describe(admin, &topic.topic)
+fn create(admin: &mut dyn LogAdmin, topic: TopicSpec) -> Result<TopicDescription, TopicError> {
+    tracing::info!(topic = topic.name, partitions = topic.partitions, "creating the topic");
+    admin.create(&topic)?;
+    describe(admin, &topic.name)?
+        .ok_or_else(|| TopicError::Unfit(format!("topic `{}` was created and is not there", topic.name)))
 }
 
-fn describe_missing(missing: &[TopicUse]) -> String {
+fn describe_missing(missing: &[&TopicUse]) -> String {
     let lines: Vec<String> = missing
         .iter()
         .map(|topic| format!("topic `{}` ({} of {})", topic.topic, topic.role.name(), topic.users.join(", ")))
@@ -173,16 +181,15 @@ fn changelog(
             )));
         }
     };
-    if describe(admin, &name)?.is_none() {
-        refuse_lost_changelog(admin, plan, stage, &name)?;
-        tracing::info!(topic = name, partitions, "creating the changelog");
-        let mut config: Vec<(String, String)> =
-            CHANGELOG_CONFIG.iter().map(|(key, value, _)| ((*key).to_owned(), (*value).to_owned())).collect();
-        config.push(("segment.bytes".to_owned(), CHANGELOG_SEGMENT_BYTES.to_owned()));
-        admin.create(&TopicSpec { name: name.clone(), partitions, replication, config })?;
-    }
-    let Some(found) = describe(admin, &name)? else {
-        return Err(TopicError::Unfit(format!("topic `{name}` was created and is not there")));
+    let found = match describe(admin, &name)? {
+        Some(found) => found,
+        None => {
+            refuse_lost_changelog(admin, plan, stage, &name)?;
+            let config = CHANGELOG_CONFIG.iter().map(|(key, value, _)| (*key, *value));
+            let config = config.chain([("segment.bytes", CHANGELOG_SEGMENT_BYTES)]);
+            let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+            create(admin, TopicSpec { name: name.clone(), partitions, replication, config })?
+        }
     };
     check_changelog(&name, &found, &source.topic, partitions)?;
     Ok(ChangelogTopic {

@@ -119,3 +119,16 @@ fn the_state_of_other_applications_is_none_of_ours() {
     }
     prepared(&mut cluster, &plan(&["orders"])).unwrap();
 }
+
+#[test]
+fn a_start_that_is_refused_creates_no_topic() {
+    let mut plan = plan(&["orders"]);
+    plan.sources[0].create = Some(CreateTopic { partitions: 2, replication: -1, config: Vec::new() });
+    let mut cluster = Cluster::default();
+    let error = prepared(&mut cluster, &plan).err().unwrap().to_string();
+    assert!(error.contains("`orders-out`") && !error.contains("`orders-topic`"), "{error}");
+    assert!(cluster.topics.is_empty(), "{:?}", cluster.topics);
+    cluster.add("orders-out", 2, &[]);
+    prepared(&mut cluster, &plan).unwrap();
+    assert!(cluster.topics.contains_key("orders-topic"));
+}

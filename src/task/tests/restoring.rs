@@ -90,7 +90,8 @@ fn an_open_transaction_is_waited_for() {
 #[test]
 fn waiting_ends_and_names_the_producer() {
     let (cluster, stores) = after_checkpoints(1);
-    let stuck = Transaction { changes: vec![(changelog(0), vec![b"x".to_vec().into()])], ..Transaction::default() };
+    let stuck =
+        Transaction { changes: vec![(changelog(0), vec![b"x".to_vec().into()])], ..Transaction::default() };
     cluster.content().write(4711, &stuck);
     let host = Host::default();
     let error = restore(&request(task_spec(0)), &mut cluster.clone(), &stores, &host).err().unwrap();
@@ -105,7 +106,8 @@ fn waiting_ends_and_names_the_producer() {
 #[test]
 fn waiting_goes_on_while_the_log_moves() {
     let (cluster, stores) = after_checkpoints(1);
-    let stuck = Transaction { changes: vec![(changelog(0), vec![b"x".to_vec().into()])], ..Transaction::default() };
+    let stuck =
+        Transaction { changes: vec![(changelog(0), vec![b"x".to_vec().into()])], ..Transaction::default() };
     for producer in 10..20 {
         cluster.content().write(producer, &stuck);
     }
