@@ -99,7 +99,7 @@ fn after_a_kill_only_what_was_not_flushed_is_read_again() {
     let mut scene = Scene::new(&REVENUE, Orders { seed: 31, keys: 20_000, ..Orders::default() });
     // Small chunks of much state: a sweep takes longer than a flush, so that the log is not cut up to
     // where the store is.
-    let mut process = scene.start("state").set("state.chunk_bytes_floor", "1").spawn();
+    let mut process = scene.start("state").set("state.chunk_bytes_floor", "1B").spawn();
     process.ready(LIMIT);
     scene.work_until("a first flush", &mut process, |m| all_above_zero(m, "thalweg_flushed_offset"));
     // Some more, so that there is something behind the flushed offset and something before it.
