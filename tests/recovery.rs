@@ -145,6 +145,8 @@ fn after_a_kill_only_what_was_not_flushed_is_read_again() {
 fn the_log_start_moves_and_an_empty_disk_is_restored_from_there() {
     let mut scene =
         Scene::new(&REVENUE, Orders { seed: 32, keys: 20_000, step_ms: 1.0, ..Orders::default() });
+    // So much state that a sweep takes many checkpoints, and a flush comes before its end.
+    scene.produce(20_000);
     let mut process = scene.start("state").spawn();
     process.ready(LIMIT);
     scene

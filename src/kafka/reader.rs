@@ -168,8 +168,12 @@ impl ChangelogReader for KafkaChangelogReader {
                     Err(failure) => failure,
                 };
             if failure.remedy() != Remedy::Retry || Instant::now() >= deadline {
-                let unstable = if failure.code == Code::UnstableOffsetCommit {
-                    "; a transaction on them is still open and holds them until it ends or times out"
+                // librdkafka asks again by itself while a transaction holds them, until its time is up.
+                let unstable = if matches!(failure.code, Code::UnstableOffsetCommit | Code::OperationTimedOut)
+                {
+                    "; if the broker answers, a transaction on them is still open and holds them until it ends \
+                     or times out; one that outlives its transaction.timeout.ms has lost its end in a crash of a \
+                     broker: `kafka-transactions.sh find-hanging`, then `abort`, on topic __consumer_offsets"
                 } else {
                     ""
                 };
