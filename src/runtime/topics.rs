@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::operator::OutputTarget;
 use crate::record::TopicId;
+use crate::state::key::{STATE_KEY_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
 use crate::task::Targets;
 use crate::topology::plan::{CreateTopic, Plan, StreamRef};
 use crate::topology::{TopicRole, TopicUse, topics};
@@ -22,6 +23,8 @@ const CHANGELOG_CONFIG: &[(&str, &str, &str)] = &[
     ("retention.ms", "-1", "the brokers would delete state"),
     ("retention.bytes", "-1", "the brokers would delete state"),
 ];
+/// The largest entry of a state must fit into a record, with what lz4 adds at worst and the header.
+const CHANGELOG_RECORD_BYTES_MIN: usize = STATE_KEY_BYTES_MAX + STATE_TEXTS_BYTES_MAX + (64 << 10);
 /// The active segment is never deleted, so segments are small.
 const CHANGELOG_SEGMENT_BYTES: &str = "52428800";
 
@@ -192,12 +195,13 @@ fn changelog(
         }
     };
     check_changelog(&name, &found, &source.topic, partitions)?;
-    Ok(ChangelogTopic {
-        record_bytes_max: record_limit(&found, record_bytes_max),
-        batch_bytes_max: topic_limit(&found),
-        name,
-        id: found.id,
-    })
+    let record_bytes_max = record_limit(&found, record_bytes_max);
+    if record_bytes_max < CHANGELOG_RECORD_BYTES_MIN {
+        return Err(TopicError::Unfit(format!(
+            "a record of topic `{name}` may have {record_bytes_max} bytes, but state can need              {CHANGELOG_RECORD_BYTES_MIN}: raise its max.message.bytes, and `message.max.bytes` in              kafka.librdkafka if that is set"
+        )));
+    }
+    Ok(ChangelogTopic { record_bytes_max, batch_bytes_max: topic_limit(&found), name, id: found.id })
 }
 
 /// State of a source that the topology does not have any more is not left behind in silence. A changelog

@@ -132,3 +132,15 @@ fn a_start_that_is_refused_creates_no_topic() {
     prepared(&mut cluster, &plan).unwrap();
     assert!(cluster.topics.contains_key("orders-topic"));
 }
+
+#[test]
+fn a_changelog_that_cannot_take_the_largest_entry_is_refused() {
+    let mut cluster = Cluster::with(ALL);
+    prepared(&mut cluster, &plan(&["orders"])).unwrap();
+    let changelog = cluster.topics.get_mut("thalweg.app.orders.changelog").unwrap();
+    changelog.config.insert("max.message.bytes".into(), (512 << 10).to_string());
+    let error = prepared(&mut cluster, &plan(&["orders"])).err().unwrap().to_string();
+    assert!(error.contains("thalweg.app.orders.changelog") && error.contains("max.message.bytes"), "{error}");
+    let error = prepare(&mut Cluster::with(ALL), &plan(&["orders"]), false, 1, Some(100_000)).err().unwrap();
+    assert!(error.to_string().contains("message.max.bytes"), "{error}");
+}
