@@ -40,6 +40,9 @@ const BATCH_RECORDS_MAX: usize = 10_000;
 const WINDOW_MS: i64 = 60_000;
 
 fn main() {
+    // As thalweg does: measured, it is faster so.
+    #[cfg(target_os = "linux")]
+    let _refused = rustix::thread::disable_transparent_huge_pages(true);
     let arguments: Vec<String> = std::env::args().collect();
     let [_, bootstrap, topic] = arguments.as_slice() else {
         eprintln!("usage: bare_loop BOOTSTRAP TOPIC");

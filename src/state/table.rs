@@ -14,7 +14,7 @@ use super::codec::DeltaWriter;
 use super::key::{self, WindowKey};
 use super::stateful::{MemoryUse, PutEntry};
 use super::store::{Store, StoreError};
-use window::{Window, sort_by_key};
+use window::{Entry, Window, sort_by_key};
 
 mod window;
 
@@ -129,19 +129,11 @@ impl<C: ValueCodec> WindowTable<C> {
         let index = match found {
             Some(index) => index as usize,
             None => {
-                if self.windows[place].keys.len() + key.len() > u32::MAX as usize {
-                    return Err(StoreError::Io(
-                        "one window holds 4 GiB of keys in memory, the most it can: lower state.cache_bytes_max"
-                            .to_owned(),
-                    ));
-                }
                 let loaded = self.load(place, key)?;
                 created = loaded.is_none();
                 let value = loaded.unwrap_or_else(|| create(&self.codec));
                 let heap = self.codec.heap_bytes(&value);
-                let window = &mut self.windows[place];
-                window.heap_bytes += heap;
-                window.insert(hash, key, value, &self.hasher)
+                self.windows[place].insert(hash, Entry::new(key, value), heap, &self.hasher)
             }
         };
         let window = &mut self.windows[place];
@@ -170,8 +162,7 @@ impl<C: ValueCodec> WindowTable<C> {
         window.dirty.pop();
         window.pinned -= 1;
         if let Some(removed) = window.entries.pop() {
-            window.keys.truncate(removed.key_at as usize);
-            window.heap_bytes -= self.codec.heap_bytes(&removed.value);
+            window.heap_bytes -= self.codec.heap_bytes(&removed.value) + removed.key_heap_bytes();
         }
     }
 
@@ -247,7 +238,7 @@ impl<C: ValueCodec> WindowTable<C> {
             for index in &dirty {
                 let entry = &window.entries[*index as usize];
                 full_key.truncate(start);
-                full_key.extend_from_slice(window.key(entry));
+                full_key.extend_from_slice(&entry.key);
                 value.clear();
                 self.codec.encode(&entry.value, &mut value);
                 delta.put(&full_key, &value);
@@ -353,13 +344,12 @@ impl<C: ValueCodec> WindowTable<C> {
         let mut kept = Window::new(window.end_ms, false);
         for entry in window.entries.drain(..) {
             if entry.changed_at > cutoff {
-                let key = &window.keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize];
-                kept.heap_bytes += self.codec.heap_bytes(&entry.value);
-                let hash = self.hasher.hash_one(key);
-                let index = kept.insert(hash, key, entry.value, &self.hasher);
-                kept.entries[index].changed_at = entry.changed_at;
-                kept.pinned += usize::from(entry.changed_at > self.flushed);
-                if entry.changed_at == self.checkpoint {
+                let (hash, heap) =
+                    (self.hasher.hash_one(&entry.key[..]), self.codec.heap_bytes(&entry.value));
+                let changed_at = entry.changed_at;
+                let index = kept.insert(hash, entry, heap, &self.hasher);
+                kept.pinned += usize::from(changed_at > self.flushed);
+                if changed_at == self.checkpoint {
                     kept.dirty.push(index as u32);
                 }
             }
@@ -390,7 +380,7 @@ impl<C: ValueCodec> WindowTable<C> {
                     hidden = window.key_at(*index) == key;
                     at += 1;
                     let entry = &window.entries[*index as usize];
-                    if visit(&self.codec, window.key(entry), &entry.value)?.is_break() {
+                    if visit(&self.codec, &entry.key, &entry.value)?.is_break() {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
@@ -401,7 +391,7 @@ impl<C: ValueCodec> WindowTable<C> {
         }
         for index in &window.order[at..] {
             let entry = &window.entries[*index as usize];
-            if visit(&self.codec, window.key(entry), &entry.value)?.is_break() {
+            if visit(&self.codec, &entry.key, &entry.value)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }

@@ -237,9 +237,9 @@ impl<'b> Cursor<'b> {
         if let Some(text) = self.string() {
             return Some(text);
         }
-        let (unescaped, end) = escaped(self.text, start)?;
+        let (unescaped, end) = escaped(self.text, start, arena)?;
         self.at = end;
-        Some(arena.alloc_str(&unescaped))
+        Some(unescaped)
     }
 
     #[inline(always)]
@@ -305,10 +305,29 @@ impl<'b> Cursor<'b> {
 
 /// The text of the string that begins behind the quote before `start`, and where it ends.
 #[inline(never)]
-fn escaped(text: &str, start: usize) -> Option<(String, usize)> {
+fn escaped<'b>(text: &str, start: usize, arena: &'b Bump) -> Option<(&'b str, usize)> {
     let end = string_end(text, start)?;
-    let unescaped = sonic_rs::from_str(text.get(start - 1..=end)?).ok()?;
-    Some((unescaped, end + 1))
+    let mut rest = text.get(start..end)?;
+    let mut unescaped = bumpalo::collections::String::with_capacity_in(rest.len(), arena);
+    while let Some((before, escape)) = rest.split_once('\\') {
+        unescaped.push_str(before);
+        unescaped.push(match escape.bytes().next()? {
+            b'b' => '\u{8}',
+            b'f' => '\u{c}',
+            b'n' => '\n',
+            b'r' => '\r',
+            b't' => '\t',
+            b'u' => {
+                // Perhaps one of two that make a character; rare enough for the general way.
+                let unescaped: String = sonic_rs::from_str(text.get(start - 1..=end)?).ok()?;
+                return Some((arena.alloc_str(&unescaped), end + 1));
+            }
+            itself => char::from(itself),
+        });
+        rest = &escape[1..];
+    }
+    unescaped.push_str(rest);
+    Some((unescaped.into_bump_str(), end + 1))
 }
 
 /// Where the closing quote stands of the string whose text begins at `start`.

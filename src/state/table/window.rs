@@ -4,17 +4,19 @@ use std::cmp::Ordering;
 
 use ahash::RandomState;
 use hashbrown::HashTable;
+use smallvec::SmallVec;
 
-/// What an entry costs beside its key and its own size: the index, with hashbrown's load factor.
+/// What an entry costs beside its own size and what it holds elsewhere: the index, with hashbrown's load
+/// factor.
 const INDEX_BYTES: usize = 8;
+/// Keys up to this length lie within their entry, so that an update finds key and value in one place.
+const INLINE_KEY_BYTES: usize = 24;
 
 /// The entries of one window that are in memory.
 pub(super) struct Window<V> {
     pub end_ms: i64,
     pub index: HashTable<u32>,
     pub entries: Vec<Entry<V>>,
-    /// The bytes of all keys, one after the other.
-    pub keys: Vec<u8>,
     /// Entries changed since the last collect.
     pub dirty: Vec<u32>,
     /// Entries in ascending key order; up to date if it names every entry.
@@ -23,6 +25,7 @@ pub(super) struct Window<V> {
     pub complete: bool,
     /// A delta or the store may hold entries of this window.
     pub persisted: bool,
+    /// What keys and values hold outside the entries.
     pub heap_bytes: usize,
     /// How many entries the store does not hold in their newest form.
     pub pinned: usize,
@@ -30,11 +33,21 @@ pub(super) struct Window<V> {
 
 /// A key and its value.
 pub(super) struct Entry<V> {
-    pub key_at: u32,
-    pub key_len: u32,
+    pub key: SmallVec<[u8; INLINE_KEY_BYTES]>,
     /// The last checkpoint that changed it; the current one if it is dirty.
     pub changed_at: u64,
     pub value: V,
+}
+
+impl<V> Entry<V> {
+    pub fn new(key: &[u8], value: V) -> Self {
+        Entry { key: SmallVec::from_slice(key), changed_at: 0, value }
+    }
+
+    /// What the key holds outside the entry.
+    pub fn key_heap_bytes(&self) -> usize {
+        if self.key.spilled() { self.key.capacity() } else { 0 }
+    }
 }
 
 impl<V> Window<V> {
@@ -43,7 +56,6 @@ impl<V> Window<V> {
             end_ms,
             index: HashTable::new(),
             entries: Vec::new(),
-            keys: Vec::new(),
             dirty: Vec::new(),
             order: Vec::new(),
             complete,
@@ -53,24 +65,18 @@ impl<V> Window<V> {
         }
     }
 
-    pub fn key(&self, entry: &Entry<V>) -> &[u8] {
-        &self.keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize]
-    }
-
     pub fn key_at(&self, index: u32) -> &[u8] {
-        self.key(&self.entries[index as usize])
+        &self.entries[index as usize].key
     }
 
-    pub fn insert(&mut self, hash: u64, key: &[u8], value: V, hasher: &RandomState) -> usize {
+    /// Adds an entry whose value holds `heap_bytes` bytes outside itself. Returns its place.
+    pub fn insert(&mut self, hash: u64, entry: Entry<V>, heap_bytes: usize, hasher: &RandomState) -> usize {
         let index = self.entries.len();
-        let key_at = self.keys.len() as u32;
-        self.keys.extend_from_slice(key);
-        self.entries.push(Entry { key_at, key_len: key.len() as u32, changed_at: 0, value });
-        let (entries, keys) = (&self.entries, &self.keys);
-        self.index.insert_unique(hash, index as u32, |other| {
-            let entry = &entries[*other as usize];
-            hasher.hash_one(&keys[entry.key_at as usize..(entry.key_at + entry.key_len) as usize])
-        });
+        self.heap_bytes += heap_bytes + entry.key_heap_bytes();
+        self.entries.push(entry);
+        let entries = &self.entries;
+        let rehash = |other: &u32| hasher.hash_one(&entries[*other as usize].key[..]);
+        self.index.insert_unique(hash, index as u32, rehash);
         index
     }
 
@@ -78,7 +84,6 @@ impl<V> Window<V> {
     pub fn clear(&mut self) {
         self.index.clear();
         self.entries.clear();
-        self.keys.clear();
         self.dirty.clear();
         self.order.clear();
         (self.heap_bytes, self.pinned) = (0, 0);
@@ -86,11 +91,11 @@ impl<V> Window<V> {
 
     /// What the buffers hold or could hold.
     pub fn buffer_bytes(&self) -> usize {
-        self.keys.capacity() + self.entries.capacity() * (size_of::<Entry<V>>() + INDEX_BYTES)
+        self.entries.capacity() * (size_of::<Entry<V>>() + INDEX_BYTES)
     }
 
     pub fn bytes(&self) -> usize {
-        self.keys.len() + self.entries.len() * (size_of::<Entry<V>>() + INDEX_BYTES) + self.heap_bytes
+        self.entries.len() * (size_of::<Entry<V>>() + INDEX_BYTES) + self.heap_bytes
     }
 
     /// Brings `order` up to date.
