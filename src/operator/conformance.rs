@@ -24,6 +24,8 @@ struct Cut {
     records: usize,
     /// A checkpoint is full with so many outputs.
     rows: usize,
+    /// A call ends with so many rows that were made by themselves.
+    rows_per_call: usize,
     after: After,
 }
 
@@ -37,7 +39,8 @@ enum After {
     Restore,
 }
 
-const WHOLE: Cut = Cut { records: usize::MAX, rows: usize::MAX, after: After::Nothing };
+const WHOLE: Cut =
+    Cut { records: usize::MAX, rows: usize::MAX, rows_per_call: usize::MAX, after: After::Nothing };
 /// No run needs more: one that does goes round in circles.
 const CHECKPOINTS_MAX: usize = 2_000;
 const TOPIC: [u8; 16] = [9; 16];
@@ -55,15 +58,27 @@ struct Run<'m> {
     outputs: Vec<OutputRecord>,
     late: u64,
     failed: u64,
+    calls: usize,
 }
 
 impl Run<'_> {
     fn new(make: &Make, cut: Cut) -> Run<'_> {
         let store = MemoryStores::new().open("task").unwrap();
-        let staged = Staged::new(cut.rows, usize::MAX).of_partition(1);
+        let staged = Staged::new(cut.rows, usize::MAX).of_partition(1).with_rows_per_call(cut.rows_per_call);
         let mut pipeline = make();
         pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).unwrap());
-        Run { make, cut, pipeline, staged, store, log: Vec::new(), outputs: Vec::new(), late: 0, failed: 0 }
+        Run {
+            make,
+            cut,
+            pipeline,
+            staged,
+            store,
+            log: Vec::new(),
+            outputs: Vec::new(),
+            late: 0,
+            failed: 0,
+            calls: 0,
+        }
     }
 
     fn checkpoint(&mut self) {
@@ -118,7 +133,12 @@ impl Run<'_> {
     /// Takes the checkpoint that is due, and goes on until nothing is left over.
     fn settle(&mut self, mut progress: Progress) {
         while progress == Progress::Full || self.staged.is_full() {
-            self.checkpoint();
+            self.calls += 1;
+            assert!(self.calls < CHECKPOINTS_MAX, "it makes the same rows again and again");
+            // A call may end in the middle of a checkpoint, too.
+            if self.staged.is_full() || self.calls.is_multiple_of(2) {
+                self.checkpoint();
+            }
             progress = self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap();
         }
     }
@@ -161,9 +181,11 @@ fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, u64, u64) {
         inputs.into_iter().zip(0..).map(|(input, offset)| Input { offset, ..input }).collect();
     let expected = Run::new(make, WHOLE).run(&inputs);
     for records in [usize::MAX, 1, 3] {
-        for rows in [usize::MAX, 1, 2] {
+        for (rows, rows_per_call) in
+            [(usize::MAX, usize::MAX), (1, usize::MAX), (2, usize::MAX), (usize::MAX, 1), (3, 2)]
+        {
             for after in [After::Nothing, After::Eviction, After::Restore] {
-                let cut = Cut { records, rows, after };
+                let cut = Cut { records, rows, rows_per_call, after };
                 assert_eq!(Run::new(make, cut).run(&inputs), expected, "{cut:?} of {inputs:?}");
             }
         }

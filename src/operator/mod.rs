@@ -57,7 +57,8 @@ pub enum OperatorError {
 pub enum Progress {
     /// All is done.
     Done,
-    /// The checkpoint is full: call again, with the same arguments, after it.
+    /// A limit was reached, that of the checkpoint or that of one call: call again, with the same
+    /// arguments; after the checkpoint, if that is full.
     Full,
 }
 
@@ -67,6 +68,25 @@ pub struct Context<'c, 'b> {
     pub arena: &'b Bump,
     /// What leaves with the next checkpoint.
     pub staged: &'c mut Staged,
+    /// How many more rows operators may make by themselves in this call.
+    rows_left: usize,
+}
+
+/// A call ends when what it made takes so much memory.
+const CALL_BYTES_MAX: usize = 4 << 20;
+
+impl<'c, 'b> Context<'c, 'b> {
+    /// Of one call of a pipeline.
+    pub fn new(arena: &'b Bump, staged: &'c mut Staged) -> Self {
+        Context { arena, rows_left: staged.rows_per_call(), staged }
+    }
+
+    /// Counts a row that an operator made by itself, of which it may make any number. Returns whether
+    /// it goes on in a later call: rows that nobody writes take memory, too.
+    fn made_row(&mut self) -> bool {
+        self.rows_left = self.rows_left.saturating_sub(1);
+        self.rows_left == 0 || self.staged.is_full() || self.arena.allocated_bytes() > CALL_BYTES_MAX
+    }
 }
 
 /// A reader of a stream.

@@ -122,7 +122,7 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
         let time_ms = match self.decode(&source, arena) {
             Ok(Decoded { record, time_ms }) => {
                 let event = Event { record, time_ms, source: Some(source) };
-                self.readers.process(event, &mut Context { arena, staged })?;
+                self.readers.process(event, &mut Context::new(arena, staged))?;
                 time_ms
             }
             Err(message) => {
@@ -135,13 +135,13 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
 
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
         match self.watermark_ms {
-            Some(watermark_ms) => self.readers.advance(watermark_ms, &mut Context { arena, staged }),
+            Some(watermark_ms) => self.readers.advance(watermark_ms, &mut Context::new(arena, staged)),
             None => Ok(Progress::Done),
         }
     }
 
     fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
-        self.readers.finish(&mut Context { arena, staged })
+        self.readers.finish(&mut Context::new(arena, staged))
     }
 
     fn max_event_time_ms(&self) -> Option<i64> {

@@ -54,8 +54,11 @@ pub struct Staged {
     bytes: usize,
     records_max: usize,
     bytes_max: usize,
+    rows_per_call: usize,
 }
 
+/// How many rows operators make by themselves in one call of a pipeline, at most.
+const ROWS_PER_CALL_MAX: usize = 10_000;
 /// What a record costs in memory beside its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 128;
 
@@ -69,7 +72,18 @@ impl Staged {
             bytes: 0,
             records_max,
             bytes_max,
+            rows_per_call: ROWS_PER_CALL_MAX,
         }
+    }
+
+    /// With another limit for the rows that operators make by themselves in one call.
+    #[cfg(test)]
+    pub fn with_rows_per_call(self, rows_per_call: usize) -> Self {
+        Staged { rows_per_call, ..self }
+    }
+
+    pub(super) fn rows_per_call(&self) -> usize {
+        self.rows_per_call
     }
 
     /// For the task of this partition number.

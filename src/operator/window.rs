@@ -209,7 +209,7 @@ where
                     errors.handle(&error.message, None, || results.describe(key, window), context.staged)?
                 }
             }
-            if context.staged.is_full() {
+            if context.made_row() {
                 // The least key behind this one; never empty, as a key may be.
                 next = [key, &[0]].concat();
                 return Ok(ControlFlow::Break(()));

@@ -54,6 +54,11 @@ impl TaskLimits {
     }
 }
 
+/// What the arena has from the start.
+const ARENA_BYTES: usize = 16 << 10;
+/// An arena that has grown beyond this is given back.
+const ARENA_BYTES_KEPT_MAX: usize = 1 << 20;
+
 /// What a task adds to a checkpoint's transaction.
 #[derive(Debug)]
 pub struct Contribution {
@@ -186,7 +191,7 @@ impl Task {
             durable,
             queue: VecDeque::new(),
             queued_records: 0,
-            arena: Bump::with_capacity(16 << 10),
+            arena: Bump::with_capacity(ARENA_BYTES),
             next_offset: restored.next_offset,
             committed_offset: restored.next_offset,
             end_offset: restored.end_offset,
@@ -293,7 +298,7 @@ impl Task {
             }
             self.staged.counters.records_in += 1;
             self.next_offset = record.offset + 1;
-            self.arena.reset();
+            empty(&mut self.arena);
             self.resume = self.pipeline.process(record, &self.arena, &mut self.staged)? == Progress::Full;
         }
         if self.queue.front().is_some_and(|queued| queued.next == queued.records.len()) {
@@ -303,7 +308,7 @@ impl Task {
             self.ended = true;
         }
         if self.ended && !self.finished && !self.resume {
-            self.arena.reset();
+            empty(&mut self.arena);
             self.finished = self.pipeline.finish(&self.arena, &mut self.staged)? == Progress::Done;
         }
         Ok(taken)
@@ -314,16 +319,22 @@ impl Task {
         if self.staged.is_full() {
             return Ok(false);
         }
-        self.arena.reset();
+        empty(&mut self.arena);
         self.resume = self.pipeline.resume(&self.arena, &mut self.staged)? == Progress::Full;
         Ok(!self.resume)
     }
 
+    /// Whether there is something to do that needs no further record.
+    pub fn is_going_on(&self) -> bool {
+        (self.resume && !self.anchor_due) || (self.ended && !self.finished)
+    }
+
     /// Whether a checkpoint would change anything.
-    pub fn is_dirty(&self) -> bool {
+    pub fn is_dirty(&mut self) -> bool {
         self.next_offset != self.committed_offset
             || self.anchor_due
             || !self.staged.outputs.is_empty()
+            || self.dirty_bytes() > 0
             || self.finished != self.committed_finished
             || self.durable.as_ref().is_some_and(|durable| durable.header_stale)
             || (self.end_offset.is_some()
@@ -337,10 +348,22 @@ impl Task {
 
     /// Whether so much state has changed that a checkpoint is due, to keep it bounded.
     pub fn has_much_to_commit(&mut self) -> bool {
+        self.dirty_bytes() >= self.limits.staged_bytes_max
+    }
+
+    fn dirty_bytes(&mut self) -> usize {
         let mut dirty = 0;
         self.pipeline.visit(&mut |operator| dirty += operator.memory().dirty);
-        dirty >= self.limits.staged_bytes_max
+        dirty
     }
+}
+
+/// Empties an arena. It would keep its largest chunk for ever.
+fn empty(arena: &mut Bump) {
+    if arena.allocated_bytes() > ARENA_BYTES_KEPT_MAX {
+        *arena = Bump::with_capacity(ARENA_BYTES);
+    }
+    arena.reset();
 }
 
 fn first_offset(records: &dyn Records) -> Option<i64> {

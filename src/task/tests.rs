@@ -6,7 +6,7 @@ mod running;
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::{RestoreHost, RestoreRequest, Restored, Task, TaskId, TaskSpec, restore};
+use super::{RestoreHost, RestoreRequest, Restored, Task, TaskId, TaskLimits, TaskSpec, restore};
 use crate::state::memory::MemoryStores;
 use crate::task::RestoreError;
 use crate::worker::port::Transaction;
@@ -60,10 +60,21 @@ fn task_of(
     spec: TaskSpec,
     change: impl Fn(String) -> String,
 ) -> Result<Task, RestoreError> {
+    task_within(limits(), cluster, stores, spec, change)
+}
+
+/// The same, within other bounds.
+fn task_within(
+    limits: TaskLimits,
+    cluster: &Cluster,
+    stores: &MemoryStores,
+    spec: TaskSpec,
+    change: impl Fn(String) -> String,
+) -> Result<Task, RestoreError> {
     let (operators, pipelines) = stage(change);
     let request = RestoreRequest { operators, ..request(spec) };
     let restored = restore(&request, &mut cluster.clone(), stores, &Host::default())?;
-    Ok(Task::new(request.spec, Arc::new(limits()), pipelines(), restored).unwrap())
+    Ok(Task::new(request.spec, Arc::new(limits), pipelines(), restored).unwrap())
 }
 
 fn task(cluster: &Cluster, stores: &MemoryStores) -> Task {

@@ -536,3 +536,61 @@ fn the_state_of_a_vanished_operator_that_is_given_up_is_deleted() {
     let again = task_of(&cluster, &stores, task_spec(0), renamed).unwrap();
     assert_eq!(again.next_offset(), 2, "the flag is needed once");
 }
+
+/// Rows of a window that closes are counted by a second one, and dropped by a filter.
+fn with_readers_that_write_nothing(text: String) -> String {
+    let (operators, _) = text.split_once("sinks:").unwrap();
+    let operators = operators.replace("    emit: on_update\n", "");
+    operators
+        + "  none: { type: filter, input: per_window, where: 'n > 1' }
+  per_hour:
+    type: window
+    input: per_window
+    key_by: [k]
+    window: { type: tumbling, size: 1h }
+    aggregate: { rows: 'count()' }
+sinks:
+  hours: { input: per_hour, topic: out, key: [k], format: { type: json } }
+  nothing: { input: none, topic: late, key: [k], format: { type: json } }
+"
+}
+
+#[test]
+fn a_window_whose_rows_nobody_writes_closes_in_pieces() {
+    const KEYS: usize = 25_000;
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let task = || {
+        let limits = TaskLimits { staged_records_max: 5_000, changelog_part_bytes: 1 << 20, ..limits() };
+        task_within(limits, &cluster, &stores, task_spec(0), with_readers_that_write_nothing).unwrap()
+    };
+    let mut running = task();
+    for number in 0..KEYS {
+        append(&cluster, &format!("k{number:05}"), 1, 1_000);
+    }
+    feed(&cluster, &mut running);
+    while running.run(1_000).unwrap() > 0 {
+        commit(&cluster, &mut running);
+    }
+    append(&cluster, "k00000", 1, 100_000);
+    feed(&cluster, &mut running);
+    assert_eq!(running.run(10).unwrap(), 1);
+    commit(&cluster, &mut running);
+    let mut calls = 1;
+    while running.is_going_on() {
+        assert_eq!(running.run(10).unwrap(), 0, "no record is taken before the window is closed");
+        // The source's position is where it was: what the second window got is a change all the same.
+        assert!(running.is_dirty() && running.memory().dirty < KEYS / 2 * 200);
+        assert!(commit(&cluster, &mut running));
+        calls += 1;
+    }
+    assert_eq!(calls, KEYS / 10_000 + 1);
+    drop(running);
+
+    // Another one goes on from the middle of such a closing as well.
+    let mut running = task();
+    append(&cluster, "k00000", 1, 4_000_000);
+    append(&cluster, "k00000", 1, 8_000_000);
+    drain(&cluster, &mut running);
+    let rows = cluster.content().committed(&out()).len();
+    assert_eq!(rows, KEYS + 1, "a row of each key in the first hour, and one of the second");
+}

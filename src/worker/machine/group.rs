@@ -80,7 +80,7 @@ impl<L: Log> Worker<L> {
     pub(super) fn try_leave(&mut self, now_ms: u64) -> Result<(), Exit> {
         match self.phase {
             Phase::Committing | Phase::Leaving | Phase::Stopped => return Ok(()),
-            Phase::Running if self.tasks.values().any(Task::is_dirty) => return Ok(()),
+            Phase::Running if self.tasks.values_mut().any(Task::is_dirty) => return Ok(()),
             _ => {}
         }
         self.start_flushes(now_ms, true);

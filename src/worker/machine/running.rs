@@ -16,16 +16,18 @@ impl<L: Log> Worker<L> {
             return Ok(());
         }
         self.start_flushes(now_ms, over);
-        if !over {
-            self.fetch()?;
+        if over {
+            // What is pinned has to reach the stores first; nothing that would pin more is done.
+            return Ok(());
         }
+        self.fetch()?;
         self.process()
     }
 
     fn commit_due(&mut self, now_ms: u64) -> bool {
         now_ms >= self.last_commit_ms + self.spec.commit_interval_ms
             || self.tasks.values_mut().any(|task| task.is_full() || task.has_much_to_commit())
-            || (self.stopping && self.tasks.values().any(Task::is_dirty))
+            || (self.stopping && self.tasks.values_mut().any(Task::is_dirty))
     }
 
     fn fetch(&mut self) -> Result<(), Exit> {
@@ -67,7 +69,7 @@ impl<L: Log> Worker<L> {
         let mut failed = None;
         for (id, task) in &mut self.tasks {
             match task.run(self.spec.batch_records_max) {
-                Ok(taken) => self.step.busy |= taken > 0 || task.is_full(),
+                Ok(taken) => self.step.busy |= taken > 0 || task.is_full() || task.is_going_on(),
                 Err(error) => {
                     failed = Some((id.clone(), error));
                     break;
