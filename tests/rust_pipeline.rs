@@ -268,7 +268,7 @@ impl Committed {
             self.outputs.push((output.topic.to_string(), output.value.unwrap()));
         }
         self.next_offset = contribution.next_offset;
-        task.committed(&offsets, 0);
+        task.committed(&offsets, 0).unwrap();
     }
 
     fn of(&self, topic: &str) -> Vec<&[u8]> {

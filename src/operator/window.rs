@@ -16,7 +16,7 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
 use crate::state::key::STATE_KEY_BYTES_MAX;
 use crate::state::store::{Store, StoreError};
-use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
+use crate::state::{EntryRef, MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
 use crate::window::{Tumbling, WindowRange};
 
@@ -167,8 +167,8 @@ where
         &mut self,
         event: &Event<'b, R>,
         window: WindowRange,
-        context: &mut Context<'_, 'b>,
-    ) -> Result<Result<Option<O::Of<'b>>, EvaluationError>, OperatorError> {
+        context: &Context<'_, 'b>,
+    ) -> Result<Result<EntryRef, EvaluationError>, OperatorError> {
         self.key.clear();
         let selected = self.keys.select(&event.record, &mut self.key).and_then(|()| fits(&self.key));
         let input = match selected.and_then(|()| self.table.codec().input(event, context.arena)) {
@@ -183,11 +183,7 @@ where
             return Ok(Err(error));
         }
         self.table.heap_changed(entry, heap_before);
-        if self.spec.emit == EmitRows::OnClose {
-            return Ok(Ok(None));
-        }
-        let value = self.table.value(entry);
-        Ok(self.results.make(&self.key, window, value, false, context.arena).map(Some))
+        Ok(Ok(entry))
     }
 
     /// Closes the first window, from where it was left.
@@ -201,14 +197,7 @@ where
         let from = std::mem::take(&mut self.closing_from);
         let mut next = Vec::new();
         let flow = self.table.visit_first::<OperatorError>(&from, &mut |_, key, value| {
-            match results.make(key, window, value, true, context.arena) {
-                Ok(record) => {
-                    readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)?
-                }
-                Err(error) => {
-                    errors.handle(&error.message, None, || results.describe(key, window), context.staged)?
-                }
-            }
+            emit(results, errors, readers, (key, window, value, true), context)?;
             if context.made_row() {
                 // The least key behind this one; never empty, as a key may be.
                 next = [key, &[0]].concat();
@@ -243,9 +232,10 @@ where
             return self.late(&event, context);
         }
         match self.add(&event, window, context)? {
-            Ok(None) => Ok(()),
-            Ok(Some(record)) => {
-                self.readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)
+            Ok(_) if self.spec.emit == EmitRows::OnClose => Ok(()),
+            Ok(entry) => {
+                let row = (&self.key[..], window, self.table.value(entry), false);
+                emit(&self.results, &self.errors, &mut self.readers, row, context)
             }
             Err(error) => self.errors.handle(
                 &error.message,
@@ -368,6 +358,21 @@ fn fits(key: &[u8]) -> Result<(), EvaluationError> {
         });
     }
     Ok(())
+}
+
+/// Makes a record of a key's value in a window and hands it on. One that cannot be made is an error of
+/// that record, not of the one that changed the value: that counts.
+fn emit<V, O: RecordType>(
+    results: &impl WindowResult<V, O>,
+    errors: &ErrorPolicy,
+    readers: &mut Readers<O>,
+    (key, window, value, last): (&[u8], WindowRange, &V, bool),
+    context: &mut Context<'_, '_>,
+) -> Result<(), OperatorError> {
+    match results.make(key, window, value, last, context.arena) {
+        Ok(record) => readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context),
+        Err(error) => errors.handle(&error.message, None, || results.describe(key, window), context.staged),
+    }
 }
 
 /// Takes the key of a row: some of its slots.

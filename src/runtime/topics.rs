@@ -1,5 +1,6 @@
 //! The topics of an application: checked, and created where that was asked for, before anything runs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::operator::OutputTarget;
@@ -23,8 +24,9 @@ const CHANGELOG_CONFIG: &[(&str, &str, &str)] = &[
     ("retention.ms", "-1", "the brokers would delete state"),
     ("retention.bytes", "-1", "the brokers would delete state"),
 ];
-/// The largest entry of a state must fit into a record, with what lz4 adds at worst and the header.
-const CHANGELOG_RECORD_BYTES_MIN: usize = STATE_KEY_BYTES_MAX + STATE_TEXTS_BYTES_MAX + (64 << 10);
+/// The largest entry of a topology file's state must fit into a record, beside the two keys that the
+/// header may hold and what lz4 adds at worst.
+const CHANGELOG_RECORD_BYTES_MIN: usize = 3 * STATE_KEY_BYTES_MAX + STATE_TEXTS_BYTES_MAX + (64 << 10);
 /// The active segment is never deleted, so segments are small.
 const CHANGELOG_SEGMENT_BYTES: &str = "52428800";
 
@@ -86,6 +88,16 @@ pub fn prepare(
         return Err(TopicError::Unfit(describe_missing(&missing)));
     }
     refuse_vanished_sources(admin, plan)?;
+    let partitions: BTreeMap<&str, i32> = uses.iter().zip(&found).filter_map(partitions_of).collect();
+    let mut wanted = Vec::new();
+    for (stage, source) in plan.sources.iter().enumerate() {
+        let keeps_state = bounded || !stateful_operators(plan, stage).is_empty();
+        wanted.push(match partitions.get(source.topic.as_str()).filter(|_| keeps_state) {
+            Some(partitions) => Some(find_changelog(admin, plan, stage, *partitions, record_bytes_max)?),
+            None => None,
+        });
+    }
+
     let mut targets = Targets::new();
     let mut batch_bytes_max = usize::MAX;
     for (topic, found) in uses.into_iter().zip(found) {
@@ -107,16 +119,21 @@ pub fn prepare(
         }
     }
     let mut changelogs = Vec::new();
-    for stage in 0..plan.sources.len() {
-        let keeps_state = bounded || !stateful_operators(plan, stage).is_empty();
-        changelogs.push(match keeps_state {
-            true => Some(changelog(admin, plan, stage, replication, record_bytes_max)?),
-            false => None,
+    for wanted in wanted {
+        changelogs.push(match wanted {
+            Some(wanted) => Some(wanted.prepare(admin, replication, record_bytes_max)?),
+            None => None,
         });
     }
     let of_changelogs = changelogs.iter().flatten().map(|changelog| changelog.batch_bytes_max);
     let batch_bytes_max = of_changelogs.fold(batch_bytes_max, usize::min);
     Ok(Topics { targets: Arc::new(targets), changelogs, batch_bytes_max })
+}
+
+/// How many partitions a topic has, or will have.
+fn partitions_of<'t>((topic, found): (&'t TopicUse, &Option<TopicDescription>)) -> Option<(&'t str, i32)> {
+    let to_be = topic.create.as_ref().map(|create| create.partitions);
+    Some((&topic.topic, found.as_ref().map(|found| found.partitions).or(to_be)?))
 }
 
 /// Ids and fingerprints of a stage's stateful operators.
@@ -166,42 +183,101 @@ fn record_limit(description: &TopicDescription, producer_max: usize) -> usize {
     topic_limit(description).min(producer_max).saturating_sub(RECORD_OVERHEAD_BYTES)
 }
 
-fn changelog(
+/// A changelog that a stage needs.
+struct WantedChangelog {
+    name: String,
+    source: String,
+    partitions: i32,
+    /// `None`: it is to be created.
+    found: Option<TopicDescription>,
+}
+
+/// Looks for a stage's changelog and refuses one that does not fit.
+fn find_changelog(
     admin: &mut dyn LogAdmin,
     plan: &Plan,
     stage: usize,
-    replication: i32,
+    partitions: i32,
     record_bytes_max: usize,
-) -> Result<ChangelogTopic, TopicError> {
+) -> Result<WantedChangelog, TopicError> {
     let source = &plan.sources[stage];
     let name = changelog_name(&plan.name, &source.id);
-    let partitions = match describe(admin, &source.topic)? {
-        Some(description) => description.partitions,
+    let found = describe(admin, &name)?;
+    let wanted = WantedChangelog { name, source: source.topic.clone(), partitions, found };
+    match &wanted.found {
+        Some(found) => wanted.check(found, record_bytes_max)?,
         None => {
+            refuse_lost_changelog(admin, plan, stage, &wanted.name)?;
+            wanted.check_record_limit(record_bytes_max.saturating_sub(RECORD_OVERHEAD_BYTES))?;
+        }
+    }
+    Ok(wanted)
+}
+
+impl WantedChangelog {
+    /// Creates it if need be.
+    fn prepare(
+        self,
+        admin: &mut dyn LogAdmin,
+        replication: i32,
+        record_bytes_max: usize,
+    ) -> Result<ChangelogTopic, TopicError> {
+        let found = match &self.found {
+            Some(found) => found.clone(),
+            None => {
+                let config = CHANGELOG_CONFIG.iter().map(|(key, value, _)| (*key, *value));
+                let config = config.chain([("segment.bytes", CHANGELOG_SEGMENT_BYTES)]);
+                let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+                let (name, partitions) = (self.name.clone(), self.partitions);
+                let created = create(admin, TopicSpec { name, partitions, replication, config })?;
+                // The brokers' defaults may not suit, or another process may have been faster.
+                self.check(&created, record_bytes_max)?;
+                created
+            }
+        };
+        Ok(ChangelogTopic {
+            record_bytes_max: record_limit(&found, record_bytes_max),
+            batch_bytes_max: topic_limit(&found),
+            name: self.name,
+            id: found.id,
+        })
+    }
+
+    fn check(&self, found: &TopicDescription, record_bytes_max: usize) -> Result<(), TopicError> {
+        let WantedChangelog { name, source, partitions, .. } = self;
+        if found.partitions != *partitions {
             return Err(TopicError::Unfit(format!(
-                "topic `{}` vanished while it was looked at",
-                source.topic
+                "topic `{source}` has {partitions} partitions, but its changelog `{name}` has {}: the number of \
+                 partitions was changed, and keys have moved away from their state. Start anew with `thalweg reset`",
+                found.partitions
             )));
         }
-    };
-    let found = match describe(admin, &name)? {
-        Some(found) => found,
-        None => {
-            refuse_lost_changelog(admin, plan, stage, &name)?;
-            let config = CHANGELOG_CONFIG.iter().map(|(key, value, _)| (*key, *value));
-            let config = config.chain([("segment.bytes", CHANGELOG_SEGMENT_BYTES)]);
-            let config = config.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-            create(admin, TopicSpec { name: name.clone(), partitions, replication, config })?
+        for (key, wanted, why) in CHANGELOG_CONFIG {
+            match found.config.get(*key) {
+                Some(value) if value == wanted => {}
+                value => {
+                    return Err(TopicError::Unfit(format!(
+                        "topic `{name}` has {key}={}, but needs {key}={wanted} ({why}): \
+                         kafka-configs.sh --alter --topic {name} --add-config {key}={wanted}",
+                        value.map_or("(unknown)", String::as_str)
+                    )));
+                }
+            }
         }
-    };
-    check_changelog(&name, &found, &source.topic, partitions)?;
-    let record_bytes_max = record_limit(&found, record_bytes_max);
-    if record_bytes_max < CHANGELOG_RECORD_BYTES_MIN {
-        return Err(TopicError::Unfit(format!(
-            "a record of topic `{name}` may have {record_bytes_max} bytes, but state can need              {CHANGELOG_RECORD_BYTES_MIN}: raise its max.message.bytes, and `message.max.bytes` in              kafka.librdkafka if that is set"
-        )));
+        self.check_record_limit(record_limit(found, record_bytes_max))
     }
-    Ok(ChangelogTopic { record_bytes_max, batch_bytes_max: topic_limit(&found), name, id: found.id })
+
+    fn check_record_limit(&self, record_bytes_max: usize) -> Result<(), TopicError> {
+        if record_bytes_max >= CHANGELOG_RECORD_BYTES_MIN {
+            return Ok(());
+        }
+        Err(TopicError::Unfit(format!(
+            "a record of topic `{}` may have {record_bytes_max} bytes, but state can need \
+             {CHANGELOG_RECORD_BYTES_MIN}: raise its max.message.bytes, and `message.max.bytes` in \
+             kafka.librdkafka if that is set",
+            self.name
+        )))
+    }
 }
 
 /// State of a source that the topology does not have any more is not left behind in silence. A changelog
@@ -237,34 +313,6 @@ fn refuse_lost_changelog(
              state was deleted, or the topology had none before. Start anew with `thalweg reset`",
             plan.name
         )));
-    }
-    Ok(())
-}
-
-fn check_changelog(
-    name: &str,
-    found: &TopicDescription,
-    source: &str,
-    partitions: i32,
-) -> Result<(), TopicError> {
-    if found.partitions != partitions {
-        return Err(TopicError::Unfit(format!(
-            "topic `{source}` has {partitions} partitions, but its changelog `{name}` has {}: the number of partitions \
-             was changed, and keys have moved away from their state. Start anew with `thalweg reset`",
-            found.partitions
-        )));
-    }
-    for (key, wanted, why) in CHANGELOG_CONFIG {
-        match found.config.get(*key) {
-            Some(value) if value == wanted => {}
-            value => {
-                return Err(TopicError::Unfit(format!(
-                    "topic `{name}` has {key}={}, but needs {key}={wanted} ({why}): \
-                     kafka-configs.sh --alter --topic {name} --add-config {key}={wanted}",
-                    value.map_or("(unknown)", String::as_str)
-                )));
-            }
-        }
     }
     Ok(())
 }

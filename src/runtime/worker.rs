@@ -136,7 +136,8 @@ impl WorkerActor {
             self.start(job, context);
         }
         if let Some(exit) = step.exit {
-            self.end(exit, context);
+            // Its last word: what it could still tell is no longer so.
+            return self.end(exit, context);
         }
         self.report();
         self.schedule(step.busy, context);

@@ -5,6 +5,8 @@
 //! together, so that closing it needs no scan of others, and a window that was opened in memory and
 //! never evicted from needs no store at all.
 
+mod window;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -15,8 +17,6 @@ use super::key::{self, WindowKey};
 use super::stateful::{MemoryUse, PutEntry};
 use super::store::{Store, StoreError};
 use window::{Entry, Window, sort_by_key};
-
-mod window;
 
 /// How values become bytes. The bytes are versioned: a newer codec reads what an older one wrote.
 pub trait ValueCodec {
@@ -41,8 +41,8 @@ pub struct WindowTable<C: ValueCodec> {
     store: Option<Arc<dyn Store>>,
     /// In ascending order of their ends.
     windows: Vec<Window<C::Value>>,
-    /// The last window removed, emptied: the next one takes its buffers over, which have the right size
-    /// and are mapped already.
+    /// The last window removed, emptied: the next one takes its buffers over, which are mapped already and
+    /// likely of the right size.
     spare: Option<Window<C::Value>>,
     /// Windows removed since the last collect of which the log or the store may hold entries.
     closed: Vec<i64>,
@@ -208,8 +208,10 @@ impl<C: ValueCodec> WindowTable<C> {
             if window.persisted {
                 self.closed.push(window.end_ms);
             }
+            // The buffers of one large window are not kept for many small ones.
+            let well_used = window.entries.len() >= window.entries.capacity() / 4;
             window.clear();
-            self.spare = Some(window);
+            self.spare = well_used.then_some(window);
         }
     }
 

@@ -1,12 +1,12 @@
 //! A running task: takes records, keeps its state, contributes to checkpoints.
 
+mod checkpoint;
+mod upkeep;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bumpalo::Bump;
-
-mod checkpoint;
-mod upkeep;
 
 use super::TaskSpec;
 use super::restore::Restored;
@@ -88,7 +88,8 @@ struct Durable {
     flushed_offset: i64,
     cut_offset: i64,
     cutting: bool,
-    /// The last header names state that has been given up: the next one must not wait for records.
+    /// The last header names state that has been given up, or not the end of this bounded run: the next one
+    /// must not wait for records.
     header_stale: bool,
     /// Key ranges of operators whose state is given up, until the next delta deletes them.
     dropped: Vec<(Vec<u8>, Vec<u8>)>,
@@ -176,7 +177,8 @@ impl Task {
                     flushed_offset: restored.synced_offset,
                     cut_offset: restored.log_start,
                     cutting: false,
-                    header_stale: !spec.drop_state.is_empty() && header.is_some(),
+                    header_stale: (!spec.drop_state.is_empty() && header.is_some())
+                        || position.is_some_and(|position| position.end_offset != restored.end_offset),
                     dropped: vanished_operators(&mut *pipeline, header.as_ref()),
                 })
             }

@@ -109,7 +109,7 @@ fn commit(cluster: &Cluster, task: &mut Task) -> bool {
     let mut content = cluster.content();
     let offsets = content.write(0, &transaction);
     content.end(0, true);
-    task.committed(offsets.first().map_or(&[], Vec::as_slice), 0);
+    task.committed(offsets.first().map_or(&[], Vec::as_slice), 0).unwrap();
     true
 }
 

@@ -14,6 +14,7 @@ type Placed = (i64, Arc<Vec<u8>>);
 struct Committed {
     records: Vec<Placed>,
     bytes: usize,
+    at_ms: u64,
 }
 
 /// Checkpoints in order, as the bytes that went into the log.
@@ -21,7 +22,6 @@ struct Committed {
 pub struct Unflushed {
     waiting: VecDeque<Committed>,
     waiting_bytes: usize,
-    since_ms: u64,
     /// Bytes that a running flush works on; 0 if none runs.
     flushing_bytes: usize,
 }
@@ -69,12 +69,9 @@ impl Unflushed {
     /// Takes a committed checkpoint's records, with their offsets in ascending order; there is at least
     /// one.
     pub fn push(&mut self, records: Vec<Placed>, now_ms: u64) {
-        if self.waiting.is_empty() {
-            self.since_ms = now_ms;
-        }
         let bytes = records.iter().map(|(_, record)| record.len()).sum();
         self.waiting_bytes += bytes;
-        self.waiting.push_back(Committed { records, bytes });
+        self.waiting.push_back(Committed { records, bytes, at_ms: now_ms });
     }
 
     /// A flush into `store`, if one is due: of whole checkpoints, the oldest first, until they have
@@ -88,8 +85,9 @@ impl Unflushed {
         now_ms: u64,
         force: bool,
     ) -> Option<FlushJob> {
-        let due = self.waiting_bytes >= bytes_max || now_ms.saturating_sub(self.since_ms) >= age_max_ms;
-        if self.flushing_bytes > 0 || self.waiting.is_empty() || !(due || force) {
+        let oldest_ms = self.waiting.front()?.at_ms;
+        let due = self.waiting_bytes >= bytes_max || now_ms.saturating_sub(oldest_ms) >= age_max_ms;
+        if self.flushing_bytes > 0 || !(due || force) {
             return None;
         }
         let mut records = Vec::new();

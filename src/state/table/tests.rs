@@ -343,6 +343,17 @@ fn the_buffers_of_a_closed_window_serve_the_next_and_are_the_first_to_go() {
 }
 
 #[test]
+fn the_buffers_of_a_large_window_are_not_kept_for_small_ones() {
+    let mut rig = Rig::new();
+    (0..1_000u16).for_each(|key| rig.update(10, &key.to_be_bytes(), 1));
+    rig.close_first();
+    let large = rig.table.memory().total;
+    rig.update(20, b"a", 1);
+    rig.close_first();
+    assert!(large > 0 && rig.table.memory().total == 0, "a window of one entry made bad use of them");
+}
+
+#[test]
 fn a_closed_window_is_one_range_whatever_it_held() {
     let mut rig = Rig::new();
     (0..50).for_each(|key| rig.update(10, &[key], 1));

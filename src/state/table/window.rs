@@ -6,9 +6,9 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-/// What an entry costs beside its own size and what it holds elsewhere: the index, with hashbrown's load
-/// factor.
-const INDEX_BYTES: usize = 8;
+/// What an entry costs beside its own size and what it holds elsewhere: its places in the index, with
+/// hashbrown's load factor, in the order and among the dirty ones.
+const INDEX_BYTES: usize = 16;
 /// Keys up to this length lie within their entry, so that an update finds key and value in one place.
 const INLINE_KEY_BYTES: usize = 24;
 
@@ -101,7 +101,9 @@ impl<V> Window<V> {
     /// Brings `order` up to date.
     pub fn sort(&mut self) {
         if self.order.len() != self.entries.len() {
-            let mut order: Vec<u32> = (0..self.entries.len() as u32).collect();
+            let mut order = std::mem::take(&mut self.order);
+            order.clear();
+            order.extend(0..self.entries.len() as u32);
             sort_by_key(self, &mut order);
             self.order = order;
         }

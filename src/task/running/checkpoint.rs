@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Changes, Contribution, Pending, Task};
-use crate::operator::Counters;
+use crate::operator::{Counters, OperatorError};
 use crate::state::header::{Header, OperatorState, SourcePosition};
 use crate::state::store::StoreError;
 use crate::task::sweep::operators_in_key_order;
@@ -79,8 +79,19 @@ impl Task {
 
     /// Learns that the last contribution is committed, and at which offsets its changelog records
     /// stand. Returns what happened since the checkpoint before.
-    pub fn committed(&mut self, change_offsets: &[i64], now_ms: u64) -> Counters {
-        let Some(pending) = self.pending.take() else { return Counters::default() };
+    ///
+    /// # Errors
+    /// When there is not an offset for each record: where the changelog stands is in doubt.
+    pub fn committed(&mut self, change_offsets: &[i64], now_ms: u64) -> Result<Counters, OperatorError> {
+        let Some(pending) = self.pending.take() else { return Ok(Counters::default()) };
+        let records = pending.changes.as_ref().map_or(0, |changes| changes.records.len());
+        if records != change_offsets.len() {
+            return Err(OperatorError::Broken(format!(
+                "{}: {records} changelog records were committed at {} offsets",
+                self.spec.id,
+                change_offsets.len()
+            )));
+        }
         self.committed_offset = pending.next_offset;
         self.anchor_due = false;
         self.committed_finished =
@@ -94,6 +105,6 @@ impl Task {
             durable.header_stale = false;
             durable.unflushed.push(change_offsets.iter().copied().zip(changes.records).collect(), now_ms);
         }
-        pending.counters
+        Ok(pending.counters)
     }
 }

@@ -594,3 +594,31 @@ fn a_window_whose_rows_nobody_writes_closes_in_pieces() {
     let rows = cluster.content().committed(&out()).len();
     assert_eq!(rows, KEYS + 1, "a row of each key in the first hour, and one of the second");
 }
+
+#[test]
+fn a_bounded_run_of_an_application_that_ran_before_commits_its_end_first() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    append(&cluster, "a", 1, 1_000);
+    drain(&cluster, &mut task(&cluster, &stores));
+    append(&cluster, "b", 1, 1_000);
+    let mut running = bounded(&cluster, &stores);
+    assert!(running.is_dirty() && commit(&cluster, &mut running), "a crash now would find a later end");
+    assert!(!running.is_dirty());
+    append(&cluster, "c", 1, 1_000);
+    drop(running);
+    let mut running = bounded(&cluster, &stores);
+    drain(&cluster, &mut running);
+    assert!(running.is_finished());
+    assert_eq!(running.next_offset(), 2, "the third record came after the end was committed");
+}
+
+#[test]
+fn a_commit_without_an_offset_for_each_record_is_broken() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    append(&cluster, "a", 1, 1_000);
+    let mut running = task(&cluster, &stores);
+    feed(&cluster, &mut running);
+    running.run(10).unwrap();
+    assert!(running.prepare().unwrap().is_some());
+    assert!(matches!(running.committed(&[], 0), Err(OperatorError::Broken(_))));
+}

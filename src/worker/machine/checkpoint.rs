@@ -65,16 +65,22 @@ impl<L: Log> Worker<L> {
         self.recoveries = 0;
         let Some(checkpoint) = self.checkpoint.take() else { return Ok(()) };
         let mut counters = Vec::with_capacity(checkpoint.tasks.len());
+        let mut broken = None;
         for (id, changes) in &checkpoint.tasks {
             let offsets = changes.and_then(|place| receipt.change_offsets.get(place));
-            if let Some(task) = self.tasks.get_mut(id) {
-                counters.push((id.clone(), task.committed(offsets.map_or(&[], Vec::as_slice), now_ms)));
+            let Some(task) = self.tasks.get_mut(id) else { continue };
+            match task.committed(offsets.map_or(&[], Vec::as_slice), now_ms) {
+                Ok(counted) => counters.push((id.clone(), counted)),
+                Err(error) => broken = Some((id.clone(), error)),
             }
         }
         let duration_ms = now_ms.saturating_sub(checkpoint.began_ms);
         self.step.events.push(WorkerEvent::Committed { counters, duration_ms });
         if self.release_due {
             return self.release();
+        }
+        if let Some((task, error)) = broken {
+            return self.operator_failed(&task, error);
         }
         // Of the tasks that are here: what became of another one's store is for its next restore.
         if let Some((task, why)) = self.corrupt.iter().find(|(task, _)| self.tasks.contains_key(task)) {

@@ -82,7 +82,7 @@ impl<L: Log> Worker<L> {
         }
     }
 
-    fn operator_failed(&mut self, task: &TaskId, error: OperatorError) -> Result<(), Exit> {
+    pub(super) fn operator_failed(&mut self, task: &TaskId, error: OperatorError) -> Result<(), Exit> {
         match error {
             OperatorError::Fail(message) => Err(Exit::Failed(message)),
             OperatorError::Store(error) => self.store_failed(task, error),
