@@ -23,23 +23,24 @@ kafka-stop: ## Stops the broker of `make kafka`; its data stays
 	@tests/support/kafka.sh stop $(KAFKA_PORT)
 
 topic: ## Creates topics on that broker: TOPIC="orders orders-rejected"
-	@tests/support/kafka.sh topic $(KAFKA_PORT) $(TOPIC)
+	@tests/support/kafka.sh topic $(KAFKA_PORT) $(or $(TOPIC),$(error TOPIC= is missing))
 
 produce: ## Writes stdin to a topic of that broker, a line per record: key, tab, value (TOPIC=)
-	@tests/support/kafka.sh produce $(KAFKA_PORT) $(TOPIC)
+	@tests/support/kafka.sh produce $(KAFKA_PORT) $(or $(TOPIC),$(error TOPIC= is missing))
 
 consume: ## Shows a topic of that broker, committed records only, until Ctrl-C (TOPIC=)
-	@tests/support/kafka.sh consume $(KAFKA_PORT) $(TOPIC)
+	@tests/support/kafka.sh consume $(KAFKA_PORT) $(or $(TOPIC),$(error TOPIC= is missing))
 
+# With the examples, which the demo and the benchmark need: with the same features each is compiled once.
 build: setup ## The release binary
-	@$(CARGO) build --release --locked
+	@$(CARGO) build --release --locked --bins --examples
 
 test: ## Everything that CI runs, with a Kafka broker of its own
 	@tests/support/check.sh
 
 demo: setup ## A topology at work on a real broker, in this terminal (DEMO_SECONDS=30 ends it)
 	@tests/support/kafka.sh fetch
-	@$(CARGO) build --release --locked --bins --example demo
+	@$(CARGO) build --release --locked --bins --examples
 	@$(CARGO_TARGET_DIR)/release/examples/demo
 
 campaign: setup ## The long exactly-once campaign, KILLS=1000 kills
@@ -52,5 +53,5 @@ audit: ## Licences and advisories of all dependencies, by cargo-deny
 
 bench: setup ## CPU, memory and changelog beside a bare loop, 10 million orders (RECORDS=, ROUNDS=)
 	@tests/support/kafka.sh fetch
-	@$(CARGO) build --release --locked --bins --example bare_loop --example bench
+	@$(CARGO) build --release --locked --bins --examples
 	@$(CARGO_TARGET_DIR)/release/examples/bench

@@ -42,6 +42,46 @@ fn a_wrong_address_is_named() {
 }
 
 #[test]
+fn a_signal_is_obeyed_while_no_broker_answers() {
+    let scene = Scene::revenue(&shared(), 54);
+    let mut start = scene.application.start("state");
+    start.bootstrap = format!("127.0.0.1:{}", free_port());
+    let mut process = start.spawn();
+    wait_for("its first line", LIMIT, || process.log().contains("starting").then_some(()));
+    process.stop(STOP);
+}
+
+#[test]
+fn a_setting_that_librdkafka_does_not_have_is_wrong() {
+    let scene = Scene::revenue(&shared(), 55);
+    let mut process = scene.application.start("state").set("kafka.librdkafka.no.such", 1).spawn();
+    assert_eq!(process.exit_code(LIMIT), 2, "its log:\n{}", process.log());
+    assert!(process.log().contains("no.such"), "its log:\n{}", process.log());
+}
+
+#[test]
+fn a_bounded_run_does_not_join_an_unbounded_one() {
+    let mut scene = Scene::revenue(&shared(), 56);
+    let mut unbounded = scene.application.start("state").spawn();
+    unbounded.ready(LIMIT);
+    let mut bounded = scene.application.start("other-state").bounded().spawn();
+    assert_eq!(bounded.exit_code(LIMIT), 2, "its log:\n{}", bounded.log());
+    assert!(bounded.log().contains("without --bounded"), "its log:\n{}", bounded.log());
+    scene.finish(&mut [&mut unbounded]);
+
+    let scene = Scene::revenue(&shared(), 57);
+    let mut bounded = scene.application.start("state").session_of_6_s().bounded().spawn();
+    wait_for("a member", LIMIT, || {
+        (Admin::new(&shared()).group_members(&scene.application.name) > 0).then_some(())
+    });
+    bounded.pause();
+    let mut unbounded = scene.application.start("other-state").session_of_6_s().spawn();
+    assert_eq!(unbounded.exit_code(LIMIT), 2, "its log:\n{}", unbounded.log());
+    assert!(unbounded.log().contains("with --bounded"), "its log:\n{}", unbounded.log());
+    bounded.kill();
+}
+
+#[test]
 fn a_malformed_record_stops_a_topology_that_asks_for_it() {
     let mut scene =
         Scene::new(&shared(), &COPY, Orders { malformed_share: 0.0, null_share: 0.0, ..Orders::default() });

@@ -14,7 +14,7 @@ use crate::kafka::KafkaAdmin;
 use crate::runtime::identity::StateDir;
 use crate::runtime::reset::{Reset, ResetError};
 use crate::runtime::{Member, Outcome, RunError, RunOptions, connection};
-use crate::settings::Settings;
+use crate::settings::{LogFormat, Settings};
 use crate::telemetry::crash::{self, CrashPoints};
 use crate::telemetry::{end_process_on_panic, init_logging};
 use crate::topology::{self, Checked, Diagnostic};
@@ -96,7 +96,7 @@ impl Shell<'_> {
             Err(error) => return self.complain(&error, Exit::Wrong),
         };
         let Some(Checked { plan, .. }) = self.load(file)? else { return Ok(Exit::Wrong) };
-        let name = plan.name.clone();
+        let (name, format) = (plan.name.clone(), settings.log.format);
         let options = RunOptions { bounded, drop_state: drop_state.to_vec(), crash_points };
         match crate::runtime::run(plan, &settings, options) {
             Ok(Outcome::Stopped | Outcome::Finished) => Ok(Exit::Done),
@@ -104,13 +104,24 @@ impl Shell<'_> {
                 writeln!(
                     self.out,
                     "{name} was run to the end of its input before, and nothing is left to do; to run it \
-                     again from the start: thalweg reset {}",
+                     again from the start: thalweg reset {}, with the same --bootstrap-servers and --state-dir",
                     file.display()
                 )?;
                 Ok(Exit::Done)
             }
-            Err(RunError::Failed(error)) => self.complain(&error, Exit::Failed),
-            Err(RunError::Refused(error)) => self.complain(&error, Exit::Wrong),
+            Err(RunError::Failed(error)) => self.last_word(&error, format, Exit::Failed),
+            Err(RunError::Refused(error)) => self.last_word(&error, format, Exit::Wrong),
+        }
+    }
+
+    /// Why a run ended, in the form of its log.
+    fn last_word(&mut self, error: &str, format: LogFormat, exit: Exit) -> io::Result<Exit> {
+        match format {
+            LogFormat::Text => self.complain(error, exit),
+            LogFormat::Json => {
+                tracing::error!("{error}");
+                Ok(exit)
+            }
         }
     }
 

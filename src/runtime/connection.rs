@@ -10,8 +10,15 @@ const FETCH_QUEUE_BYTES_MAX: u64 = 4 << 20;
 /// Whose connection it is.
 #[derive(Clone, Copy, Debug)]
 pub enum Member<'s> {
-    /// A worker's, by its number from 0, under the identity of its state directory.
-    Worker(&'s StateDir, usize),
+    /// A worker's, under the identity of its state directory.
+    Worker {
+        /// The directory.
+        state: &'s StateDir,
+        /// Its number, from 0.
+        worker: usize,
+        /// Whether it is one of a bounded run.
+        bounded: bool,
+    },
     /// One that is no member of the group and commits nothing: administration.
     None,
 }
@@ -23,7 +30,9 @@ pub fn connection(settings: &Settings, application: &str, member: Member<'_>) ->
     let client_id = kafka.client_id.clone().unwrap_or_else(|| format!("thalweg-{application}"));
     librdkafka.push(("client.id".into(), client_id));
     let (instance_id, transactional_id) = match member {
-        Member::Worker(state, worker) => (Some(state.instance_id(worker)), state.transactional_id(worker)),
+        Member::Worker { state, worker, bounded } => {
+            (Some(state.instance_id(worker, bounded)), state.transactional_id(worker))
+        }
         Member::None => (None, String::new()),
     };
     ConnectionSettings {
@@ -49,7 +58,8 @@ mod tests {
         let mut settings = Settings::default();
         settings.kafka.bootstrap_servers = "k1:9092,k2:9092".into();
         settings.kafka.librdkafka.insert("security.protocol".into(), "SSL".into());
-        let of = connection(&settings, "revenue", Member::Worker(&state, 2));
+        let of =
+            connection(&settings, "revenue", Member::Worker { state: &state, worker: 2, bounded: false });
         assert_eq!((of.group.as_str(), of.bootstrap_servers.as_str()), ("revenue", "k1:9092,k2:9092"));
         assert_eq!(of.instance_id, Some(format!("{}-2", state.uuid())));
         assert_eq!(of.transactional_id, format!("revenue-{}-2", state.uuid()));

@@ -83,6 +83,14 @@ struct Place {
     inode: u64,
 }
 
+/// How the `group.instance.id` of a bounded run's worker ends.
+const BOUNDED: &str = "-bounded";
+
+/// Whether a member of a group, by its id, belongs to a bounded run.
+pub fn is_of_bounded_run(member: &str) -> bool {
+    member.contains(&format!("{BOUNDED}-"))
+}
+
 impl StateDir {
     /// Opens the directory for this process alone, creating what is missing. Says loudly when it has
     /// to give it a new identity.
@@ -148,9 +156,10 @@ impl StateDir {
         format!("{}-{}-{worker}", self.application, self.uuid())
     }
 
-    /// The `group.instance.id` of a worker, numbered from 0.
-    pub fn instance_id(&self, worker: usize) -> String {
-        format!("{}-{worker}", self.uuid())
+    /// The `group.instance.id` of a worker, numbered from 0. It tells a bounded run from an unbounded one:
+    /// brokers begin a static member's id with it.
+    pub fn instance_id(&self, worker: usize, bounded: bool) -> String {
+        format!("{}-{worker}{}", self.uuid(), if bounded { BOUNDED } else { "" })
     }
 
     /// Deletes this application's stores. Nothing there is no error.
@@ -299,7 +308,9 @@ mod tests {
         let uuid = first.uuid().to_owned();
         assert_eq!(first.stores_path(), dir.join("revenue"));
         assert_eq!(first.transactional_id(3), format!("revenue-{uuid}-3"));
-        assert_eq!(first.instance_id(0), format!("{uuid}-0"));
+        assert_eq!(first.instance_id(0, false), format!("{uuid}-0"));
+        assert!(is_of_bounded_run(&format!("{}-another-uuid at /127.0.0.1", first.instance_id(0, true))));
+        assert!(!is_of_bounded_run(&format!("{}-another-uuid at /127.0.0.1", first.instance_id(0, false))));
         drop(first);
         assert_eq!(StateDir::open(&dir, "revenue").unwrap().uuid(), uuid);
         assert!(!dir.join("identity.json.new").exists());

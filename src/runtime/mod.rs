@@ -18,14 +18,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use coordinator::{Coordinator, MakeParts, Stop};
 use identity::StateDir;
 use jobs::Shared;
 use leases::Leases;
-use topics::{Topics, stateful_operators};
+use topics::{TopicError, Topics, stateful_operators};
 use worker::Parts;
 
 use crate::kafka::{ConnectionSettings, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
@@ -34,7 +34,7 @@ use crate::service;
 use crate::settings::{Listen, Settings};
 use crate::task::{TaskLimits, pipeline_factory};
 use crate::telemetry::crash::CrashPoints;
-use crate::telemetry::{Health, Metrics, monotonic};
+use crate::telemetry::{Health, Metrics, Monotonic, monotonic};
 use crate::topology::plan::Plan;
 use crate::worker::{StageSpec, WorkerSpec};
 
@@ -107,71 +107,160 @@ pub fn run(plan: Plan, settings: &Settings, options: RunOptions) -> Result<Outco
         http = server.as_ref().map(|server| server.address().to_string()),
         "starting"
     );
-    let mut admin = KafkaAdmin::new(&connection(settings, &plan.name, Member::None)).map_err(failed)?;
-    let record_bytes_max =
-        settings.kafka.librdkafka.get("message.max.bytes").and_then(|value| value.parse().ok());
-    let topics =
-        topics::prepare(&mut admin, &plan, options.bounded, settings.kafka.replication, record_bytes_max)
-            .map_err(failed)?;
-    let spec = Arc::new(worker_spec(&plan, settings, &options, &topics, workers)?);
-    let stores = RocksStores::open(&state_dir.stores_path(), &rocks_settings(settings)).map_err(failed)?;
-    let shared = Arc::new(Shared {
-        stores: Leases::new(Box::new(stores)),
-        admin: Mutex::new(admin),
-        metrics,
-        crash: options.crash_points.clone(),
-        now,
-    });
-    let connections: Vec<ConnectionSettings> = (0..workers)
-        .map(|index| {
-            let mut connection = connection(settings, &plan.name, Member::Worker(&state_dir, index));
-            if topics.batch_bytes_max < PRODUCER_BATCH_BYTES {
-                // Before what the settings file says, which wins.
-                connection.librdkafka.insert(0, ("batch.size".into(), topics.batch_bytes_max.to_string()));
-            }
-            connection
-        })
-        .collect();
-    let sources: Vec<String> = plan.sources.iter().map(|source| source.topic.clone()).collect();
-    let make_parts: MakeParts = Box::new(move |index, coordinator| {
-        let connection = &connections[index];
-        let log = KafkaLog::new(connection, &sources)?;
-        let crash = shared.crash.clone();
-        let crash_point = crash.armed().then(|| Arc::new(move |name: &str| crash.hit(name)) as Arc<_>);
-        Ok(Parts {
-            index,
-            spec: spec.clone(),
-            transactions: KafkaTransactionLog::new(connection, &log, crash_point),
-            log,
-            reader: KafkaChangelogReader::new(connection)?,
-            shared: shared.clone(),
-            health: health.clone(),
-            coordinator,
-        })
-    });
-    let stop_limit = Duration::from_millis(settings.run.shutdown_limit_ms);
-    let ended = actix::System::new().block_on(supervise(make_parts, workers, stop_limit));
+    let process = Process { plan, settings, options, state_dir, workers, health, metrics, now };
+    let ended = actix::System::new().block_on(process.run());
     if let Some(server) = server {
         server.stop();
     }
     ended
 }
 
-async fn supervise(make_parts: MakeParts, workers: usize, stop_limit: Duration) -> Result<Outcome, RunError> {
+/// What was found of the cluster, and who can be asked for more.
+type Seen = Result<(KafkaAdmin, Topics), RunError>;
+
+/// What a process knows before it has seen the cluster.
+struct Process<'s> {
+    plan: Arc<Plan>,
+    settings: &'s Settings,
+    options: RunOptions,
+    state_dir: StateDir,
+    workers: usize,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    now: Monotonic,
+}
+
+impl Process<'_> {
+    async fn run(self) -> Result<Outcome, RunError> {
+        let mut signals = StopSignals::new()?;
+        let (admin, topics) = tokio::select! {
+            seen = self.look_at_cluster()? => seen.unwrap_or_else(|_| Err(failed("nobody looks at the cluster")))?,
+            name = signals.next() => {
+                tracing::info!("{name}: stopping before anything was begun");
+                return Ok(Outcome::Stopped);
+            }
+        };
+        let stop_limit = Duration::from_millis(self.settings.run.shutdown_limit_ms);
+        let workers = self.workers;
+        supervise(self.parts_maker(admin, topics)?, workers, stop_limit, signals).await
+    }
+
+    /// Looks at the cluster, and creates topics, on a thread of its own: an answer may take long, and a
+    /// signal is obeyed meanwhile. The process ends without that thread then.
+    fn look_at_cluster(&self) -> Result<oneshot::Receiver<Seen>, RunError> {
+        let Process { settings, options, .. } = self;
+        let connection = connection(settings, &self.plan.name, Member::None);
+        let record_bytes_max =
+            settings.kafka.librdkafka.get("message.max.bytes").and_then(|value| value.parse().ok());
+        let (plan, bounded, replication) = (self.plan.clone(), options.bounded, settings.kafka.replication);
+        let (tell, told) = oneshot::channel();
+        let look = move || {
+            // Nothing is connected yet: what fails here is what librdkafka was told.
+            let mut admin = KafkaAdmin::new(&connection)
+                .map_err(|error| RunError::Refused(format!("kafka.librdkafka: {error}")))?;
+            let brokers = &connection.bootstrap_servers;
+            let unanswered = |error: TopicError| match error {
+                TopicError::Log(error) => failed(format!("{error} (kafka.bootstrap_servers: {brokers})")),
+                unfit => failed(unfit),
+            };
+            let topics = topics::prepare(&mut admin, &plan, bounded, replication, record_bytes_max)
+                .map_err(unanswered)?;
+            topics::refuse_other_mode(&mut admin, &plan.name, bounded)?;
+            Ok((admin, topics))
+        };
+        let thread = std::thread::Builder::new().name("cluster".into());
+        // Nobody listens any more if the process was stopped meanwhile.
+        thread.spawn(move || drop(tell.send(look()))).map_err(failed)?;
+        Ok(told)
+    }
+
+    /// Gets ready to make workers.
+    fn parts_maker(self, admin: KafkaAdmin, topics: Topics) -> Result<MakeParts, RunError> {
+        let Process { plan, settings, options, state_dir, workers, health, metrics, now } = self;
+        let spec = Arc::new(worker_spec(&plan, settings, &options, &topics, workers)?);
+        let stores =
+            RocksStores::open(&state_dir.stores_path(), &rocks_settings(settings)).map_err(failed)?;
+        let shared = Arc::new(Shared {
+            stores: Leases::new(Box::new(stores)),
+            admin: Mutex::new(admin),
+            metrics,
+            crash: options.crash_points.clone(),
+            now,
+        });
+        let connections: Vec<ConnectionSettings> = (0..workers)
+            .map(|worker| {
+                let member = Member::Worker { state: &state_dir, worker, bounded: options.bounded };
+                let mut connection = connection(settings, &plan.name, member);
+                if topics.batch_bytes_max < PRODUCER_BATCH_BYTES {
+                    // Before what the settings file says, which wins.
+                    connection
+                        .librdkafka
+                        .insert(0, ("batch.size".into(), topics.batch_bytes_max.to_string()));
+                }
+                connection
+            })
+            .collect();
+        let sources: Vec<String> = plan.sources.iter().map(|source| source.topic.clone()).collect();
+        Ok(Box::new(move |index, coordinator| {
+            // The directory stays locked for as long as workers may be made.
+            let _locked = &state_dir;
+            let connection = &connections[index];
+            let log = KafkaLog::new(connection, &sources)?;
+            let crash = shared.crash.clone();
+            let crash_point = crash.armed().then(|| Arc::new(move |name: &str| crash.hit(name)) as Arc<_>);
+            Ok(Parts {
+                index,
+                spec: spec.clone(),
+                transactions: KafkaTransactionLog::new(connection, &log, crash_point),
+                log,
+                reader: KafkaChangelogReader::new(connection)?,
+                shared: shared.clone(),
+                health: health.clone(),
+                coordinator,
+            })
+        }))
+    }
+}
+
+/// The signals that end the process in order.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    fn new() -> Result<StopSignals, RunError> {
+        let listen = |kind| signal(kind).map_err(failed);
+        let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+        Ok(StopSignals { terminate, interrupt })
+    }
+
+    /// The name of the next one.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn supervise(
+    make_parts: MakeParts,
+    workers: usize,
+    stop_limit: Duration,
+    mut signals: StopSignals,
+) -> Result<Outcome, RunError> {
     let (done, mut ended) = oneshot::channel();
     let arbiters: Vec<Arbiter> = (0..workers).map(|_| Arbiter::new()).collect();
     let handles = arbiters.iter().map(Arbiter::handle).collect();
     let coordinator = Coordinator::new(make_parts, handles, stop_limit, done).start();
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     loop {
         tokio::select! {
             ended = &mut ended => {
                 join(arbiters).await;
                 return ended.unwrap_or_else(|_| Err(failed("the coordinator is gone")));
             }
-            _ = terminate.recv() => tracing::info!("SIGTERM: committing, leaving the group, stopping"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: committing, leaving the group, stopping"),
+            name = signals.next() => tracing::info!("{name}: committing, leaving the group, stopping"),
         }
         coordinator.do_send(Stop);
     }

@@ -233,6 +233,7 @@ impl WorkerActor {
                     self.shared.crash.hit("between_chunks");
                 }
             }
+            WorkerEvent::NothingToCommit => self.metrics.nothing_to_commit(),
             WorkerEvent::Aborted(_) => {
                 self.shared.metrics.transactions_aborted.inc();
             }

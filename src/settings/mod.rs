@@ -204,8 +204,8 @@ impl Default for Http {
 
 impl Default for Log {
     fn default() -> Self {
-        // What the HTTP server says about its own coming and going is no news.
-        Log { format: LogFormat::Text, filter: "info,actix_server=warn".to_string() }
+        // What the HTTP server says about its own coming and going is no news, nor is what strangers send it.
+        Log { format: LogFormat::Text, filter: "info,actix_server=warn,actix_http=off".to_string() }
     }
 }
 

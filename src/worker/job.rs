@@ -110,6 +110,8 @@ pub enum WorkerEvent {
         /// From the decision to the acknowledgement.
         duration_ms: u64,
     },
+    /// A checkpoint was due, and there was nothing to commit.
+    NothingToCommit,
     /// A transaction was given up; everything since the last checkpoint is done again.
     Aborted(String),
     /// A commit was refused, or the partitions were taken away, because this member is not their owner

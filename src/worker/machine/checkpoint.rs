@@ -40,6 +40,7 @@ impl<L: Log> Worker<L> {
             return Ok(true);
         }
         if tasks.is_empty() {
+            self.step.events.push(WorkerEvent::NothingToCommit);
             return Ok(false);
         }
         self.become_phase(Phase::Committing);

@@ -739,3 +739,15 @@ fn an_exit_calls_off_what_is_running() {
     rig.step();
     assert!(cancelled.load(Ordering::Relaxed));
 }
+
+#[test]
+fn a_checkpoint_that_was_due_with_nothing_to_commit_is_told() {
+    let mut rig = Rig::running(|_| ());
+    rig.events.clear();
+    rig.step();
+    assert!(!rig.saw(|event| matches!(event, WorkerEvent::NothingToCommit)), "it is not due yet");
+    rig.now_ms += 1_000;
+    rig.step();
+    assert!(rig.saw(|event| matches!(event, WorkerEvent::NothingToCommit)));
+    assert_eq!(rig.worker.phase(), Phase::Running);
+}
