@@ -36,6 +36,7 @@ use crate::task::{TaskLimits, pipeline_factory};
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Health, Metrics, Monotonic, monotonic};
 use crate::topology::plan::Plan;
+use crate::worker::port::LogError;
 use crate::worker::{StageSpec, WorkerSpec};
 
 pub use connection::{Member, connection};
@@ -165,7 +166,11 @@ impl Process<'_> {
             };
             let topics = topics::prepare(&mut admin, &plan, bounded, replication, record_bytes_max)
                 .map_err(unanswered)?;
-            topics::refuse_other_mode(&mut admin, &plan.name, bounded)?;
+            let others = ask_again(|| topics::members_of_other_kind(&mut admin, &plan.name, bounded))
+                .map_err(|error| unanswered(error.into()))?;
+            if !others.is_empty() {
+                return Err(RunError::Refused(other_kind(&plan.name, bounded, &others)));
+            }
             Ok((admin, topics))
         };
         let thread = std::thread::Builder::new().name("cluster".into());
@@ -220,6 +225,32 @@ impl Process<'_> {
             })
         }))
     }
+}
+
+/// How often a group's coordinator is asked that moves or loads, a second apart.
+const COORDINATOR_ATTEMPTS: u32 = 20;
+
+/// Asks until there is an answer, or an error that waiting does not mend.
+fn ask_again<T>(mut ask: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
+    for _ in 1..COORDINATOR_ATTEMPTS {
+        match ask() {
+            Err(LogError::Retry(message)) => tracing::warn!("{message}"),
+            answer => return answer,
+        }
+        #[expect(clippy::disallowed_methods, reason = "a thread of its own that has nothing else to do")]
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    ask()
+}
+
+fn other_kind(application: &str, bounded: bool, members: &[String]) -> String {
+    let (theirs, ours) = if bounded { ("without", "with") } else { ("with", "without") };
+    format!(
+        "{application} is running {theirs} --bounded and cannot be run {ours} it beside that; its group has the \
+         members {}. Stop those first; one that was killed is a member until its session ends \
+         (kafka.session_timeout)",
+        members.join(", ")
+    )
 }
 
 /// The signals that end the process in order.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::RunError;
 use super::identity::is_of_bounded_run;
 use crate::operator::OutputTarget;
 use crate::record::TopicId;
@@ -138,21 +137,15 @@ fn partitions_of<'t>((topic, found): (&'t TopicUse, &Option<TopicDescription>)) 
     Some((&topic.topic, found.as_ref().map(|found| found.partitions).or(to_be)?))
 }
 
-/// A bounded and an unbounded run of one application would end each other: each refuses the state of the
-/// other's kind. So the one that comes second does not join the group.
-pub fn refuse_other_mode(admin: &mut dyn LogAdmin, application: &str, bounded: bool) -> Result<(), RunError> {
-    let members = admin.group_members(application).map_err(|error| RunError::Failed(error.to_string()))?;
-    let others: Vec<String> =
-        members.into_iter().filter(|member| is_of_bounded_run(member) != bounded).collect();
-    if others.is_empty() {
-        return Ok(());
-    }
-    let (theirs, ours) = if bounded { ("without", "with") } else { ("with", "without") };
-    Err(RunError::Refused(format!(
-        "{application} is running {theirs} --bounded and cannot be run {ours} it beside that; its group has the members \
-         {}. Stop those first; one that was killed is a member until its session ends (kafka.session_timeout)",
-        others.join(", ")
-    )))
+/// The members of an application's group that belong to the other kind of run. A bounded and an unbounded
+/// run of one application would end each other, since each refuses the state of the other's kind.
+pub fn members_of_other_kind(
+    admin: &mut dyn LogAdmin,
+    application: &str,
+    bounded: bool,
+) -> Result<Vec<String>, LogError> {
+    let members = admin.group_members(application)?;
+    Ok(members.into_iter().filter(|member| is_of_bounded_run(member) != bounded).collect())
 }
 
 /// Ids and fingerprints of a stage's stateful operators.
