@@ -6,7 +6,7 @@
 //!
 //! The modules are layers; one never imports another further down this list:
 //! [`record`] and [`time`]; [`format`] and [`expression`]; [`state`] and [`window`]; [`operator`] and
-//! [`topology`]; [`task`] and [`worker`]; [`kafka`] and [`rocks`]; [`runtime`], [`telemetry`],
+//! [`topology`]; [`task`] and [`worker`]; [`kafka`], [`rocks`] and [`model`]; [`runtime`], [`telemetry`],
 //! [`service`] and [`settings`]; [`cli`].
 
 pub mod record;
@@ -25,6 +25,7 @@ pub mod task;
 pub mod worker;
 
 pub mod kafka;
+pub mod model;
 pub mod rocks;
 
 pub mod runtime;

@@ -1,0 +1,89 @@
+//! The conformance suite of the model of Kafka: each scenario is written once, against the ports, and run
+//! on the model and on a real broker, whose address is in `THALWEG_TEST_BOOTSTRAP`. Where they differ,
+//! the broker is right.
+#![allow(clippy::disallowed_methods, reason = "the real broker lives in real time")]
+
+#[path = "conformance/common.rs"]
+mod common;
+#[path = "conformance/fencing.rs"]
+mod fencing;
+#[path = "conformance/group.rs"]
+mod group;
+#[path = "conformance/log.rs"]
+mod log;
+#[path = "conformance/offsets.rs"]
+mod offsets;
+#[path = "conformance/on_kafka.rs"]
+mod on_kafka;
+#[path = "conformance/on_model.rs"]
+mod on_model;
+#[path = "conformance/world.rs"]
+mod world;
+
+/// Two tests of each scenario.
+macro_rules! scenarios {
+    ($($module:ident: $($scenario:ident),+;)+) => {
+        mod model {
+            $($(#[test]
+            fn $scenario() {
+                crate::$module::$scenario(&crate::on_model::OnModel::default());
+            })+)+
+        }
+        mod kafka {
+            $($(#[test]
+            fn $scenario() {
+                crate::$module::$scenario(&crate::on_kafka::OnKafka::default());
+            })+)+
+        }
+    };
+}
+
+scenarios! {
+    log:
+        a_commit_is_seen_whole_with_its_offsets,
+        an_open_transaction_holds_the_last_stable_offset,
+        aborted_records_are_seen_by_read_uncommitted_alone,
+        the_oldest_of_two_open_transactions_holds_what_the_other_committed,
+        every_partition_of_a_transaction_gets_a_marker,
+        deleted_records_are_out_of_range,
+        a_cut_through_an_open_transaction_moves_the_last_stable_offset,
+        what_cannot_be_cut,
+        a_record_that_cannot_be_applied_ends_the_read,
+        keys_headers_tombstones_and_times_come_through,
+        a_position_outside_the_log_is_told_by_the_fetch,
+        the_consumers_position_goes_past_markers,
+        starting_again_reads_from_the_new_position;
+    fencing:
+        a_second_producer_of_the_id_fences_the_first,
+        a_new_producer_aborts_what_the_old_one_left_open,
+        each_call_of_a_fenced_producer_is_fatal,
+        a_transaction_that_lasts_too_long_is_aborted_and_fenced,
+        another_generation_another_member_and_a_member_that_left_are_refused,
+        a_transaction_without_offsets_is_refused,
+        what_an_operator_must_mend_stops_the_commit;
+    offsets:
+        unstable_offsets_are_waited_out,
+        the_offsets_of_nobody_are_taken_whoever_the_members_are,
+        a_member_may_commit_what_is_not_its_own,
+        the_offsets_of_an_aborted_transaction_are_dropped,
+        a_deleted_topic_takes_its_offsets_with_it,
+        a_group_is_deleted_when_nobody_is_in_it,
+        a_member_commits_while_the_group_waits_for_it,
+        the_coordinator_refuses_a_generation_that_is_over,
+        the_coordinator_refuses_a_member_that_left_and_one_that_was_replaced,
+        an_empty_group_takes_the_offsets_of_nobody;
+    group:
+        two_consumers_share_and_a_static_member_leaves_at_once,
+        range_gives_each_topic_to_its_own_subscribers,
+        a_static_member_that_restarts_gets_its_partitions_back_without_a_rebalance,
+        a_member_that_falls_silent_keeps_its_partitions_for_a_session,
+        a_restore_may_last_longer_than_a_session,
+        partitions_that_were_lost_are_told_and_committed_no_more,
+        a_second_process_with_the_instance_id_fences_the_first,
+        a_commit_under_a_member_id_that_was_replaced_is_in_doubt,
+        leaving_in_the_middle_of_the_first_join_leaves_nothing_behind,
+        a_member_that_does_not_give_back_in_time_is_out,
+        settings_that_the_brokers_do_not_take_stop_the_client,
+        what_is_asked_about_a_missing_topic_stops_and_reading_it_waits,
+        a_topic_that_was_created_again_has_another_id;
+}

@@ -1,0 +1,199 @@
+//! Offsets that are committed in transactions, with the checks of the coordinator and without.
+
+use thalweg::record::TopicPartition;
+use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, Transaction, TransactionLog};
+
+use crate::common::{Pair, class, commit_class, create, single};
+use crate::world::{Class, Plain, Steps, Who, World};
+
+pub fn unstable_offsets_are_waited_out<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "unstable");
+    pair.commit(pair.transaction(1));
+    assert_eq!(pair.committed(), Some(1));
+    let other = single(world, "other");
+    let mut open = world.steps(&Who::of(&world.unique("unstable"), "other"));
+    open.init().unwrap();
+    open.begin().unwrap();
+    open.send_offsets_as_nobody(&pair.who.group, &[(pair.source.clone(), 7)]).unwrap();
+    let mut reader = pair.reader();
+    let source = std::slice::from_ref(&pair.source);
+    let unstable = reader.committed_offsets(source, 300);
+    assert_eq!(class(&unstable), "retry", "{unstable:?}");
+    let elsewhere = reader.committed_offsets(std::slice::from_ref(&other), 10_000).unwrap();
+    assert_eq!(elsewhere, [None], "the transaction is on another partition");
+    // Who does not ask for stable ones sees the former.
+    let group = &pair.who.group;
+    assert_eq!(world.admin().group_offsets(group).unwrap(), [(pair.source.clone(), 1)]);
+    open.commit().unwrap();
+    assert_eq!(reader.committed_offsets(source, 30_000).unwrap(), [Some(7)]);
+}
+
+/// The coordinator checks nothing for somebody without a generation and a member id: the ports must
+/// never let that happen.
+pub fn the_offsets_of_nobody_are_taken_whoever_the_members_are<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "nobody");
+    pair.commit(pair.transaction(1));
+    let mut nobody = world.steps(&Who::of(&world.unique("nobody"), "other"));
+    nobody.init().unwrap();
+    nobody.begin().unwrap();
+    nobody.send_offsets_as_nobody(&pair.who.group, &[(pair.source.clone(), 99)]).unwrap();
+    nobody.commit().unwrap();
+    assert_eq!(pair.committed(), Some(99));
+    assert!(pair.log.poll().unwrap().is_none(), "the member hears nothing of it");
+    pair.commit(pair.transaction(2));
+    assert_eq!(pair.committed(), Some(2), "an offset may go back");
+}
+
+/// The coordinator checks who the member is, not what it owns.
+pub fn a_member_may_commit_what_is_not_its_own<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "not-own");
+    let other = single(world, "other");
+    let offsets = vec![(other.clone(), 5), (pair.source.clone(), 1)];
+    pair.commit(Transaction { offsets, ..Transaction::default() });
+    let mut expected = [(other, 5), (pair.source.clone(), 1)];
+    expected.sort();
+    world.until_is(expected.to_vec(), || {
+        let mut found = world.admin().group_offsets(&pair.who.group).unwrap();
+        found.sort();
+        found
+    });
+}
+
+pub fn the_offsets_of_an_aborted_transaction_are_dropped<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "dropped");
+    pair.commit(pair.transaction(1));
+    let mut other = world.steps(&Who::of(&world.unique("dropped"), "other"));
+    other.init().unwrap();
+    for commit in [false, true] {
+        other.begin().unwrap();
+        other.send_offsets_as_nobody(&pair.who.group, &[(pair.source.clone(), 7)]).unwrap();
+        if commit {
+            other.commit().unwrap()
+        } else {
+            other.abort().unwrap()
+        }
+        assert_eq!(pair.committed(), Some(if commit { 7 } else { 1 }));
+    }
+}
+
+pub fn a_deleted_topic_takes_its_offsets_with_it<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "deleted");
+    let other = single(world, "other");
+    let offsets = vec![(other.clone(), 5), (pair.source.clone(), 1)];
+    pair.commit(Transaction { offsets, ..Transaction::default() });
+    let mut admin = world.admin();
+    admin.delete(&[other.topic.to_string()]).unwrap();
+    world.until("the offsets' end", || {
+        (admin.group_offsets(&pair.who.group).unwrap() == [(pair.source.clone(), 1)]).then_some(())
+    });
+}
+
+pub fn a_group_is_deleted_when_nobody_is_in_it<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "group");
+    let group = pair.who.group.clone();
+    pair.commit(pair.transaction(3));
+    assert_eq!(pair.committed(), Some(3));
+    let mut admin = world.admin();
+    assert_eq!(admin.group_members(&group).unwrap().len(), 1);
+    let refused = admin.delete_group(&group);
+    assert_eq!(class(&refused), "stop", "{refused:?}");
+    pair.log.leave(10_000).unwrap();
+    assert_eq!(admin.group_members(&group).unwrap(), [] as [String; 0]);
+    assert_eq!(admin.group_offsets(&group).unwrap(), [(pair.source.clone(), 3)], "they outlive the members");
+    admin.delete_group(&group).unwrap();
+    admin.delete_group(&group).unwrap();
+    assert_eq!(admin.group_offsets(&group).unwrap(), []);
+    assert_eq!(admin.group_members(&group).unwrap(), [] as [String; 0]);
+    assert_eq!(pair.committed(), None);
+}
+
+/// Between the group's wish and the member's answer the member is still who it was.
+pub fn a_member_commits_while_the_group_waits_for_it<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "waits");
+    let who = Who::of(&pair.who.group, "1");
+    let mut second = world.log(&who, &[pair.source.topic.to_string()]);
+    world.until("the revocation", || {
+        assert!(second.poll().unwrap().is_none());
+        pair.log.poll().unwrap()
+    });
+    pair.commit(pair.transaction(4));
+    assert_eq!(pair.committed(), Some(4));
+    pair.log.release().unwrap();
+    let (_, member) = crate::common::assigned(world, &mut pair.log);
+    assert!(member.generation > pair.member.generation);
+    let late = pair.producer.commit(pair.transaction(5), &pair.member);
+    assert_eq!(commit_class(&late), "not owner", "{late:?}");
+    assert_eq!(pair.committed(), Some(4));
+}
+
+/// The coordinator's own check, which the ports come before.
+pub fn the_coordinator_refuses_a_generation_that_is_over<W: World>(world: &W) {
+    let topic = create(world, "in", 2);
+    let (group, names) = (world.unique("over"), std::slice::from_ref(&topic));
+    let partition = TopicPartition::new(&topic, 1);
+    let offsets = |offset| [(partition.clone(), offset)];
+    let mut producer = world.steps(&Who::of(&group, "0"));
+    producer.init().unwrap();
+    let mut first = world.plain(&Who::of(&group, "0"), names);
+    world.until("the assignment", || (first.serve() == 2).then_some(()));
+    let before = first.membership();
+    producer.begin().unwrap();
+    producer.send_offsets(&before, &offsets(1)).unwrap();
+    producer.commit().unwrap();
+    let mut second = world.plain(&Who::of(&group, "1"), names);
+    world.until("both assignments", || (first.serve() == 1 && second.serve() == 1).then_some(()));
+    producer.begin().unwrap();
+    assert_eq!(producer.send_offsets(&before, &offsets(2)), Err(Class::Abort));
+    assert_eq!(producer.commit(), Err(Class::Abort), "nothing but to abort");
+    producer.abort().unwrap();
+    // The member that lost the partition may commit it under what it is now.
+    producer.begin().unwrap();
+    producer.send_offsets(&first.membership(), &offsets(3)).unwrap();
+    producer.commit().unwrap();
+    let mut reader = world.reader(&group);
+    assert_eq!(reader.committed_offsets(std::slice::from_ref(&partition), 10_000).unwrap(), [Some(3)]);
+}
+
+pub fn the_coordinator_refuses_a_member_that_left_and_one_that_was_replaced<W: World>(world: &W) {
+    let topic = create(world, "in", 1);
+    let names = std::slice::from_ref(&topic);
+    let offsets = [(TopicPartition::new(&topic, 0), 1)];
+    for is_static in [false, true] {
+        let mut who = Who::of(&world.unique("gone"), "0");
+        who.instance = who.instance.filter(|_| is_static);
+        let mut member = world.plain(&who, names);
+        world.until("the assignment", || (member.serve() == 1).then_some(()));
+        let before = member.membership();
+        let replaced = is_static.then(|| {
+            let mut next = world.plain(&who, names);
+            world.until("the assignment", || (next.serve() == 1).then_some(next.membership()))
+        });
+        if !is_static {
+            member.leave();
+            let mut admin = world.admin();
+            world.until("the end of the membership", || {
+                admin.group_members(&who.group).unwrap().is_empty().then_some(())
+            });
+        }
+        let mut producer = world.steps(&who);
+        producer.init().unwrap();
+        producer.begin().unwrap();
+        assert_eq!(producer.send_offsets(&before, &offsets), Err(Class::Abort), "static: {is_static}");
+        producer.abort().unwrap();
+        assert_eq!(world.admin().group_offsets(&who.group).unwrap(), []);
+        drop(replaced);
+    }
+}
+
+/// An empty group takes the offsets of nobody: that is how a tool sets them.
+pub fn an_empty_group_takes_the_offsets_of_nobody<W: World>(world: &W) {
+    let source = single(world, "in");
+    let group = world.unique("tool");
+    let mut tool = world.steps(&Who::of(&group, "tool"));
+    tool.init().unwrap();
+    tool.begin().unwrap();
+    tool.send_offsets_as_nobody(&group, &[(source.clone(), 42)]).unwrap();
+    tool.commit().unwrap();
+    let mut reader = world.reader(&group);
+    assert_eq!(reader.committed_offsets(std::slice::from_ref(&source), 10_000).unwrap(), [Some(42)]);
+}
