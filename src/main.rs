@@ -11,7 +11,7 @@ fn main() -> std::process::ExitCode {
 }
 
 /// The allocator would ask for transparent huge pages. Buffers come and go with each checkpoint, so that
-/// most of a huge page is soon of no use and still resident: measured, a quarter more memory, and more
+/// most of a huge page is soon of no use and still resident: measured, a third more memory, and more
 /// CPU as well, to clear and compact them. A kernel that refuses costs only that.
 fn use_small_pages() {
     #[cfg(target_os = "linux")]
