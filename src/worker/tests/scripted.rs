@@ -751,3 +751,24 @@ fn a_checkpoint_that_was_due_with_nothing_to_commit_is_told() {
     assert!(rig.saw(|event| matches!(event, WorkerEvent::NothingToCommit)));
     assert_eq!(rig.worker.phase(), Phase::Running);
 }
+
+#[test]
+fn what_is_queued_waits_as_well_while_too_much_is_pinned() {
+    fn queued(rig: &mut Rig) -> usize {
+        rig.worker.tasks_mut().map(|task| task.queued_records()).sum()
+    }
+    let mut rig = Rig::running(|spec| spec.pinned_bytes_max = 1);
+    (1..=8).for_each(|value| rig.append(value));
+    rig.step();
+    let left = queued(&mut rig);
+    assert!(left > 0, "a checkpoint is full before all records are processed");
+    rig.step();
+    let job = rig.commit_job();
+    rig.run(job);
+    rig.step();
+    assert_eq!(queued(&mut rig), left, "what is committed is pinned until it is in the store");
+    let job = rig.take(|job| matches!(job, Job::Flush { .. }));
+    rig.run(job);
+    rig.step();
+    assert!(queued(&mut rig) < left);
+}
