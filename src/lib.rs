@@ -6,7 +6,7 @@
 //!
 //! The modules are layers; one never imports another further down this list:
 //! [`record`] and [`time`]; [`format`] and [`expression`]; [`state`] and [`window`]; [`operator`] and
-//! [`topology`]; [`task`] and [`worker`]; [`kafka`], [`rocks`] and [`model`]; [`runtime`], [`telemetry`],
+//! [`topology`]; [`task`] and [`worker`]; [`kafka`], [`rocks`], [`model`] and [`simulator`]; [`runtime`], [`telemetry`],
 //! [`service`] and [`settings`]; [`cli`].
 
 pub mod record;
@@ -27,6 +27,7 @@ pub mod worker;
 pub mod kafka;
 pub mod model;
 pub mod rocks;
+pub mod simulator;
 
 pub mod runtime;
 pub mod service;

@@ -11,7 +11,7 @@ const LAYERS: [(u8, &[&str]); 8] = [
     (3, &["state", "window"]),
     (4, &["operator", "topology"]),
     (5, &["task", "worker"]),
-    (6, &["kafka", "rocks", "model"]),
+    (6, &["kafka", "rocks", "model", "simulator"]),
     (7, &["runtime", "telemetry", "service", "settings"]),
     (8, &["cli"]),
 ];

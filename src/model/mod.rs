@@ -24,6 +24,7 @@ mod cluster;
 mod consumer;
 mod error;
 mod group;
+pub mod link;
 mod partition;
 pub mod producer;
 mod transactions;

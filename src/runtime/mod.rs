@@ -11,7 +11,6 @@ pub mod identity;
 mod jobs;
 pub mod leases;
 pub mod reset;
-pub mod topics;
 mod worker;
 
 use std::sync::{Arc, Mutex};
@@ -22,22 +21,22 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use coordinator::{Coordinator, MakeParts, Stop};
-use identity::StateDir;
+use identity::{StateDir, is_of_bounded_run};
 use jobs::Shared;
 use leases::Leases;
-use topics::{TopicError, Topics, stateful_operators};
 use worker::Parts;
 
 use crate::kafka::{ConnectionSettings, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
 use crate::rocks::{RocksSettings, RocksStores};
 use crate::service;
 use crate::settings::{Listen, Settings};
-use crate::task::{TaskLimits, pipeline_factory};
+use crate::task::TaskLimits;
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Health, Metrics, Monotonic, monotonic};
 use crate::topology::plan::Plan;
-use crate::worker::port::LogError;
-use crate::worker::{StageSpec, WorkerSpec};
+use crate::worker::WorkerSpec;
+use crate::worker::port::{LogAdmin, LogError};
+use crate::worker::topics::{self, TopicError, Topics};
 
 pub use connection::{Member, connection};
 
@@ -166,7 +165,7 @@ impl Process<'_> {
             };
             let topics = topics::prepare(&mut admin, &plan, bounded, replication, record_bytes_max)
                 .map_err(unanswered)?;
-            let others = ask_again(|| topics::members_of_other_kind(&mut admin, &plan.name, bounded))
+            let others = ask_again(|| members_of_other_kind(&mut admin, &plan.name, bounded))
                 .map_err(|error| unanswered(error.into()))?;
             if !others.is_empty() {
                 return Err(RunError::Refused(other_kind(&plan.name, bounded, &others)));
@@ -241,6 +240,17 @@ fn ask_again<T>(mut ask: impl FnMut() -> Result<T, LogError>) -> Result<T, LogEr
         std::thread::sleep(Duration::from_secs(1));
     }
     ask()
+}
+
+/// The members of an application's group that belong to the other kind of run. A bounded and an unbounded
+/// run of one application would end each other, since each refuses the state of the other's kind.
+fn members_of_other_kind(
+    admin: &mut dyn LogAdmin,
+    application: &str,
+    bounded: bool,
+) -> Result<Vec<String>, LogError> {
+    let members = admin.group_members(application)?;
+    Ok(members.into_iter().filter(|member| is_of_bounded_run(member) != bounded).collect())
 }
 
 fn other_kind(application: &str, bounded: bool, members: &[String]) -> String {
@@ -329,23 +339,10 @@ fn worker_spec(
     topics: &Topics,
     workers: usize,
 ) -> Result<WorkerSpec, RunError> {
-    let mut stages = Vec::new();
-    for (stage, source) in plan.sources.iter().enumerate() {
-        stages.push(StageSpec {
-            id: source.id.as_str().into(),
-            topic: source.topic.clone(),
-            start: source.start,
-            changelog: topics.changelogs[stage]
-                .as_ref()
-                .map(|changelog| (changelog.name.clone(), changelog.id, changelog.record_bytes_max)),
-            operators: stateful_operators(plan, stage),
-            pipelines: pipeline_factory(plan.clone(), stage, topics.targets.clone()).map_err(failed)?,
-        });
-    }
     let share = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / workers;
     let cache_bytes_max = share(settings.state.cache_bytes_max);
     Ok(WorkerSpec {
-        stages,
+        stages: topics::stages(plan, topics).map_err(failed)?,
         bounded: options.bounded,
         drop_state: options.drop_state.clone(),
         commit_interval_ms: settings.run.commit_interval_ms,

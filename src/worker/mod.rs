@@ -14,6 +14,7 @@ mod phase;
 pub mod port;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod topics;
 
 pub use job::{Exit, Job, JobDone, WorkerEvent};
 pub use machine::{StageSpec, Step, Worker, WorkerSpec};

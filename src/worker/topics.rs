@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::identity::is_of_bounded_run;
 use crate::operator::OutputTarget;
 use crate::record::TopicId;
 use crate::state::key::{STATE_KEY_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
-use crate::task::Targets;
+use crate::task::{BuildError, Targets, pipeline_factory};
 use crate::topology::plan::{CreateTopic, Plan, StreamRef};
 use crate::topology::{TopicRole, TopicUse, topics};
+use crate::worker::StageSpec;
 use crate::worker::port::{LogAdmin, LogError, TopicDescription, TopicSpec};
 
 /// What a record costs in a topic beside its key, value and headers, at most, with its batch's header.
@@ -137,19 +137,24 @@ fn partitions_of<'t>((topic, found): (&'t TopicUse, &Option<TopicDescription>)) 
     Some((&topic.topic, found.as_ref().map(|found| found.partitions).or(to_be)?))
 }
 
-/// The members of an application's group that belong to the other kind of run. A bounded and an unbounded
-/// run of one application would end each other, since each refuses the state of the other's kind.
-pub fn members_of_other_kind(
-    admin: &mut dyn LogAdmin,
-    application: &str,
-    bounded: bool,
-) -> Result<Vec<String>, LogError> {
-    let members = admin.group_members(application)?;
-    Ok(members.into_iter().filter(|member| is_of_bounded_run(member) != bounded).collect())
+/// The stages of `plan` on these topics, as a worker is told.
+pub fn stages(plan: &Arc<Plan>, topics: &Topics) -> Result<Vec<StageSpec>, BuildError> {
+    let mut stages = Vec::new();
+    for (stage, (source, changelog)) in plan.sources.iter().zip(&topics.changelogs).enumerate() {
+        stages.push(StageSpec {
+            id: source.id.as_str().into(),
+            topic: source.topic.clone(),
+            start: source.start,
+            changelog: changelog.as_ref().map(|log| (log.name.clone(), log.id, log.record_bytes_max)),
+            operators: stateful_operators(plan, stage),
+            pipelines: pipeline_factory(plan.clone(), stage, topics.targets.clone())?,
+        });
+    }
+    Ok(stages)
 }
 
 /// Ids and fingerprints of a stage's stateful operators.
-pub fn stateful_operators(plan: &Plan, stage: usize) -> Vec<(String, String)> {
+fn stateful_operators(plan: &Plan, stage: usize) -> Vec<(String, String)> {
     let of_stage = |stream: StreamRef| plan.stage_of(stream) == stage;
     plan.operators
         .iter()
