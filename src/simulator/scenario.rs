@@ -119,8 +119,8 @@ pub struct Outcome {
     /// What the tasks counted, added up over their acknowledged commits: after a fault some may be
     /// missing.
     pub counters: Counters,
-    /// The content of each task's store: encoded keys and values, in ascending order.
-    pub state: BTreeMap<TaskId, Vec<(Vec<u8>, Vec<u8>)>>,
+    /// The content of each task's store: encoded keys and values.
+    pub state: BTreeMap<TaskId, BTreeMap<Vec<u8>, Vec<u8>>>,
     /// How many commits were begun: the numbers that [`Faults::CrashAt`] may name.
     pub commits: u64,
 }
