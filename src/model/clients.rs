@@ -1,18 +1,20 @@
-//! The four ports of the worker, served by the model.
+//! The four ports of the worker, served by the model; here the one for a member of a group.
 
 use std::sync::Arc;
 
-use crate::model::cluster::{ClientSettings, Cluster, State};
+pub use crate::model::admin::ModelAdmin;
+pub use crate::model::committer::ModelTransactionLog;
+pub use crate::model::reader::ModelReader;
+
+use crate::model::cluster::{ClientSettings, Cluster, ConsumerId, State};
 use crate::model::consumer::Consumer;
 use crate::model::error::Code;
-use crate::model::group::{Group, Identity};
-use crate::model::partition::{Found, Isolation, Partition, Record};
-use crate::model::producer::{Membership, Producer};
-use crate::record::{OutputRecord, Records, SourceRecord, TopicPartition};
-use crate::worker::port::{
-    Apply, ChangelogReader, CommitError, Log, LogAdmin, LogError, LogEvent, Member, Receipt,
-    TopicDescription, TopicSpec, Transaction, TransactionLog,
-};
+use crate::model::faults::{Operation, Resource, Service};
+use crate::model::partition::{Isolation, Record};
+use crate::model::producer::Membership;
+use crate::planted::{Bug, is_planted};
+use crate::record::{Records, SourceRecord, TopicPartition};
+use crate::worker::port::{Log, LogError, LogEvent};
 
 /// Records of a partition, as fetched.
 struct Batch {
@@ -67,6 +69,11 @@ impl ModelLog {
         ModelLog { cluster: cluster.clone(), group: settings.group.clone(), id }
     }
 
+    /// The consumer, for what is done to it from outside.
+    pub fn consumer(&self) -> ConsumerId {
+        ConsumerId(self.id)
+    }
+
     /// Who the consumer is in its group just now, if it is anybody: to commit under later, when it may
     /// not be true any more.
     pub fn membership(&self) -> Option<Membership> {
@@ -106,6 +113,9 @@ impl Log for ModelLog {
     fn poll(&mut self) -> Result<Option<LogEvent>, LogError> {
         let event = self.with("consuming", |consumer, now_ms| {
             consumer.polled(now_ms);
+            if let Some(topic) = consumer.missing.pop_front() {
+                return Err(Code::UnknownTopicOrPartition.during(&format!("consuming topic {topic}")));
+            }
             let event = consumer.events.pop_front();
             if matches!(event, Some(LogEvent::Assigned { .. })) {
                 consumer.stop();
@@ -122,6 +132,9 @@ impl Log for ModelLog {
                 return Err(LogError::Retry(format!(
                     "starting to read (group {group}): the group wants the partitions back; release them first"
                 )));
+            }
+            if is_planted(Bug::OldBatchApplied) && !consumer.positions.is_empty() {
+                return Ok(());
             }
             consumer.stop();
             consumer.positions = positions.iter().cloned().collect();
@@ -158,16 +171,23 @@ impl Log for ModelLog {
         self.cluster.state().consumers.get(&self.id)?.ends.get(partition).copied()
     }
 
-    /// Takes no time, so it succeeds within any limit.
+    /// Takes no time, also where it fails because nobody answers.
     fn leave(&mut self, _limit_ms: u64) -> Result<(), LogError> {
         let mut state = self.cluster.state();
         let now_ms = state.now_ms;
+        let there = state.away_until(&Service::Groups).is_none();
         let State { consumers, groups, .. } = &mut *state;
-        if let (Some(consumer), Some(group)) = (consumers.get_mut(&self.id), groups.get_mut(&self.group)) {
-            consumer.leave(group, now_ms);
-        }
+        let Some(consumer) = consumers.get_mut(&self.id) else { return Ok(()) };
+        let there = there && consumer.cut_off_ms <= now_ms;
+        let left = consumer.leave(groups.get_mut(&self.group).filter(|_| there), now_ms);
         state.settle();
-        Ok(())
+        if there || !left {
+            return Ok(());
+        }
+        Err(LogError::Retry(format!(
+            "leaving group {}: no answer; the group waits for this member until its session ends",
+            self.group
+        )))
     }
 }
 
@@ -183,7 +203,12 @@ fn fetch(
         if left == 0 {
             break;
         }
-        let read = state.partition(partition).and_then(|found| {
+        if state.leader_away_until(partition).is_some() {
+            continue;
+        }
+        let may = state.may(|| Resource::Topic(partition.topic.to_string()), Operation::Read);
+        let found = if may { state.partition(partition) } else { Err(Code::TopicAuthorizationFailed) };
+        let read = found.and_then(|found| {
             let read = found.read(*position, i64::MAX, left, Isolation::Committed)?;
             Ok((read, found.last_stable_offset()))
         });
@@ -209,269 +234,4 @@ fn fetch(
         }
     }
     Ok(fetched)
-}
-
-/// The transactional producer of one worker.
-pub struct ModelTransactionLog {
-    cluster: Cluster,
-    settings: ClientSettings,
-    consumer: u64,
-    /// `None` before the first `init` and after an error.
-    producer: Option<Producer>,
-}
-
-impl ModelTransactionLog {
-    /// A producer that commits for `log`.
-    pub fn new(cluster: &Cluster, settings: &ClientSettings, log: &ModelLog) -> ModelTransactionLog {
-        let (cluster, settings) = (cluster.clone(), settings.clone());
-        ModelTransactionLog { cluster, settings, consumer: log.id, producer: None }
-    }
-
-    /// The identity that offsets are sent under, if the consumer still is this member.
-    fn identity(&self, member: &Member) -> Result<Identity, CommitError> {
-        let state = self.cluster.state();
-        let now = state.consumers.get(&self.consumer).and_then(Consumer::identity);
-        match now {
-            Some(now) if now.generation == member.generation && now.member == member.id => Ok(now.clone()),
-            now => Err(CommitError::NotOwner(format!(
-                "committing for member {} of generation {} of group {}: the consumer is {now:?}; nothing was sent",
-                member.id, member.generation, self.settings.group
-            ))),
-        }
-    }
-
-    fn run(
-        &self,
-        producer: &mut Producer,
-        transaction: &Transaction,
-        who: &Identity,
-    ) -> Result<Receipt, CommitError> {
-        producer.begin().map_err(|code| code.during_commit("beginning a transaction"))?;
-        let now_ms = i64::try_from(self.cluster.now_ms()).unwrap_or(i64::MAX);
-        for output in &transaction.outputs {
-            let partition = TopicPartition { topic: output.topic.clone(), partition: output.partition };
-            let written = producer.write(&partition, of_output(output, now_ms));
-            written.map_err(|code| code.during_commit(&format!("writing to {partition}")))?;
-        }
-        let mut receipt = Receipt::default();
-        for (partition, values) in &transaction.changes {
-            let mut offsets = Vec::new();
-            for value in values {
-                let written = producer.write_value(partition, value);
-                offsets.push(written.map_err(|code| code.during_commit(&format!("writing to {partition}")))?);
-            }
-            receipt.change_offsets.push(offsets);
-        }
-        let sent = producer.send_offsets(&self.settings.group, who, &transaction.offsets);
-        sent.map_err(|code| code.during_commit("sending the offsets of a transaction"))?;
-        producer.commit().map_err(|code| code.during_commit("committing a transaction"))?;
-        Ok(receipt)
-    }
-}
-
-fn of_output(output: &OutputRecord, now_ms: i64) -> Record {
-    Record {
-        key: output.key.clone(),
-        value: output.value.clone(),
-        headers: output.headers.clone(),
-        // As the producer on librdkafka writes times that cannot be written.
-        timestamp_ms: if output.timestamp_ms == -1 { now_ms } else { output.timestamp_ms.max(1) },
-    }
-}
-
-impl TransactionLog for ModelTransactionLog {
-    fn init(&mut self, limit_ms: u64) -> Result<(), LogError> {
-        self.producer = None;
-        let mut producer = Producer::new(&self.cluster, &self.settings);
-        let tried = || format!("initialising the transactions of {}", self.settings.transactional_id);
-        producer.init(limit_ms).map_err(|code| code.during(&tried()))?;
-        self.producer = Some(producer);
-        Ok(())
-    }
-
-    fn commit(&mut self, transaction: Transaction, member: &Member) -> Result<Receipt, CommitError> {
-        // Taken out, so that an error on the way leaves none behind.
-        let Some(mut producer) = self.producer.take() else {
-            return Err(CommitError::Doubt(
-                "committing: the producer is not initialised; nothing was sent".into(),
-            ));
-        };
-        if transaction.offsets.is_empty() {
-            return Err(CommitError::Doubt("committing: no offsets were given; nothing was sent".into()));
-        }
-        let who = self.identity(member)?;
-        let receipt = self.run(&mut producer, &transaction, &who)?;
-        self.producer = Some(producer);
-        Ok(receipt)
-    }
-}
-
-/// Reads what a restore needs.
-pub struct ModelReader {
-    cluster: Cluster,
-    group: String,
-}
-
-impl ModelReader {
-    /// A reader of this group's offsets and of any changelog.
-    pub fn new(cluster: &Cluster, group: &str) -> ModelReader {
-        ModelReader { cluster: cluster.clone(), group: group.to_owned() }
-    }
-
-    fn look_up<T>(
-        &self,
-        partition: &TopicPartition,
-        look: impl FnOnce(&mut Partition) -> T,
-    ) -> Result<T, LogError> {
-        let mut state = self.cluster.state();
-        state.settle();
-        let found = state.partition(partition).map(look);
-        found.map_err(|code| code.during(&format!("looking up the ends of {partition}")))
-    }
-}
-
-impl ChangelogReader for ModelReader {
-    fn committed_offsets(
-        &mut self,
-        partitions: &[TopicPartition],
-        limit_ms: u64,
-    ) -> Result<Vec<Option<i64>>, LogError> {
-        let found = self.cluster.state().wait(limit_ms, |state| {
-            let group = state.group(&self.group);
-            partitions.iter().map(|partition| group.committed(partition, true)).collect()
-        });
-        let tried = || format!("reading the committed offsets of group {} within {limit_ms} ms", self.group);
-        found.map_err(|code| code.during(&tried()))
-    }
-
-    fn log_start(&mut self, partition: &TopicPartition) -> Result<i64, LogError> {
-        self.look_up(partition, |partition| partition.log_start())
-    }
-
-    fn high_watermark(&mut self, partition: &TopicPartition) -> Result<i64, LogError> {
-        self.look_up(partition, |partition| partition.high_watermark())
-    }
-
-    fn last_stable_offset(&mut self, partition: &TopicPartition) -> Result<i64, LogError> {
-        self.look_up(partition, |partition| partition.last_stable_offset())
-    }
-
-    /// Told, where the client on librdkafka cannot.
-    fn open_transactions(&mut self, partition: &TopicPartition) -> Vec<i64> {
-        self.look_up(partition, |partition| partition.open_transactions()).unwrap_or_default()
-    }
-
-    fn read(
-        &mut self,
-        partition: &TopicPartition,
-        from: i64,
-        to: i64,
-        stall_ms: u64,
-        apply: &mut Apply<'_>,
-    ) -> Result<(), LogError> {
-        /// How many records are taken at once.
-        const BATCH_RECORDS_MAX: usize = 1_000;
-        let mut position = from;
-        let mut stalled_ms = self.cluster.now_ms() + stall_ms;
-        while position < to {
-            let mut state = self.cluster.state();
-            state.settle();
-            let found = state
-                .partition(partition)
-                .and_then(|log| log.read(position, to, BATCH_RECORDS_MAX, Isolation::Committed));
-            let found = match found {
-                // librdkafka waits for the topic to come.
-                Err(Code::UnknownTopicOrPartition) => Ok(Found { records: Vec::new(), next: position }),
-                found => found,
-            };
-            let found =
-                found.map_err(|code| code.during(&format!("reading {partition} at offset {position}")))?;
-            if found.next > position {
-                position = found.next;
-                stalled_ms = state.now_ms + stall_ms;
-            } else if state.now_ms < stalled_ms {
-                state.advance_once(stalled_ms);
-            } else {
-                return Err(LogError::Retry(format!(
-                    "reading {partition} from offset {from} to {to}: nothing has come after {position} for \
-                     {stall_ms} ms"
-                )));
-            }
-            // What is applied may look at the cluster.
-            drop(state);
-            for (offset, record) in found.records {
-                apply(offset, record.value.as_deref().unwrap_or_default()).map_err(|error| {
-                    LogError::Stop(format!("applying {partition} at offset {offset}: {error}"))
-                })?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Administration.
-pub struct ModelAdmin {
-    cluster: Cluster,
-}
-
-impl ModelAdmin {
-    /// An admin client.
-    pub fn new(cluster: &Cluster) -> ModelAdmin {
-        ModelAdmin { cluster: cluster.clone() }
-    }
-}
-
-impl LogAdmin for ModelAdmin {
-    fn list(&mut self, prefix: &str) -> Result<Vec<String>, LogError> {
-        let state = self.cluster.state();
-        Ok(state.topics.keys().filter(|name| name.starts_with(prefix)).cloned().collect())
-    }
-
-    fn describe(&mut self, topics: &[String]) -> Result<Vec<Option<TopicDescription>>, LogError> {
-        let state = self.cluster.state();
-        Ok(topics.iter().map(|topic| state.describe(topic)).collect())
-    }
-
-    fn create(&mut self, topic: &TopicSpec) -> Result<(), LogError> {
-        let created = self.cluster.state().create(topic);
-        created.map_err(|code| code.during(&format!("creating topic {}", topic.name)))
-    }
-
-    fn delete(&mut self, topics: &[String]) -> Result<(), LogError> {
-        let mut state = self.cluster.state();
-        topics.iter().for_each(|topic| state.delete(topic));
-        Ok(())
-    }
-
-    fn delete_records(&mut self, partition: &TopicPartition, offset: i64) -> Result<i64, LogError> {
-        let mut state = self.cluster.state();
-        let deleted = state.partition(partition).and_then(|found| found.delete_records(offset));
-        let tried = format!("deleting the records of {partition} before offset {offset}");
-        deleted.map_err(|code| match code {
-            // librdkafka finds no leader to ask, and has no other word for it than "failed".
-            Code::UnknownTopicOrPartition => LogError::Client(format!("{tried}: the model says {code:?}")),
-            code => code.during(&tried),
-        })
-    }
-
-    fn group_offsets(&mut self, group: &str) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        let mut state = self.cluster.state();
-        state.settle();
-        Ok(state.groups.get(group).map(Group::all_committed).unwrap_or_default())
-    }
-
-    fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {
-        let mut state = self.cluster.state();
-        state.settle();
-        Ok(state.groups.get(group).map(Group::members).unwrap_or_default())
-    }
-
-    fn delete_group(&mut self, group: &str) -> Result<(), LogError> {
-        let mut state = self.cluster.state();
-        if state.groups.get(group).is_some_and(|found| !found.members().is_empty()) {
-            return Err(Code::NonEmptyGroup.during(&format!("deleting group {group}")));
-        }
-        state.groups.remove(group);
-        Ok(())
-    }
 }

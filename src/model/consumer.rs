@@ -1,8 +1,9 @@
 //! The client's side of a membership: what librdkafka does by itself between two calls of its user.
 //!
 //! It joins, hands the assignment out, beats its heart, notices that the group rebalances or that it was
-//! thrown out, and joins again when its user has given the partitions back. Simpler than librdkafka: its
-//! subscription does not change, and it hears of a topic that is created or deleted only when it joins.
+//! thrown out, and joins again when its user has given the partitions back. Now and then it looks at its
+//! topics, and joins again when they have other partitions than before. Simpler than librdkafka: its
+//! subscription does not change.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -39,7 +40,21 @@ pub struct Consumer {
     identity: Identity,
     pub events: VecDeque<LogEvent>,
     heartbeat_ms: u64,
+    /// When the group last answered.
+    heard_ms: u64,
     polled_ms: u64,
+    /// Its process is stopped: it does nothing at all.
+    pub frozen: bool,
+    /// Until then nothing gets through between it and its group.
+    pub cut_off_ms: u64,
+    /// Who it was before it asked to join.
+    member_before: String,
+    /// How many partitions its topics have, as far as it knows.
+    counts: Vec<i32>,
+    /// When it looks at them next.
+    refresh_ms: u64,
+    /// Topics that are missing, which its user is to be told.
+    pub missing: VecDeque<String>,
     /// Where it reads.
     pub positions: BTreeMap<TopicPartition, i64>,
     /// How far its user has got.
@@ -59,7 +74,14 @@ impl Consumer {
             identity,
             events: VecDeque::new(),
             heartbeat_ms: now_ms,
+            heard_ms: now_ms,
             polled_ms: now_ms,
+            frozen: false,
+            cut_off_ms: 0,
+            member_before: String::new(),
+            counts: Vec::new(),
+            refresh_ms: now_ms,
+            missing: VecDeque::new(),
             positions: BTreeMap::new(),
             read_up_to: BTreeMap::new(),
             ends: BTreeMap::new(),
@@ -108,15 +130,17 @@ impl Consumer {
         }
     }
 
-    /// Leaves the group for good.
-    pub fn leave(&mut self, group: &mut Group, now_ms: u64) {
-        if self.failed().is_none() && !self.identity.member.is_empty() {
+    /// Leaves the group for good, which hears of it if its coordinator is there; whether it was a member.
+    pub fn leave(&mut self, group: Option<&mut Group>, now_ms: u64) -> bool {
+        let member = self.failed().is_none() && !self.identity.member.is_empty();
+        if let Some(group) = group.filter(|_| member) {
             group.leave(&self.identity.member, now_ms);
         }
         self.stop();
         self.events.clear();
         self.forget();
         self.phase = Phase::Left;
+        member
     }
 
     fn forget(&mut self) {
@@ -139,18 +163,78 @@ impl Consumer {
         }
     }
 
+    /// Whether there may be a step to take.
+    pub fn steps(&self, now_ms: u64) -> bool {
+        let waits = match self.phase {
+            Phase::Out => self.counts.iter().all(|count| *count == 0) && now_ms < self.refresh_ms,
+            Phase::Joining | Phase::Syncing => false,
+            Phase::Steady | Phase::Revoking | Phase::Failed(_) | Phase::Left => true,
+        };
+        !waits && !self.frozen && self.cut_off_ms <= now_ms
+    }
+
+    /// Its user has no right to the group.
+    pub fn deny(&mut self) {
+        self.phase = Phase::Failed(Code::GroupAuthorizationFailed);
+    }
+
+    /// The coordinator is gone, and whatever it was asked.
+    pub fn interrupted(&mut self) {
+        match self.phase {
+            Phase::Joining => {
+                self.identity.member.clone_from(&self.member_before);
+                self.phase = Phase::Out;
+            }
+            Phase::Syncing => self.phase = Phase::Out,
+            _ => {}
+        }
+    }
+
+    /// Looks at its topics, and notes those that have gone missing.
+    fn look(&mut self, count: &dyn Fn(&str) -> i32) {
+        let counts: Vec<i32> = self.topics.iter().map(|topic| count(topic)).collect();
+        for (index, topic) in self.topics.iter().enumerate() {
+            if counts[index] == 0 && self.counts.get(index).is_none_or(|before| *before > 0) {
+                self.missing.push_back(topic.clone());
+            }
+        }
+        self.counts = counts;
+    }
+
+    /// Looks at its topics if it is time, and wants to join again if they have changed.
+    pub fn refresh(&mut self, count: &dyn Fn(&str) -> i32, now_ms: u64, next_ms: u64) {
+        if !self.beats() || now_ms < self.refresh_ms {
+            return;
+        }
+        self.refresh_ms = next_ms;
+        let before = std::mem::take(&mut self.counts);
+        self.counts.clone_from(&before);
+        self.look(count);
+        if before != self.counts && self.phase == Phase::Steady {
+            self.refused(Code::RebalanceInProgress);
+        }
+    }
+
     /// Takes the next step that needs no waiting; whether there was one. `fresh` is an id for a new
-    /// member, `count` tells how many partitions a topic has.
+    /// member, `count` tells how many partitions a topic has, `refresh_ms` when to look again.
     pub fn step(
         &mut self,
         group: &mut Group,
         fresh: &mut u64,
         count: &dyn Fn(&str) -> i32,
         now_ms: u64,
+        refresh_ms: u64,
     ) -> bool {
         let phase = self.phase;
         match phase {
             Phase::Out => {
+                self.look(count);
+                self.refresh_ms = refresh_ms;
+                if self.counts.iter().all(|count| *count == 0) {
+                    // There is nothing to join for.
+                    return false;
+                }
+                self.member_before.clone_from(&self.identity.member);
                 *fresh += 1;
                 let name = self.settings.instance_id.as_deref().unwrap_or("thalweg");
                 let asked = Join {
@@ -168,7 +252,7 @@ impl Consumer {
                     Err(code) => self.refused(code),
                 }
             }
-            Phase::Joining => match group.joined(&self.identity.member) {
+            Phase::Joining => match group.joined(&self.identity) {
                 Ok(Some(generation)) => {
                     // Known from here on, before any assignment is.
                     self.identity.generation = generation;
@@ -183,6 +267,7 @@ impl Consumer {
                     Ok(Some(partitions)) => {
                         self.phase = Phase::Steady;
                         self.heartbeat_ms = now_ms + self.heartbeat_interval_ms();
+                        self.heard_ms = now_ms;
                         let member =
                             Member { generation: self.identity.generation, id: self.identity.member.clone() };
                         self.events.push_back(LogEvent::Assigned { partitions, member });
@@ -223,27 +308,52 @@ impl Consumer {
     }
 
     fn beats(&self) -> bool {
-        matches!(self.phase, Phase::Steady | Phase::Revoking) && !self.identity.member.is_empty()
+        let owns = matches!(self.phase, Phase::Steady | Phase::Revoking);
+        owns && !self.frozen && !self.identity.member.is_empty()
+    }
+
+    /// When its user has not called it for too long.
+    fn unattended_ms(&self) -> u64 {
+        self.polled_ms + self.settings.max_poll_interval_ms
+    }
+
+    /// When it has not heard of the group for so long that its session must have ended.
+    fn session_end_ms(&self) -> u64 {
+        self.heard_ms + self.settings.session_timeout_ms
     }
 
     /// When it does something by itself next.
-    pub fn next_ms(&self) -> Option<u64> {
-        self.beats().then(|| self.heartbeat_ms.min(self.polled_ms + self.settings.max_poll_interval_ms))
+    pub fn next_ms(&self, now_ms: u64) -> Option<u64> {
+        if self.beats() {
+            let next_ms = self.heartbeat_ms.min(self.unattended_ms()).min(self.session_end_ms());
+            return Some(next_ms.min(self.refresh_ms));
+        }
+        let waits = matches!(self.phase, Phase::Out | Phase::Joining | Phase::Syncing) && !self.frozen;
+        let next_ms = if self.phase == Phase::Out { self.refresh_ms } else { 0 }.max(self.cut_off_ms);
+        Some(next_ms).filter(|next_ms| waits && *next_ms > now_ms)
     }
 
-    /// Beats its heart; leaves if its user has not called for too long (a static member goes silent).
-    pub fn tick(&mut self, group: &mut Group, now_ms: u64) {
+    /// Beats its heart. Gives up who it was if it could not for a whole session, having been stopped or cut
+    /// off; leaves if its user has not called for too long (a static member goes silent). `group` is `None` if
+    /// its coordinator is away.
+    pub fn tick(&mut self, group: Option<&mut Group>, now_ms: u64) {
         if !self.beats() {
             return;
         }
-        if self.polled_ms + self.settings.max_poll_interval_ms <= now_ms {
-            if self.settings.instance_id.is_none() {
+        let group = group.filter(|_| self.cut_off_ms <= now_ms);
+        if self.session_end_ms() <= now_ms {
+            self.forget();
+            self.lose();
+        } else if self.unattended_ms() <= now_ms {
+            if let Some(group) = group.filter(|_| self.settings.instance_id.is_none()) {
                 group.leave(&self.identity.member, now_ms);
             }
             self.forget();
             self.lose();
         } else if self.heartbeat_ms <= now_ms {
             self.heartbeat_ms = now_ms + self.heartbeat_interval_ms();
+            let Some(group) = group else { return };
+            self.heard_ms = now_ms;
             match group.heartbeat(&self.identity, now_ms) {
                 // It knows already.
                 Ok(()) | Err(Code::RebalanceInProgress) if self.phase == Phase::Revoking => {}

@@ -43,6 +43,32 @@ pub enum Code {
     InvalidTransactionTimeout,
     /// The session may not be so short or long.
     InvalidSessionTimeout,
+    /// The batch does not follow the last one of its producer.
+    OutOfOrderSequence,
+    /// The broker does not coordinate this group or transactional id (any more). Try again.
+    NotCoordinator,
+    /// The coordinator is not known. Try again.
+    CoordinatorNotAvailable,
+    /// The coordinator reads its log. Try again.
+    CoordinatorLoadInProgress,
+    /// The broker does not lead the partition (any more). Try again.
+    NotLeader,
+    /// Too few replicas are in sync. Try again.
+    NotEnoughReplicas,
+    /// A new leader does not know its high watermark yet. Try again.
+    OffsetNotAvailable,
+    /// The broker did not get it done in time; it may still. Try again.
+    RequestTimedOut,
+    /// The broker cannot reach its disk. Try again.
+    StorageError,
+    /// The user has no right to this topic.
+    TopicAuthorizationFailed,
+    /// The user has no right to this group.
+    GroupAuthorizationFailed,
+    /// The user has no right to this transactional id.
+    TransactionalIdAuthorizationFailed,
+    /// librdkafka's own: no answer came in time.
+    TimedOut,
     /// librdkafka's own: the call does not fit the state of the client.
     State,
 }
@@ -59,14 +85,33 @@ pub enum Severity {
 }
 
 impl Code {
+    /// Whether it passes by itself: a client asks again until its time is up.
+    pub fn passes(self) -> bool {
+        matches!(
+            self,
+            Code::ConcurrentTransactions
+                | Code::UnstableOffsetCommit
+                | Code::NotCoordinator
+                | Code::CoordinatorNotAvailable
+                | Code::CoordinatorLoadInProgress
+                | Code::NotLeader
+                | Code::NotEnoughReplicas
+                | Code::OffsetNotAvailable
+                | Code::RequestTimedOut
+                | Code::StorageError
+        )
+    }
+
     /// What a producer has to do about it in the middle of a transaction.
     pub fn severity(self) -> Severity {
         match self {
-            Code::ConcurrentTransactions | Code::UnstableOffsetCommit => Severity::Retry,
+            code if code.passes() => Severity::Retry,
+            Code::TimedOut => Severity::Retry,
             Code::ProducerFenced
             | Code::InvalidProducerEpoch
             | Code::InvalidProducerIdMapping
             | Code::InvalidTxnState
+            | Code::TransactionalIdAuthorizationFailed
             | Code::InvalidTransactionTimeout => Severity::Fatal,
             _ => Severity::Abort,
         }
@@ -76,6 +121,7 @@ impl Code {
     pub fn during(self, tried: &str) -> LogError {
         let text = format!("{tried}: the model says {self:?}");
         match self {
+            code if code.passes() => LogError::Retry(text),
             Code::OffsetOutOfRange => LogError::OutOfRange(text),
             Code::FencedInstanceId | Code::ProducerFenced | Code::InvalidProducerEpoch => {
                 LogError::Fenced(text)
@@ -85,17 +131,12 @@ impl Code {
             | Code::InvalidReplicationFactor
             | Code::InvalidTransactionTimeout
             | Code::InvalidSessionTimeout
+            | Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
             | Code::NonEmptyGroup => LogError::Stop(text),
-            Code::RebalanceInProgress | Code::ConcurrentTransactions | Code::UnstableOffsetCommit => {
-                LogError::Retry(text)
-            }
-            Code::IllegalGeneration
-            | Code::UnknownMemberId
-            | Code::InvalidProducerIdMapping
-            | Code::InvalidTxnState
-            | Code::InvalidConfig
-            | Code::InvalidPartitions
-            | Code::State => LogError::Client(text),
+            Code::RebalanceInProgress | Code::TimedOut => LogError::Retry(text),
+            _ => LogError::Client(text),
         }
     }
 

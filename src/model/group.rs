@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::error::Code;
+use crate::model::transactions::Writer;
 use crate::record::TopicPartition;
 
 /// How long the offsets of a group without members are kept (`offsets.retention.minutes`).
@@ -56,6 +57,7 @@ pub struct Join {
     pub rebalance_ms: u64,
 }
 
+#[derive(Clone)]
 struct Member {
     asked: Join,
     /// It waits for the answer to its join request.
@@ -66,6 +68,23 @@ struct Member {
     session_end_ms: u64,
 }
 
+/// A generation that was complete.
+#[derive(Clone)]
+struct Written {
+    generation: i32,
+    members: BTreeMap<String, Member>,
+    instances: BTreeMap<String, String>,
+    leader: Option<String>,
+}
+
+/// The offsets of an open transaction.
+#[derive(Default)]
+struct Pending {
+    /// With the number of their commit.
+    offsets: BTreeMap<TopicPartition, (i64, u64)>,
+    foreign: Vec<String>,
+}
+
 /// A consumer group.
 pub struct Group {
     phase: Phase,
@@ -73,9 +92,17 @@ pub struct Group {
     members: BTreeMap<String, Member>,
     instances: BTreeMap<String, String>,
     leader: Option<String>,
-    offsets: BTreeMap<TopicPartition, i64>,
+    /// Committed offsets, each with the number of its commit.
+    offsets: BTreeMap<TopicPartition, (i64, u64)>,
+    commits: u64,
+    /// What the coordinator has written down of the members.
+    written: Option<Written>,
     /// The offsets of open transactions, by producer id.
-    pending: BTreeMap<i64, BTreeMap<TopicPartition, i64>>,
+    pending: BTreeMap<i64, Pending>,
+    /// The newest epoch of each producer that has committed here or ended a transaction.
+    epochs: BTreeMap<i64, i16>,
+    /// What was committed for partitions that the committing member did not own, in words.
+    foreign: Vec<String>,
     empty_since_ms: u64,
 }
 
@@ -89,7 +116,11 @@ impl Group {
             instances: BTreeMap::new(),
             leader: None,
             offsets: BTreeMap::new(),
+            commits: 0,
+            written: None,
             pending: BTreeMap::new(),
+            epochs: BTreeMap::new(),
+            foreign: Vec::new(),
             empty_since_ms: now_ms,
         }
     }
@@ -154,13 +185,48 @@ impl Group {
         if !stable {
             self.prepare(now_ms);
             self.complete_if_all_joined(now_ms);
+        } else {
+            self.write_down();
         }
         fresh
     }
 
-    /// The generation that a join request was answered with; `None` while it waits.
-    pub fn joined(&self, member: &str) -> Result<Option<i32>, Code> {
-        let found = self.members.get(member).ok_or(Code::UnknownMemberId)?;
+    /// What outlives the coordinator's broker.
+    fn write_down(&mut self) {
+        self.written = Some(Written {
+            generation: self.generation,
+            members: self.members.clone(),
+            instances: self.instances.clone(),
+            leader: self.leader.clone(),
+        });
+    }
+
+    /// Another coordinator reads what was written down, and is there at `from_ms`, when all sessions start.
+    pub fn reload(&mut self, from_ms: u64) {
+        match self.written.clone() {
+            Some(Written { generation, members, instances, leader }) => {
+                (self.generation, self.members) = (generation, members);
+                (self.instances, self.leader) = (instances, leader);
+            }
+            None => {
+                self.generation = 0;
+                self.members.clear();
+                self.instances.clear();
+                self.leader = None;
+            }
+        }
+        self.phase = if self.members.is_empty() { Phase::Empty } else { Phase::Stable };
+        for member in self.members.values_mut() {
+            (member.joining, member.synced) = (false, true);
+            member.session_end_ms = from_ms.saturating_add(member.asked.session_ms);
+        }
+    }
+
+    /// The generation that a join request was answered with; `None` while it waits. A static member whose
+    /// place another client has taken meanwhile is fenced.
+    pub fn joined(&self, who: &Identity) -> Result<Option<i32>, Code> {
+        self.check_member(who)?;
+        let found = self.members.get(&who.member).ok_or(Code::UnknownMemberId)?;
         Ok((!found.joining).then_some(self.generation))
     }
 
@@ -194,6 +260,7 @@ impl Group {
         if self.members.is_empty() {
             self.phase = Phase::Empty;
             self.empty_since_ms = now_ms;
+            self.write_down();
             return;
         }
         self.phase = Phase::Completing(now_ms + limit_ms);
@@ -254,6 +321,7 @@ impl Group {
                 member.assignment = all.remove(id).unwrap_or_default();
             }
             self.phase = Phase::Stable;
+            self.write_down();
         }
         let stable = self.phase == Phase::Stable;
         let Some(member) = self.members.get_mut(&who.member) else { return Err(Code::UnknownMemberId) };
@@ -308,13 +376,18 @@ impl Group {
         if self.members.contains_key(&who.member) { Ok(()) } else { Err(Code::UnknownMemberId) }
     }
 
+    /// Whether the producer has offsets here that are not decided.
+    pub fn is_open(&self, producer: i64) -> bool {
+        self.pending.contains_key(&producer)
+    }
+
     /// Takes the offsets of a transaction (TxnOffsetCommit). As lax as the coordinator: nobody at all may
     /// commit, whoever the members are; a member may commit offsets of partitions that are not its own;
     /// a group in any phase of a rebalance takes them.
     pub fn commit_pending(
         &mut self,
         who: &Identity,
-        producer: i64,
+        writer: Writer,
         offsets: &[(TopicPartition, i64)],
     ) -> Result<(), Code> {
         let nobody = who.generation < 0 && (self.phase == Phase::Empty || *who == anonymous());
@@ -324,37 +397,103 @@ impl Group {
                 return Err(Code::IllegalGeneration);
             }
         }
-        self.pending.entry(producer).or_default().extend(offsets.iter().cloned());
+        let newest = self.epochs.entry(writer.producer).or_insert(writer.epoch);
+        if writer.epoch < *newest {
+            return Err(Code::InvalidProducerEpoch);
+        }
+        *newest = writer.epoch;
+        let foreign = self.foreign(who, offsets);
+        let pending = self.pending.entry(writer.producer).or_default();
+        self.commits += 1;
+        let commit = self.commits;
+        pending
+            .offsets
+            .extend(offsets.iter().map(|(partition, offset)| (partition.clone(), (*offset, commit))));
+        pending.foreign.extend(foreign);
         Ok(())
     }
 
+    /// Takes offsets that are in no transaction (OffsetCommit). Nobody may commit in an empty group alone.
+    pub fn commit(&mut self, who: &Identity, offsets: &[(TopicPartition, i64)]) -> Result<(), Code> {
+        if !(who.generation < 0 && self.phase == Phase::Empty) {
+            self.check_member(who)?;
+            if who.generation != self.generation {
+                return Err(Code::IllegalGeneration);
+            }
+            if matches!(self.phase, Phase::Completing(_)) {
+                return Err(Code::RebalanceInProgress);
+            }
+        }
+        let foreign = self.foreign(who, offsets);
+        self.foreign.extend(foreign);
+        self.commits += 1;
+        let commit = self.commits;
+        self.offsets.extend(offsets.iter().map(|(partition, offset)| (partition.clone(), (*offset, commit))));
+        Ok(())
+    }
+
+    /// What of this the member does not own, which no coordinator checks, in words.
+    fn foreign(&self, who: &Identity, offsets: &[(TopicPartition, i64)]) -> Vec<String> {
+        if self.members.is_empty() {
+            return Vec::new();
+        }
+        let owned = self.members.get(&who.member).map_or(&[][..], |member| &member.assignment);
+        let foreign = offsets.iter().filter(|(partition, _)| !owned.contains(partition));
+        let told = foreign.map(|(partition, offset)| {
+            format!(
+                "offset {offset} of {partition} was committed by member {:?} of generation {}, which owns {owned:?} \
+                 in generation {} ({:?})",
+                who.member, who.generation, self.generation, self.phase
+            )
+        });
+        told.collect()
+    }
+
+    /// Whether a member owns a partition in the group's generation of now.
+    pub fn owns(&self, member: &str, partition: &TopicPartition) -> bool {
+        self.members.get(member).is_some_and(|member| member.assignment.contains(partition))
+    }
+
+    /// What was committed for partitions that the committing member did not own.
+    pub fn foreign_commits(&self) -> &[String] {
+        &self.foreign
+    }
+
     /// A transaction has ended: its offsets count, or are dropped.
-    pub fn end_transaction(&mut self, producer: i64, commit: bool) {
-        let pending = self.pending.remove(&producer).unwrap_or_default();
+    pub fn end_transaction(&mut self, writer: Writer, commit: bool) {
+        let newest = self.epochs.entry(writer.producer).or_insert(writer.epoch);
+        *newest = writer.epoch.max(*newest);
+        let pending = self.pending.remove(&writer.producer).unwrap_or_default();
         if commit {
-            self.offsets.extend(pending);
+            for (partition, (offset, commit)) in pending.offsets {
+                // What was committed later stays, whichever transaction ended first.
+                if self.offsets.get(&partition).is_none_or(|(_, there)| *there < commit) {
+                    self.offsets.insert(partition, (offset, commit));
+                }
+            }
+            self.foreign.extend(pending.foreign);
         }
     }
 
     /// The committed offset of a partition. A reader that asks for stable ones has to wait while a
     /// transaction on it is open.
     pub fn committed(&self, partition: &TopicPartition, stable: bool) -> Result<Option<i64>, Code> {
-        if stable && self.pending.values().any(|offsets| offsets.contains_key(partition)) {
+        if stable && self.pending.values().any(|pending| pending.offsets.contains_key(partition)) {
             return Err(Code::UnstableOffsetCommit);
         }
-        Ok(self.offsets.get(partition).copied())
+        Ok(self.offsets.get(partition).map(|(offset, _)| *offset))
     }
 
     /// All committed offsets.
     pub fn all_committed(&self) -> Vec<(TopicPartition, i64)> {
-        self.offsets.iter().map(|(partition, offset)| (partition.clone(), *offset)).collect()
+        self.offsets.iter().map(|(partition, (offset, _))| (partition.clone(), *offset)).collect()
     }
 
     /// A topic was deleted: its offsets go.
     pub fn forget_topic(&mut self, topic: &str) {
         self.offsets.retain(|partition, _| *partition.topic != *topic);
-        for offsets in self.pending.values_mut() {
-            offsets.retain(|partition, _| *partition.topic != *topic);
+        for pending in self.pending.values_mut() {
+            pending.offsets.retain(|partition, _| *partition.topic != *topic);
         }
     }
 

@@ -5,7 +5,7 @@
 //! outcome, where Kafka keeps an index of aborted ranges (readers see the same); what a cut hides stays
 //! in memory, as it may stay in the active segment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use crate::model::error::Code;
@@ -55,13 +55,26 @@ enum Entry {
 }
 
 /// What a read found.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Found {
     /// Records with their offsets, in order.
     pub records: Vec<(i64, Arc<Record>)>,
     /// The offset behind what was looked at: the last record, or the markers and aborted records behind
     /// it.
     pub next: i64,
+}
+
+/// How many batches of a producer the leader knows again (as Kafka's).
+const BATCHES_KNOWN: usize = 5;
+
+/// What the leader knows of a producer.
+struct Known {
+    /// The newest epoch that it has written or ended a transaction with.
+    epoch: i16,
+    /// The number that its next batch must begin with.
+    next: i32,
+    /// Its last batches: number and offset of the first record, how many records.
+    batches: VecDeque<(i32, i64, usize)>,
 }
 
 /// The log of a partition. Offsets are places in it.
@@ -71,8 +84,8 @@ pub struct Partition {
     log_start: i64,
     /// The first offset of each producer's open transaction.
     open: BTreeMap<i64, i64>,
-    /// The newest epoch that each producer has written or ended a transaction with.
-    epochs: BTreeMap<i64, i16>,
+    /// The producers, by id.
+    known: BTreeMap<i64, Known>,
 }
 
 impl Partition {
@@ -84,6 +97,23 @@ impl Partition {
     /// The offset behind the last entry.
     pub fn high_watermark(&self) -> i64 {
         self.entries.len() as i64
+    }
+
+    /// The records that are committed, or will be since one of these producers has decided so, with their
+    /// offsets, those before the log start included.
+    pub fn decided(&self, deciders: &[i64]) -> Vec<(i64, Arc<Record>)> {
+        let records = (0..).zip(&self.entries).filter_map(|(offset, entry)| match entry {
+            Entry::Committed(record) => Some((offset, record.clone())),
+            Entry::Open(producer, record) if deciders.contains(producer) => Some((offset, record.clone())),
+            Entry::Open(..) | Entry::Aborted(_) | Entry::Marker => None,
+        });
+        records.collect()
+    }
+
+    /// The offset of the last committed record.
+    pub fn last_committed(&self) -> Option<i64> {
+        let last = self.entries.iter().rposition(|entry| matches!(entry, Entry::Committed(_)))?;
+        Some(last as i64)
     }
 
     /// The first offset of the oldest open transaction, or the high watermark. A cut through an open
@@ -115,30 +145,56 @@ impl Partition {
         self.high_watermark() - 1
     }
 
-    /// Appends a record of a transaction; returns its offset. The leader refuses an epoch older than the
-    /// newest that it has seen.
-    pub fn append_open(&mut self, writer: Writer, record: Record) -> Result<i64, Code> {
-        self.check_epoch(writer)?;
+    /// Whether the producer has a transaction open here.
+    pub fn is_open(&self, producer: i64) -> bool {
+        self.open.contains_key(&producer)
+    }
+
+    /// Appends a batch of a transaction; returns the offset of its first record. The leader refuses an
+    /// epoch older than the newest that it has seen, and knows a batch again that comes twice.
+    pub fn append_open(
+        &mut self,
+        writer: Writer,
+        sequence: i32,
+        records: &[Arc<Record>],
+    ) -> Result<i64, Code> {
         let offset = self.high_watermark();
+        let known = self.known(writer);
+        if writer.epoch < known.epoch {
+            return Err(Code::InvalidProducerEpoch);
+        }
+        let again =
+            known.batches.iter().find(|(first, _, count)| (*first, *count) == (sequence, records.len()));
+        if let Some((_, offset, _)) = again {
+            return Ok(*offset);
+        }
+        if sequence != known.next {
+            return Err(Code::OutOfOrderSequence);
+        }
+        known.next += i32::try_from(records.len()).unwrap_or(i32::MAX);
+        if known.batches.len() == BATCHES_KNOWN {
+            known.batches.pop_front();
+        }
+        known.batches.push_back((sequence, offset, records.len()));
         self.open.entry(writer.producer).or_insert(offset);
-        self.entries.push(Entry::Open(writer.producer, Arc::new(record)));
+        self.entries.extend(records.iter().map(|record| Entry::Open(writer.producer, record.clone())));
         Ok(offset)
     }
 
-    fn check_epoch(&mut self, writer: Writer) -> Result<(), Code> {
-        let newest = self.epochs.entry(writer.producer).or_insert(writer.epoch);
-        if writer.epoch < *newest {
-            return Err(Code::InvalidProducerEpoch);
+    /// What is known of a producer. A newer epoch begins anew.
+    fn known(&mut self, writer: Writer) -> &mut Known {
+        let fresh = || Known { epoch: writer.epoch, next: 0, batches: VecDeque::new() };
+        let known = self.known.entry(writer.producer).or_insert_with(fresh);
+        if known.epoch < writer.epoch {
+            *known = fresh();
         }
-        *newest = writer.epoch;
-        Ok(())
+        known
     }
 
     /// Writes the control marker that ends a transaction. The coordinator writes one to each partition
     /// that was added to the transaction, also where nothing was written.
     pub fn end_transaction(&mut self, writer: Writer, commit: bool) {
-        let newest = self.epochs.entry(writer.producer).or_insert(writer.epoch);
-        *newest = writer.epoch.max(*newest);
+        self.known(writer);
         if let Some(first) = self.open.remove(&writer.producer) {
             for entry in &mut self.entries[place(first)..] {
                 match entry {
@@ -153,6 +209,16 @@ impl Partition {
         self.entries.push(Entry::Marker);
     }
 
+    /// All committed records with their offsets, also those that are deleted.
+    pub fn committed(&self) -> Vec<(i64, Arc<Record>)> {
+        let entries = (0..).zip(&self.entries);
+        let committed = entries.filter_map(|(offset, entry)| match entry {
+            Entry::Committed(record) => Some((offset, record.clone())),
+            Entry::Open(..) | Entry::Aborted(_) | Entry::Marker => None,
+        });
+        committed.collect()
+    }
+
     /// Hides what lies before `offset` (-1: before the high watermark); returns the log start, which
     /// never moves back by this.
     pub fn delete_records(&mut self, offset: i64) -> Result<i64, Code> {
@@ -162,6 +228,12 @@ impl Partition {
         }
         self.log_start = self.log_start.max(offset);
         Ok(self.log_start)
+    }
+
+    /// What was deleted from `to` on is there again; returns the log start.
+    pub fn move_log_start_back(&mut self, to: i64) -> i64 {
+        self.log_start = self.log_start.min(to.max(0));
+        self.log_start
     }
 
     /// The records that a reader sees from `from` on, at most `records_max`, none at or behind `to`.

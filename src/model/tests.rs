@@ -3,13 +3,13 @@
 use crate::model::clients::{ModelAdmin, ModelLog, ModelReader, ModelTransactionLog};
 use crate::model::group::OFFSETS_RETENTION_MS;
 use crate::model::producer::Producer;
-use crate::model::{ClientSettings, Cluster, Code};
+use crate::model::{ClientSettings, Cluster, Code, Writer};
 use crate::record::TopicPartition;
 use crate::worker::port::{
     ChangelogReader, Log, LogAdmin, LogError, LogEvent, TopicSpec, Transaction, TransactionLog,
 };
 
-fn settings(worker: &str) -> ClientSettings {
+pub(super) fn settings(worker: &str) -> ClientSettings {
     ClientSettings {
         group: "g".into(),
         instance_id: Some(worker.into()),
@@ -20,7 +20,7 @@ fn settings(worker: &str) -> ClientSettings {
     }
 }
 
-fn cluster(partitions: i32) -> (Cluster, TopicPartition) {
+pub(super) fn cluster(partitions: i32) -> (Cluster, TopicPartition) {
     let cluster = Cluster::new();
     let spec = TopicSpec { name: "t".into(), partitions, replication: 1, config: vec![] };
     ModelAdmin::new(&cluster).create(&spec).unwrap();
@@ -149,6 +149,7 @@ fn the_same_calls_give_the_same_history() {
 fn a_group_that_completes_a_rebalance_takes_transactional_offsets() {
     use crate::model::group::{Group, Identity, Join};
     let t = TopicPartition::new("t", 0);
+    let writer = |producer| Writer { producer, epoch: 0 };
     let mut group = Group::new(0);
     let join = |member: &str| Join {
         member: member.into(),
@@ -164,20 +165,20 @@ fn a_group_that_completes_a_rebalance_takes_transactional_offsets() {
     let other = group.join(join(""), "b".into(), 0).unwrap();
     assert_eq!(group.heartbeat(&of(&leader, 1), 0), Err(Code::RebalanceInProgress));
     // The group prepares: the old generation still counts.
-    group.commit_pending(&of(&leader, 1), 1, &[(t.clone(), 1)]).unwrap();
+    group.commit_pending(&of(&leader, 1), writer(1), &[(t.clone(), 1)]).unwrap();
     group.join(join(&leader), String::new(), 0).unwrap();
     assert_eq!(group.sync(&of(&other, 2), None, 0).unwrap(), None, "the leader has not spoken");
     // It completes: the new one counts, before anybody knows who owns what.
-    group.commit_pending(&of(&other, 2), 2, &[(t.clone(), 2)]).unwrap();
-    let late = group.commit_pending(&of(&leader, 1), 3, &[(t.clone(), 3)]);
+    group.commit_pending(&of(&other, 2), writer(2), &[(t.clone(), 2)]).unwrap();
+    let late = group.commit_pending(&of(&leader, 1), writer(3), &[(t.clone(), 3)]);
     assert_eq!(late, Err(Code::IllegalGeneration));
-    group.end_transaction(1, true);
+    group.end_transaction(writer(1), true);
     assert_eq!(group.committed(&t, true), Err(Code::UnstableOffsetCommit));
-    group.end_transaction(2, true);
+    group.end_transaction(writer(2), true);
     assert_eq!(group.committed(&t, true), Ok(Some(2)));
     // A leader that never speaks is out, and so is everybody who has not asked.
     group.tick(30_000);
     assert_eq!(group.members(), std::slice::from_ref(&other));
-    assert_eq!(group.joined(&other), Ok(Some(2)), "it is to join again");
+    assert_eq!(group.joined(&of(&other, 2)), Ok(Some(2)), "it is to join again");
     assert_eq!(group.heartbeat(&of(&other, 2), 30_000), Err(Code::RebalanceInProgress));
 }

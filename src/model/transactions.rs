@@ -29,8 +29,8 @@ enum Phase {
     Empty,
     /// Open since this time.
     Ongoing(u64),
-    /// Decided to commit or not; the markers are written at this time.
-    Prepared(bool, u64),
+    /// Decided to commit or not; markers are still to be written.
+    Prepared(bool),
     /// Ended so.
     Complete(bool),
 }
@@ -42,19 +42,48 @@ struct Transactional {
     phase: Phase,
     partitions: BTreeSet<TopicPartition>,
     groups: BTreeSet<String>,
+    /// How many of its transactions were decided.
+    decided: u64,
+    /// The markers still to be written, each at its time.
+    markers: Vec<(u64, Target)>,
 }
 
-/// A transaction whose markers are to be written now.
+/// Where a marker goes.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// To a partition that was added to the transaction.
+    Partition(TopicPartition),
+    /// To the offsets of a group.
+    Group(String),
+}
+
+/// A marker that is to be written now.
 #[derive(Debug)]
-pub struct Ended {
-    /// Whose, with the epoch of the markers.
+pub struct Marker {
+    /// Whose transaction ends, with the epoch of the marker.
     pub writer: Writer,
-    /// How it ended.
+    /// How it ends.
     pub commit: bool,
-    /// Where it wrote, or meant to.
-    pub partitions: BTreeSet<TopicPartition>,
-    /// Whose offsets it holds.
-    pub groups: BTreeSet<String>,
+    /// Where.
+    pub target: Target,
+}
+
+impl Transactional {
+    /// The end is decided. Its markers are written by and by, the last one after `delay_ms`: those of groups
+    /// last in one transaction, first in the next.
+    fn prepare(&mut self, commit: bool, now_ms: u64, delay_ms: u64) {
+        let partitions = std::mem::take(&mut self.partitions).into_iter().map(Target::Partition);
+        let groups = std::mem::take(&mut self.groups).into_iter().map(Target::Group);
+        self.decided += 1;
+        let targets: Vec<Target> = match self.decided.is_multiple_of(2) {
+            true => groups.chain(partitions).collect(),
+            false => partitions.chain(groups).collect(),
+        };
+        let count = targets.len() as u64;
+        self.markers =
+            (1..).zip(targets).map(|(place, target)| (now_ms + delay_ms * place / count, target)).collect();
+        self.phase = Phase::Prepared(commit);
+    }
 }
 
 /// All transactional ids.
@@ -78,7 +107,9 @@ impl Transactions {
         let Some(found) = self.ids.get_mut(id) else {
             self.producers += 1;
             let (partitions, groups) = Default::default();
-            let new = Transactional { writer: fresh, time_out_ms, phase: Phase::Empty, partitions, groups };
+            let (decided, markers, phase) = (0, Vec::new(), Phase::Empty);
+            let new =
+                Transactional { writer: fresh, time_out_ms, phase, partitions, groups, decided, markers };
             self.ids.insert(id.to_owned(), new);
             return Ok(fresh);
         };
@@ -86,7 +117,7 @@ impl Transactions {
             Phase::Ongoing(_) => {
                 // Fenced from now on; the caller's own epoch comes when this is over.
                 found.writer.epoch += 1;
-                found.phase = Phase::Prepared(false, now_ms + delay_ms);
+                found.prepare(false, now_ms, delay_ms);
                 Err(Code::ConcurrentTransactions)
             }
             Phase::Prepared(..) => Err(Code::ConcurrentTransactions),
@@ -143,56 +174,96 @@ impl Transactions {
         Ok(())
     }
 
+    /// Whether a partition was added to the transaction that is open (AddPartitionsToTxn in the words of a
+    /// leader, which asks before it begins a transaction of its own).
+    pub fn verify(&mut self, id: &str, writer: Writer, partition: &TopicPartition) -> Result<(), Code> {
+        let found = self.verified(id, writer)?;
+        if found.partitions.contains(partition) { Ok(()) } else { Err(Code::InvalidTxnState) }
+    }
+
+    /// Whether a group was added to the transaction that is open.
+    pub fn verify_group(&mut self, id: &str, writer: Writer, group: &str) -> Result<(), Code> {
+        let found = self.verified(id, writer)?;
+        if found.groups.contains(group) { Ok(()) } else { Err(Code::InvalidTxnState) }
+    }
+
+    fn verified(&mut self, id: &str, writer: Writer) -> Result<&Transactional, Code> {
+        let found = self.of(id, writer).map_err(|code| match code {
+            // In the words that a leader has.
+            Code::ProducerFenced => Code::InvalidProducerEpoch,
+            code => code,
+        })?;
+        match found.phase {
+            Phase::Ongoing(_) => Ok(found),
+            Phase::Prepared(..) => Err(Code::NotEnoughReplicas),
+            Phase::Empty | Phase::Complete(_) => Err(Code::InvalidTxnState),
+        }
+    }
+
     /// Decides the transaction (EndTxn). It is answered when that is written down; the markers follow.
     pub fn end(&mut self, id: &str, writer: Writer, commit: bool, now_ms: u64) -> Result<(), Code> {
         let delay_ms = self.marker_delay_ms;
         let found = self.of(id, writer)?;
         match found.phase {
             Phase::Ongoing(_) => {
-                found.phase = Phase::Prepared(commit, now_ms + delay_ms);
+                found.prepare(commit, now_ms, delay_ms);
                 Ok(())
             }
             Phase::Complete(was) if was == commit => Ok(()),
-            Phase::Prepared(was, _) if was == commit => Err(Code::ConcurrentTransactions),
+            Phase::Prepared(was) if was == commit => Err(Code::ConcurrentTransactions),
             Phase::Empty | Phase::Prepared(..) | Phase::Complete(_) => Err(Code::InvalidTxnState),
         }
+    }
+
+    /// The producers whose transactions are decided to commit, with their markers still to come.
+    pub fn deciders(&self) -> Vec<i64> {
+        let decided = self.ids.values().filter(|found| matches!(found.phase, Phase::Prepared(true)));
+        decided.map(|found| found.writer.producer).collect()
     }
 
     /// When something happens here by itself next.
     pub fn next_ms(&self) -> Option<u64> {
         let next = self.ids.values().filter_map(|found| match found.phase {
             Phase::Ongoing(since_ms) => Some(timed_out_ms(since_ms, found.time_out_ms)),
-            Phase::Prepared(_, due_ms) => Some(due_ms),
+            Phase::Prepared(_) => Some(found.markers.iter().map(|(due_ms, _)| *due_ms).min().unwrap_or(0)),
             Phase::Empty | Phase::Complete(_) => None,
         });
         next.min()
     }
 
-    /// Times transactions out, and hands over those whose markers are due.
-    pub fn tick(&mut self, now_ms: u64) -> Vec<Ended> {
-        let mut ended = Vec::new();
+    /// Times transactions out, and hands over the markers that are due. `held` tells until when the leader of
+    /// a partition is away: the marker for it waits.
+    pub fn tick(&mut self, now_ms: u64, held: &dyn Fn(&TopicPartition) -> Option<u64>) -> Vec<Marker> {
+        let delay_ms = self.marker_delay_ms;
+        let mut due = Vec::new();
         for found in self.ids.values_mut() {
             match found.phase {
                 Phase::Ongoing(since_ms) if timed_out_ms(since_ms, found.time_out_ms) <= now_ms => {
                     found.writer.epoch += 1;
-                    found.phase = Phase::Prepared(false, now_ms + self.marker_delay_ms);
+                    found.prepare(false, now_ms, delay_ms);
                 }
                 _ => {}
             }
-            match found.phase {
-                Phase::Prepared(commit, due_ms) if due_ms <= now_ms => {
-                    found.phase = Phase::Complete(commit);
-                    ended.push(Ended {
-                        writer: found.writer,
-                        commit,
-                        partitions: std::mem::take(&mut found.partitions),
-                        groups: std::mem::take(&mut found.groups),
-                    });
+            let Phase::Prepared(commit) = found.phase else { continue };
+            let writer = found.writer;
+            found.markers.retain_mut(|(due_ms, target)| {
+                if *due_ms > now_ms {
+                    return true;
                 }
-                _ => {}
+                if let Target::Partition(partition) = target
+                    && let Some(until_ms) = held(partition)
+                {
+                    *due_ms = until_ms;
+                    return true;
+                }
+                due.push(Marker { writer, commit, target: target.clone() });
+                false
+            });
+            if found.markers.is_empty() {
+                found.phase = Phase::Complete(commit);
             }
         }
-        ended
+        due
     }
 }
 

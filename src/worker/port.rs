@@ -82,7 +82,7 @@ pub trait Log {
 }
 
 /// All that one checkpoint writes: one Kafka transaction.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Transaction {
     /// The outputs and dead letters of all tasks. Their offsets are of no interest.
     pub outputs: Vec<OutputRecord>,
@@ -116,7 +116,7 @@ pub enum CommitError {
 }
 
 /// A transactional producer. All its calls block; it lives on a blocking thread while one runs.
-pub trait TransactionLog: Send {
+pub trait TransactionLog {
     /// (Re)creates the producer under its transactional id and fences the one before: whatever was
     /// open is aborted. Called before the first commit and after every `CommitError`. Blocks, at most
     /// `limit_ms`.
@@ -131,7 +131,7 @@ pub trait TransactionLog: Send {
 pub type Apply<'a> = dyn FnMut(i64, &[u8]) -> Result<(), String> + 'a;
 
 /// Reads what a restore needs. All calls block; each restore has its own.
-pub trait ChangelogReader: Send {
+pub trait ChangelogReader {
     /// The group's committed offsets, stable: a transaction that is still open on them is waited out
     /// (at most `limit_ms` in all). `None` where there is none.
     fn committed_offsets(
@@ -188,7 +188,7 @@ pub struct TopicDescription {
 }
 
 /// Administration. All calls block, at most a time-out of their own (30 s).
-pub trait LogAdmin: Send {
+pub trait LogAdmin {
     /// The names of all topics that begin with `prefix`, in ascending order.
     fn list(&mut self, prefix: &str) -> Result<Vec<String>, LogError>;
     /// Describes topics; `None` for one that does not exist.

@@ -129,6 +129,20 @@ impl<'w, W: World> Pair<'w, W> {
     }
 }
 
+/// A transaction of one offset.
+pub fn offset(partition: &TopicPartition, offset: i64) -> Transaction {
+    Transaction { offsets: vec![(partition.clone(), offset)], ..Transaction::default() }
+}
+
+/// What a log that was stopped tells.
+pub fn told<W: World>(world: &W, log: &mut W::Log) -> String {
+    world.until("what is told", || match log.poll() {
+        Ok(None) => None,
+        Ok(Some(LogEvent::Lost)) => Some("lost".into()),
+        other => Some(format!("{other:?}")),
+    })
+}
+
 pub fn output(partition: &TopicPartition, value: &str) -> OutputRecord {
     OutputRecord {
         topic: partition.topic.clone(),

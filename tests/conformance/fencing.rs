@@ -175,3 +175,58 @@ pub fn what_an_operator_must_mend_stops_the_commit<W: World>(world: &W) {
     pair.commit(fitting);
     assert_eq!(pair.committed(), Some(1));
 }
+
+pub fn calls_out_of_order_are_refused<W: World>(world: &W) {
+    let log = single(world, "log");
+    let who = Who::of(&world.unique("order"), "0");
+    let offsets = [(log.clone(), 1)];
+    let mut producer = world.steps(&who);
+    assert_eq!(producer.begin(), Err(Class::Abort), "not initialised");
+    assert_eq!(producer.commit(), Err(Class::Abort));
+    producer.init().unwrap();
+    assert_eq!(producer.write(&log, "x"), Err(Class::Abort), "no transaction has begun");
+    assert_eq!(producer.send_offsets_as_nobody(&who.group, &offsets), Err(Class::Abort));
+    assert_eq!(producer.commit(), Err(Class::Abort));
+    producer.begin().unwrap();
+    assert_eq!(producer.begin(), Err(Class::Abort), "one has begun");
+    producer.write(&log, "a").unwrap();
+    producer.commit().unwrap();
+    assert_eq!(producer.commit(), Err(Class::Abort), "it has ended");
+    let mut reader = world.reader("none");
+    world.until_is([0, 2, 2], || ends(&mut reader, &log));
+}
+
+pub fn after_a_write_that_failed_there_is_nothing_but_to_abort<W: World>(world: &W) {
+    let log = single(world, "log");
+    let beyond = TopicPartition { partition: 1, ..log.clone() };
+    let who = Who::of(&world.unique("failed"), "0");
+    let mut producer = world.steps(&who);
+    producer.init().unwrap();
+    producer.begin().unwrap();
+    producer.write(&log, "dropped").unwrap();
+    assert_eq!(producer.write(&beyond, "nowhere"), Err(Class::Abort));
+    producer.abort().unwrap();
+    producer.begin().unwrap();
+    producer.write(&log, "kept").unwrap();
+    producer.commit().unwrap();
+    let mut reader = world.reader("none");
+    world.until_is([0, 4, 4], || ends(&mut reader, &log));
+    assert_eq!(read(&mut reader, &log, 0, 4).unwrap(), values(&[(2, "kept")]));
+}
+
+pub fn producers_of_different_ids_do_not_fence_each_other<W: World>(world: &W) {
+    let log = single(world, "log");
+    let group = world.unique("peaceful");
+    let mut producers = ["0", "1"].map(|worker| world.steps(&Who::of(&group, worker)));
+    for producer in &mut producers {
+        producer.init().unwrap();
+        producer.begin().unwrap();
+        producer.write(&log, "x").unwrap();
+    }
+    for producer in &mut producers {
+        producer.commit().unwrap();
+    }
+    let mut reader = world.reader("none");
+    world.until_is([0, 4, 4], || ends(&mut reader, &log));
+    assert_eq!(read(&mut reader, &log, 0, 4).unwrap().len(), 2);
+}

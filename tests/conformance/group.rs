@@ -331,3 +331,161 @@ pub fn what_is_asked_about_a_missing_topic_stops_and_reading_it_waits<W: World>(
         assert_eq!(found, [None], "{partition}");
     }
 }
+
+pub fn a_dynamic_member_leaves_at_once<W: World>(world: &W) {
+    let topic = create(world, "dynamic", 2);
+    let group = world.unique("dynamic");
+    let who = |worker: &str| Who { instance: None, ..Who::of(&group, worker) };
+    let names = std::slice::from_ref(&topic);
+    let mut first = world.log(&who("0"), names);
+    let (_, before) = assigned(world, &mut first);
+    let mut second = world.log(&who("1"), names);
+    all_assigned(world, &mut [&mut first, &mut second]);
+    first.leave(10_000).unwrap();
+    let (all, now) = assigned(world, &mut second);
+    assert_eq!((all.len(), now.generation), (2, before.generation + 2));
+    let members = world.admin().group_members(&group).unwrap();
+    assert!(members.len() == 1 && members[0].starts_with(&now.id), "{members:?}");
+}
+
+pub fn two_groups_share_nothing<W: World>(world: &W) {
+    let topic = create(world, "both", 2);
+    let names = std::slice::from_ref(&topic);
+    let groups = ["a", "b"].map(|name| world.unique(name));
+    let mut first = world.log(&Who::of(&groups[0], "0"), names);
+    let (one, member) = assigned(world, &mut first);
+    let who = Who::of(&groups[1], "0");
+    let mut second = world.log(&who, names);
+    let (other, _) = assigned(world, &mut second);
+    assert_eq!((one.len(), other.len()), (2, 2));
+    // A membership is worth nothing in another group.
+    let mut producer = world.producer(&who, &second);
+    producer.init(INIT_MS).unwrap();
+    let offsets = vec![(TopicPartition::new(&topic, 0), 1)];
+    let refused = producer.commit(Transaction { offsets, ..Transaction::default() }, &member);
+    assert_eq!(commit_class(&refused), "not owner", "{refused:?}");
+    second.leave(10_000).unwrap();
+    for _ in 0..15 {
+        world.pass(100);
+        assert!(first.poll().unwrap().is_none());
+    }
+    let members = world.admin().group_members(&groups[0]).unwrap();
+    assert!(members.len() == 1 && members[0].starts_with(&member.id), "{members:?}");
+}
+
+pub fn a_static_member_that_left_comes_back_as_another<W: World>(world: &W) {
+    let topic = create(world, "back", 2);
+    let group = world.unique("back");
+    let names = std::slice::from_ref(&topic);
+    let mut log = world.log(&Who::of(&group, "0"), names);
+    let (_, before) = assigned(world, &mut log);
+    log.leave(10_000).unwrap();
+    let mut log = world.log(&Who::of(&group, "0"), names);
+    let (all, now) = assigned(world, &mut log);
+    assert_eq!(all.len(), 2);
+    assert_ne!(now.id, before.id);
+    assert_eq!(now.generation, before.generation + 2, "the empty group had one of its own");
+}
+
+pub fn a_third_member_takes_its_share_and_gives_it_back<W: World>(world: &W) {
+    let topic = create(world, "third", 6);
+    let group = world.unique("third");
+    let names = std::slice::from_ref(&topic);
+    let mut logs = ["0", "1"].map(|worker| world.log(&Who::of(&group, worker), names));
+    let shares = |given: &[Given]| given.iter().map(|(partitions, _)| partitions.len()).collect::<Vec<_>>();
+    let [zero, one] = &mut logs;
+    world.until("two shares", || {
+        let given = all_assigned(world, &mut [&mut *zero, &mut *one]);
+        (shares(&given) == [3, 3]).then_some(())
+    });
+    let mut two = world.log(&Who::of(&group, "2"), names);
+    let given = all_assigned(world, &mut [&mut *zero, &mut *one, &mut two]);
+    assert_eq!(shares(&given), [2, 2, 2]);
+    let before = given[0].1.generation;
+    two.leave(10_000).unwrap();
+    let given = all_assigned(world, &mut [&mut *zero, &mut *one]);
+    assert_eq!(shares(&given), [3, 3]);
+    assert_eq!(given[0].1.generation, before + 1);
+}
+
+/// The members notice by looking at their topics now and then.
+pub fn a_topic_that_grows_is_shared_anew<W: World>(world: &W) {
+    let topic = create(world, "grows", 1);
+    let who = Who::of(&world.unique("grows"), "0");
+    let mut log = world.log(&who, std::slice::from_ref(&topic));
+    let (one, before) = assigned(world, &mut log);
+    assert_eq!(one.len(), 1);
+    world.grow(&topic, 3);
+    world.until("the revocation", || match log.poll().unwrap() {
+        Some(LogEvent::Revoked) => Some(()),
+        other => {
+            assert!(other.is_none(), "{other:?}");
+            None
+        }
+    });
+    log.release().unwrap();
+    let (all, now) = assigned(world, &mut log);
+    assert_eq!((all.len(), now.generation), (3, before.generation + 1));
+}
+
+pub fn a_missing_topic_is_told_and_joined_when_it_comes<W: World>(world: &W) {
+    let topic = world.unique("comes");
+    let who = Who::of(&world.unique("comes"), "0");
+    let mut log = world.log(&who, std::slice::from_ref(&topic));
+    let told = world.until("the error", || {
+        let polled = log.poll();
+        polled.is_err().then_some(polled)
+    });
+    assert_eq!(class(&told), "stop", "{told:?}");
+    assert_eq!(world.admin().group_members(&who.group).unwrap(), [] as [String; 0], "nothing to join for");
+    world.admin().create(&TopicSpec { name: topic, partitions: 2, replication: 1, config: vec![] }).unwrap();
+    let (all, _) = assigned(world, &mut log);
+    assert_eq!(all.len(), 2);
+}
+
+pub fn a_topic_that_is_deleted_is_told_to_its_reader<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "deleted");
+    start(&mut pair.log, std::slice::from_ref(&pair.source));
+    world.append(&pair.source, "x");
+    crate::common::fetch(world, &mut pair.log, 1);
+    world.admin().delete(&[pair.source.topic.to_string()]).unwrap();
+    let told = world.until("the error", || {
+        let told = match pair.log.poll() {
+            Ok(Some(_)) => pair.log.release(),
+            Ok(None) => pair.log.fetch(10).map(drop),
+            Err(error) => Err(error),
+        };
+        told.is_err().then_some(told)
+    });
+    assert_eq!(class(&told), "stop", "{told:?}");
+}
+
+/// It wakes in the belief that nothing has happened.
+pub fn a_process_that_was_stopped_commits_nothing_after_its_session<W: World>(world: &W) {
+    let source = single(world, "zombie");
+    let group = world.unique("zombie");
+    let names = [source.topic.to_string()];
+    let mut owner = None;
+    let [commit, told] = world.zombie(&Who::of(&group, "0"), &source, &mut || {
+        let who = Who::of(&group, "1");
+        let mut log = world.log(&who, &names);
+        // It is the second by name: nothing is its own before the session of the first is over.
+        let member = world.until("the partition", || match log.poll().unwrap() {
+            Some(LogEvent::Assigned { partitions, member }) if !partitions.is_empty() => Some(member),
+            Some(LogEvent::Revoked) => log.release().map(|()| None).unwrap(),
+            _ => None,
+        });
+        let mut producer = world.producer(&who, &log);
+        producer.init(INIT_MS).unwrap();
+        producer.commit(crate::common::offset(&source, 5), &member).unwrap();
+        owner = Some((log, producer, member));
+    });
+    assert!(["doubt", "not owner"].contains(&&*commit), "{commit}");
+    assert_eq!(told, "lost");
+    let (_log, mut producer, member) = owner.unwrap();
+    let mut reader = world.reader(&group);
+    let mut committed = || reader.committed_offsets(std::slice::from_ref(&source), 10_000).unwrap();
+    assert_eq!(committed(), [Some(5)]);
+    producer.commit(crate::common::offset(&source, 6), &member).unwrap();
+    assert_eq!(committed(), [Some(6)]);
+}

@@ -273,3 +273,77 @@ pub fn starting_again_reads_from_the_new_position<W: World>(world: &W) {
     pair.log.leave(10_000).unwrap();
     assert!(pair.log.poll().unwrap().is_none() && pair.log.fetch(1).unwrap().is_empty());
 }
+
+pub fn records_outside_of_transactions_wait_behind_an_open_one<W: World>(world: &W) {
+    let log = single(world, "log");
+    let mut producer = world.steps(&Who::of(&world.unique("mixed"), "0"));
+    let mut reader = world.reader("none");
+    producer.init().unwrap();
+    world.append(&log, "before");
+    assert_eq!(ends(&mut reader, &log), [0, 1, 1], "decided at once, without a marker");
+    producer.begin().unwrap();
+    producer.write(&log, "open").unwrap();
+    world.append(&log, "behind");
+    assert_eq!(ends(&mut reader, &log), [0, 1, 3]);
+    assert_eq!(read(&mut reader, &log, 0, 1).unwrap(), values(&[(0, "before")]));
+    let stalled = reader.read(&log, 0, 3, 500, &mut |_, _| Ok(()));
+    assert_eq!(class(&stalled), "retry", "{stalled:?}");
+    producer.abort().unwrap();
+    world.until_is([0, 4, 4], || ends(&mut reader, &log));
+    assert_eq!(read(&mut reader, &log, 0, 4).unwrap(), values(&[(0, "before"), (2, "behind")]));
+}
+
+pub fn a_transaction_outlives_one_of_its_topics<W: World>(world: &W) {
+    let (stays, goes) = (single(world, "stays"), single(world, "goes"));
+    let who = Who::of(&world.unique("outlives"), "0");
+    let mut producer = world.steps(&who);
+    let mut reader = world.reader("none");
+    producer.init().unwrap();
+    producer.begin().unwrap();
+    producer.write(&goes, "gone").unwrap();
+    producer.write(&stays, "kept").unwrap();
+    let mut admin = world.admin();
+    admin.delete(&[goes.topic.to_string()]).unwrap();
+    world.until("the topic's end", || {
+        admin.describe(&[goes.topic.to_string()]).unwrap()[0].is_none().then_some(())
+    });
+    producer.commit().unwrap();
+    world.until_is([0, 2, 2], || ends(&mut reader, &stays));
+    assert_eq!(read(&mut reader, &stays, 0, 2).unwrap(), values(&[(0, "kept")]));
+    // The transaction is over: another one of the same producer begins.
+    producer.begin().unwrap();
+    producer.write(&stays, "next").unwrap();
+    producer.commit().unwrap();
+    world.until_is([0, 4, 4], || ends(&mut reader, &stays));
+}
+
+pub fn a_cut_at_the_end_leaves_an_empty_log_that_goes_on<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "empty");
+    let changelog = single(world, "log");
+    pair.commit(pair.changing(&changelog, &["a", "b"], 1));
+    let mut reader = pair.reader();
+    world.until_is([0, 3, 3], || ends(&mut reader, &changelog));
+    assert_eq!(world.admin().delete_records(&changelog, 3).unwrap(), 3);
+    assert_eq!(ends(&mut reader, &changelog), [3, 3, 3]);
+    assert_eq!(read(&mut reader, &changelog, 3, 3).unwrap(), []);
+    let receipt = pair.producer.commit(pair.changing(&changelog, &["c"], 2), &pair.member).unwrap();
+    assert_eq!(receipt.change_offsets, [[3]]);
+    world.until_is([3, 5, 5], || ends(&mut reader, &changelog));
+    assert_eq!(read(&mut reader, &changelog, 3, 5).unwrap(), values(&[(3, "c")]));
+}
+
+pub fn outputs_and_changes_of_one_partition_keep_their_order<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "order");
+    let log = single(world, "log");
+    for round in 0..2 {
+        let mut transaction = pair.changing(&log, &["c", "d", "e"], round);
+        transaction.outputs.extend(["a", "b"].map(|value| output(&log, value)));
+        let receipt = pair.producer.commit(transaction, &pair.member).unwrap();
+        let first = 6 * round + 2;
+        assert_eq!(receipt.change_offsets, [[first, first + 1, first + 2]]);
+    }
+    let mut reader = pair.reader();
+    world.until_is([0, 12, 12], || ends(&mut reader, &log));
+    let seen = read(&mut reader, &log, 0, 6).unwrap();
+    assert_eq!(seen, values(&[(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]));
+}

@@ -197,3 +197,97 @@ pub fn an_empty_group_takes_the_offsets_of_nobody<W: World>(world: &W) {
     let mut reader = world.reader(&group);
     assert_eq!(reader.committed_offsets(std::slice::from_ref(&source), 10_000).unwrap(), [Some(42)]);
 }
+
+/// Of two open transactions that hold offsets of one partition those count that came later, whichever
+/// transaction ends first.
+pub fn the_offsets_that_came_later_count_whichever_transaction_ends_first<W: World>(world: &W) {
+    for late_first in [false, true] {
+        let source = single(world, "in");
+        let group = world.unique("both");
+        let mut producers = ["early", "late"].map(|worker| world.steps(&Who::of(&group, worker)));
+        for (producer, offset) in producers.iter_mut().zip([10, 5]) {
+            producer.init().unwrap();
+            producer.begin().unwrap();
+            producer.send_offsets_as_nobody(&group, &[(source.clone(), offset)]).unwrap();
+        }
+        let mut reader = world.reader(&group);
+        let source = std::slice::from_ref(&source);
+        let [early, late] = &mut producers;
+        let (first, second) = if late_first { (late, early) } else { (early, late) };
+        first.commit().unwrap();
+        let unstable = reader.committed_offsets(source, 300);
+        assert_eq!(class(&unstable), "retry", "the other one is open: {unstable:?}");
+        second.commit().unwrap();
+        assert_eq!(reader.committed_offsets(source, 10_000).unwrap(), [Some(5)], "{late_first}");
+    }
+}
+
+/// Without a transaction the coordinator checks more.
+pub fn who_commits_without_a_transaction_is_checked<W: World>(world: &W) {
+    let topic = create(world, "in", 2);
+    let group = world.unique("plain");
+    let partition = TopicPartition::new(&topic, 0);
+    let at = |offset| [(partition.clone(), offset)];
+    let mut reader = world.reader(&group);
+    let mut committed = || reader.committed_offsets(std::slice::from_ref(&partition), 10_000).unwrap()[0];
+    assert!(world.commit_as_nobody(&group, &at(1)), "the group is empty");
+    assert_eq!(committed(), Some(1));
+    let mut member = world.plain(&Who::of(&group, "0"), std::slice::from_ref(&topic));
+    world.until("the assignment", || (member.serve() == 2).then_some(()));
+    assert!(!world.commit_as_nobody(&group, &at(2)), "it has a member");
+    assert_eq!(committed(), Some(1));
+    assert!(member.commit(&at(3)));
+    assert_eq!(committed(), Some(3));
+    // Not only what is its own.
+    let other = single(world, "other");
+    assert!(member.commit(&[(other, 1)]));
+}
+
+pub fn a_plain_commit_stays_that_came_after_those_of_an_open_transaction<W: World>(world: &W) {
+    let source = single(world, "in");
+    let group = world.unique("after");
+    let mut producer = world.steps(&Who::of(&group, "0"));
+    producer.init().unwrap();
+    producer.begin().unwrap();
+    producer.send_offsets_as_nobody(&group, &[(source.clone(), 10)]).unwrap();
+    assert!(world.commit_as_nobody(&group, &[(source.clone(), 7)]));
+    let mut reader = world.reader(&group);
+    let unstable = reader.committed_offsets(std::slice::from_ref(&source), 300);
+    assert_eq!(class(&unstable), "retry", "{unstable:?}");
+    assert_eq!(world.admin().group_offsets(&group).unwrap(), [(source.clone(), 7)]);
+    producer.commit().unwrap();
+    assert_eq!(reader.committed_offsets(std::slice::from_ref(&source), 10_000).unwrap(), [Some(7)]);
+}
+
+pub fn one_transaction_commits_for_two_groups<W: World>(world: &W) {
+    let source = single(world, "in");
+    let groups = ["a", "b"].map(|name| world.unique(name));
+    let mut producer = world.steps(&Who::of(&groups[0], "0"));
+    producer.init().unwrap();
+    for (commit, offset) in [(false, 1), (true, 2)] {
+        producer.begin().unwrap();
+        for group in &groups {
+            producer.send_offsets_as_nobody(group, &[(source.clone(), offset)]).unwrap();
+        }
+        if commit { producer.commit().unwrap() } else { producer.abort().unwrap() }
+    }
+    for group in &groups {
+        let found = world.reader(group).committed_offsets(std::slice::from_ref(&source), 10_000).unwrap();
+        assert_eq!(found, [Some(2)], "{group}");
+    }
+}
+
+/// The newer offset within one transaction counts.
+pub fn offsets_sent_twice_in_a_transaction_count_once<W: World>(world: &W) {
+    let source = single(world, "in");
+    let group = world.unique("twice");
+    let mut producer = world.steps(&Who::of(&group, "0"));
+    producer.init().unwrap();
+    producer.begin().unwrap();
+    for offset in [9, 4] {
+        producer.send_offsets_as_nobody(&group, &[(source.clone(), offset)]).unwrap();
+    }
+    producer.commit().unwrap();
+    let found = world.reader(&group).committed_offsets(std::slice::from_ref(&source), 10_000).unwrap();
+    assert_eq!(found, [Some(4)]);
+}

@@ -1,49 +1,131 @@
 //! A real broker as a world. Its address is in `THALWEG_TEST_BOOTSTRAP`; without one these tests fail.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 use thalweg::kafka::{ConnectionSettings, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
 use thalweg::record::TopicPartition;
+use thalweg::worker::port::{Log, TransactionLog};
 
-use crate::world::{Class, Plain, Steps, Who, World};
+use crate::common;
+use crate::support::broker::{Broker, PASSWORD};
+use crate::support::proxy::Proxy;
+use crate::support::thalweg::signal;
+use crate::support::{Folder, kafka, rights};
+use crate::world::{Call, Class, Lab, Operation, Plain, Resource, Steps, Who, World};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The broker that all share; names keep them apart.
+/// A broker: the one that all share, where names keep them apart, or one for a few scenarios alone.
 pub struct OnKafka {
     began: Instant,
+    bootstrap: String,
+    /// Settings of the application's clients.
+    as_user: Vec<(String, String)>,
+    own: Option<Arc<Own>>,
+}
+
+/// A broker of its own. The folder goes last.
+struct Own {
+    broker: Mutex<Broker>,
+    proxy: Option<Arc<Proxy>>,
+    restricted: Option<String>,
+    users: AtomicUsize,
+    _dir: Folder,
 }
 
 impl Default for OnKafka {
     fn default() -> Self {
-        OnKafka { began: Instant::now() }
+        let bootstrap = std::env::var("THALWEG_TEST_BOOTSTRAP")
+            .expect("THALWEG_TEST_BOOTSTRAP must hold the address of a Kafka broker, e.g. 127.0.0.1:9092");
+        OnKafka { began: Instant::now(), bootstrap, as_user: Vec::new(), own: None }
     }
 }
 
-fn bootstrap() -> String {
-    std::env::var("THALWEG_TEST_BOOTSTRAP")
-        .expect("THALWEG_TEST_BOOTSTRAP must hold the address of a Kafka broker, e.g. 127.0.0.1:9092")
-}
+/// How many scenarios can have a user of their own.
+const USERS: [&str; 10] = ["u0", "u1", "u2", "u3", "u4", "u5", "u6", "u7", "u8", "u9"];
 
-fn settings(who: &Who) -> ConnectionSettings {
-    ConnectionSettings {
-        bootstrap_servers: bootstrap(),
-        librdkafka: vec![("max.poll.interval.ms".into(), who.max_poll_interval_ms.to_string())],
-        group: who.group.clone(),
-        instance_id: who.instance.clone(),
-        session_timeout_ms: who.session_timeout_ms,
-        transactional_id: who.transactional_id.clone(),
-        transaction_timeout_ms: who.transaction_timeout_ms,
-        fetch_queue_bytes_max: 64 << 20,
+impl OnKafka {
+    /// A broker behind a proxy.
+    pub fn behind_a_proxy() -> OnKafka {
+        let dir = Folder::new();
+        let (broker, proxy) = Broker::start_with_proxy(dir.path());
+        let bootstrap = proxy.bootstrap();
+        OnKafka::own(dir, broker, bootstrap, Some(proxy.into()), None)
+    }
+
+    /// A broker that can be stopped.
+    pub fn alone() -> OnKafka {
+        let dir = Folder::new();
+        let broker = Broker::start(dir.path());
+        let bootstrap = broker.bootstrap();
+        OnKafka::own(dir, broker, bootstrap, None, None)
+    }
+
+    /// A broker that knows users.
+    pub fn with_rights() -> OnKafka {
+        let dir = Folder::new();
+        let (broker, restricted) = Broker::start_with_rights(dir.path(), &USERS);
+        let bootstrap = broker.bootstrap();
+        OnKafka::own(dir, broker, bootstrap, None, Some(restricted))
+    }
+
+    fn own(
+        dir: Folder,
+        broker: Broker,
+        bootstrap: String,
+        proxy: Option<Arc<Proxy>>,
+        restricted: Option<String>,
+    ) -> OnKafka {
+        let (broker, users) = (Mutex::new(broker), AtomicUsize::new(0));
+        let own = Own { broker, proxy, restricted, users, _dir: dir };
+        OnKafka { began: Instant::now(), bootstrap, as_user: Vec::new(), own: Some(own.into()) }
+    }
+
+    fn broker(&self) -> std::sync::MutexGuard<'_, Broker> {
+        self.own.as_ref().expect("a broker of its own").broker.lock().unwrap()
+    }
+
+    fn proxy(&self) -> Arc<Proxy> {
+        self.own.as_ref().and_then(|own| own.proxy.clone()).expect("a proxy")
+    }
+
+    fn settings(&self, who: &Who) -> ConnectionSettings {
+        let mut librdkafka = vec![
+            ("max.poll.interval.ms".to_string(), who.max_poll_interval_ms.to_string()),
+            ("topic.metadata.refresh.interval.ms".to_string(), "1000".to_string()),
+        ];
+        librdkafka.extend(self.as_user.iter().cloned());
+        ConnectionSettings {
+            bootstrap_servers: self.bootstrap.clone(),
+            librdkafka,
+            group: who.group.clone(),
+            instance_id: who.instance.clone(),
+            session_timeout_ms: who.session_timeout_ms,
+            transactional_id: who.transactional_id.clone(),
+            transaction_timeout_ms: who.transaction_timeout_ms,
+            fetch_queue_bytes_max: 64 << 20,
+        }
+    }
+
+    /// What clients of the tests' own begin with.
+    fn config(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap);
+        for (name, value) in &self.as_user {
+            config.set(name, value);
+        }
+        config
     }
 }
 
@@ -64,21 +146,20 @@ impl World for OnKafka {
     }
 
     fn log(&self, who: &Who, topics: &[String]) -> KafkaLog {
-        KafkaLog::new(&settings(who), topics).unwrap()
+        KafkaLog::new(&self.settings(who), topics).unwrap()
     }
 
     fn producer(&self, who: &Who, log: &KafkaLog) -> KafkaTransactionLog {
-        KafkaTransactionLog::new(&settings(who), log, None)
+        KafkaTransactionLog::new(&self.settings(who), log, None)
     }
 
     fn steps(&self, who: &Who) -> KafkaSteps {
-        KafkaSteps::new(who)
+        KafkaSteps::new(self.config(), who)
     }
 
     fn plain(&self, who: &Who, topics: &[String]) -> KafkaPlain {
-        let mut config = ClientConfig::new();
+        let mut config = self.config();
         config
-            .set("bootstrap.servers", bootstrap())
             .set("group.id", &who.group)
             .set("partition.assignment.strategy", "range")
             .set("session.timeout.ms", who.session_timeout_ms.to_string())
@@ -94,15 +175,48 @@ impl World for OnKafka {
     }
 
     fn reader(&self, group: &str) -> KafkaChangelogReader {
-        KafkaChangelogReader::new(&settings(&Who::of(group, "reader"))).unwrap()
+        KafkaChangelogReader::new(&self.settings(&Who::of(group, "reader"))).unwrap()
     }
 
     fn admin(&self) -> KafkaAdmin {
-        KafkaAdmin::new(&settings(&Who::of("admin", "0"))).unwrap()
+        KafkaAdmin::new(&self.settings(&Who::of("admin", "0"))).unwrap()
+    }
+
+    fn append(&self, partition: &TopicPartition, value: &str) {
+        let writer = kafka::Writer::new(&self.bootstrap);
+        writer.send(&partition.topic, partition.partition, None, Some(value.as_bytes()), 1);
+        writer.flush();
+    }
+
+    fn grow(&self, topic: &str, partitions: usize) {
+        kafka::Admin::new(&self.bootstrap).raise_partitions(topic, i32::try_from(partitions).unwrap());
+    }
+
+    fn commit_as_nobody(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> bool {
+        anonymous(self.config(), group).commit(&list(offsets), CommitMode::Sync).is_ok()
+    }
+
+    fn zombie(&self, who: &Who, source: &TopicPartition, meanwhile: &mut dyn FnMut()) -> [String; 2] {
+        let process = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "zombie_process", "--ignored", "--nocapture"])
+            .env(ZOMBIE, format!("{} {}", who.group, source.topic))
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut process = Process(process.unwrap());
+        let mut lines = BufReader::new(process.0.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let mut line = |what: &str| {
+            let said = lines.find_map(|line| line.split_once(what).map(|(_, rest)| rest.to_owned()));
+            said.unwrap_or_else(|| panic!("the process ended before it said {what:?}"))
+        };
+        line("it has committed");
+        signal(process.0.id(), "STOP");
+        meanwhile();
+        signal(process.0.id(), "CONT");
+        [line("its commit: "), line("it is told: ")]
     }
 
     fn uncommitted(&self, partition: &TopicPartition) -> Vec<(i64, String)> {
-        let consumer = anonymous("uncommitted");
+        let consumer = anonymous(self.config(), "uncommitted");
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&partition.topic, partition.partition, Offset::Beginning).unwrap();
         consumer.assign(&list).unwrap();
@@ -139,9 +253,8 @@ fn list(offsets: &[(TopicPartition, i64)]) -> TopicPartitionList {
 }
 
 /// A consumer that never joins its group.
-fn anonymous(group: &str) -> BaseConsumer {
-    ClientConfig::new()
-        .set("bootstrap.servers", bootstrap())
+fn anonymous(mut config: ClientConfig, group: &str) -> BaseConsumer {
+    config
         .set("group.id", group)
         .set("isolation.level", "read_uncommitted")
         .set("enable.auto.commit", "false")
@@ -164,6 +277,10 @@ impl Plain for KafkaPlain {
 
     fn membership(&self) -> ConsumerGroupMetadata {
         self.0.group_metadata().unwrap()
+    }
+
+    fn commit(&self, offsets: &[(TopicPartition, i64)]) -> bool {
+        self.0.commit(&list(offsets), CommitMode::Sync).is_ok()
     }
 
     /// A dynamic member's close leaves the group.
@@ -189,16 +306,162 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// Ends with the scenario, also while it is stopped.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).expect("the end of our child");
+    }
+}
+
+/// What a process is to do that will be stopped: its group and its topic.
+const ZOMBIE: &str = "THALWEG_TEST_ZOMBIE";
+
+/// A process that is stopped and goes on: see [`World::zombie`].
+pub fn zombie_process() {
+    let told = std::env::var(ZOMBIE).expect("a scenario starts this process");
+    let (group, topic) = told.split_once(' ').unwrap();
+    let (world, who) = (OnKafka::default(), Who::of(group, "0"));
+    let source = TopicPartition::new(topic, 0);
+    let mut log = world.log(&who, &[topic.to_string()]);
+    let (_, member) = common::assigned(&world, &mut log);
+    let mut producer = world.producer(&who, &log);
+    producer.init(common::INIT_MS).unwrap();
+    producer.commit(common::offset(&source, 1), &member).unwrap();
+    println!("it has committed");
+    let mut looked_ms = world.now_ms();
+    while world.now_ms() < looked_ms + 2_000 {
+        looked_ms = world.now_ms();
+        assert!(log.poll().unwrap().is_none());
+        world.pass(10);
+    }
+    let late = producer.commit(common::offset(&source, 99), &member);
+    println!("its commit: {}", common::commit_class(&late));
+    println!("it is told: {}", common::told(&world, &mut log));
+}
+
+/// The request that carries out a call, at the proxy.
+fn hold(proxy: &Proxy, call: &Call) {
+    match call {
+        Call::Write(..) => proxy.hold_next_records(),
+        Call::Offsets(..) => proxy.hold_next_offsets(),
+        Call::Commit => proxy.hold_next_end(),
+    }
+}
+
+impl Lab for OnKafka {
+    fn dies_in(&self, mut steps: KafkaSteps, call: Call, after_ms: u64) {
+        let proxy = self.proxy();
+        hold(&proxy, &call);
+        std::thread::spawn(move || {
+            // Nobody hears of the outcome.
+            let _ = match &call {
+                Call::Write(partition, value) => steps.write(partition, value),
+                Call::Offsets(group, offsets) => steps.send_offsets_as_nobody(group, offsets),
+                Call::Commit => steps.commit(),
+            };
+            std::mem::forget(steps);
+        });
+        proxy.holds(LIMIT);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(after_ms));
+            proxy.release();
+        });
+    }
+
+    fn impatient(&self, who: &Who) -> KafkaSteps {
+        let mut config = self.config();
+        config.set("socket.timeout.ms", "1000");
+        KafkaSteps::new(config, who)
+    }
+
+    fn commits_twice(&self, steps: &mut KafkaSteps, after_ms: u64) -> Result<(), Class> {
+        let proxy = self.proxy();
+        hold(&proxy, &Call::Commit);
+        let result = steps.commit();
+        proxy.holds(LIMIT);
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(after_ms));
+            proxy.release();
+        });
+        result
+    }
+
+    fn restart(&self) {
+        let mut broker = self.broker();
+        broker.stop();
+        broker.restart();
+    }
+
+    fn crash(&self) {
+        let mut broker = self.broker();
+        broker.kill();
+        broker.restart();
+    }
+
+    fn pause(&self, ms: u64) {
+        let own = self.own.clone().expect("a broker of its own");
+        self.broker().pause();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(ms));
+            own.broker.lock().unwrap().go_on();
+        });
+    }
+
+    fn restricted(&self, to: &[Resource<'_>], missing: (Resource<'_>, Operation)) -> OnKafka {
+        let own = self.own.clone().expect("a broker of its own");
+        let user = USERS[own.users.fetch_add(1, Ordering::Relaxed)];
+        let mut rules = Vec::new();
+        for resource in to {
+            use rights::Operation::{Create, Delete, Describe, DescribeConfigs, Read, Write};
+            let (kind, prefix, operations): (_, _, &[rights::Operation]) = match resource {
+                Resource::Topic(name) => {
+                    (rights::Resource::Topic, name, &[Read, Write, Create, Delete, Describe, DescribeConfigs])
+                }
+                Resource::Group(name) => (rights::Resource::Group, name, &[Read, Describe]),
+                Resource::TransactionalId(name) => (rights::Resource::Transaction, name, &[Write, Describe]),
+            };
+            let left_out = match missing.1 {
+                Operation::Read => Read,
+                Operation::Write => Write,
+                Operation::Delete => Delete,
+            };
+            let granted = operations.iter().filter(|one| missing.0 != *resource || **one != left_out);
+            rules.extend(granted.map(|operation| rights::Rule {
+                user: user.into(),
+                resource: kind,
+                prefix: prefix.to_string(),
+                operation: *operation,
+            }));
+        }
+        rights::grant(&self.bootstrap, &rules);
+        let as_user = [
+            ("security.protocol", "SASL_PLAINTEXT"),
+            ("sasl.mechanism", "PLAIN"),
+            ("sasl.username", user),
+            ("sasl.password", PASSWORD),
+        ];
+        OnKafka {
+            began: self.began,
+            bootstrap: own.restricted.clone().expect("a listener that knows users"),
+            as_user: as_user.map(|(name, value)| (name.into(), value.into())).to_vec(),
+            own: Some(own),
+        }
+    }
+}
+
 pub struct KafkaSteps {
     producer: ThreadedProducer<Deliveries>,
     deliveries: Deliveries,
+    /// For a consumer that is nobody.
+    nobody: ClientConfig,
 }
 
 impl KafkaSteps {
-    fn new(who: &Who) -> KafkaSteps {
-        let deliveries = Deliveries::default();
-        let producer = ClientConfig::new()
-            .set("bootstrap.servers", bootstrap())
+    fn new(mut config: ClientConfig, who: &Who) -> KafkaSteps {
+        let (deliveries, nobody) = (Deliveries::default(), config.clone());
+        let producer = config
             .set("transactional.id", &who.transactional_id)
             .set("transaction.timeout.ms", who.transaction_timeout_ms.to_string())
             .set("message.timeout.ms", who.transaction_timeout_ms.to_string())
@@ -206,7 +469,7 @@ impl KafkaSteps {
             .set("retry.backoff.ms", "1")
             .create_with_context(deliveries.clone())
             .unwrap();
-        KafkaSteps { producer, deliveries }
+        KafkaSteps { producer, deliveries, nobody }
     }
 
     fn class(&self, error: &KafkaError) -> Class {
@@ -258,7 +521,7 @@ impl Steps for KafkaSteps {
         group: &str,
         offsets: &[(TopicPartition, i64)],
     ) -> Result<(), Class> {
-        self.send_offsets(&anonymous(group).group_metadata().unwrap(), offsets)
+        self.send_offsets(&anonymous(self.nobody.clone(), group).group_metadata().unwrap(), offsets)
     }
 
     fn commit(&mut self) -> Result<(), Class> {

@@ -1,20 +1,32 @@
 //! The model as a world.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use thalweg::model::clients::{ModelAdmin, ModelLog, ModelReader, ModelTransactionLog};
+use thalweg::model::link::{Direct, Fate, Link};
 use thalweg::model::producer::{Membership, Producer};
-use thalweg::model::{ClientSettings, Cluster, Code, Severity};
+use thalweg::model::request::Request;
+use thalweg::model::{self, ClientSettings, Cluster, Code, Service, Severity};
 use thalweg::record::TopicPartition;
-use thalweg::worker::port::{Log, LogEvent};
+use thalweg::worker::port::{Log, LogEvent, TransactionLog};
 
-use crate::world::{Class, Plain, Steps, Who, World};
+use crate::common;
+
+use crate::world::{Call, Class, Lab, Operation, Plain, Resource, Steps, Who, World};
 
 /// A cluster of its own.
-#[derive(Default)]
 pub struct OnModel {
     cluster: Cluster,
-    names: Cell<usize>,
+    names: Rc<Cell<usize>>,
+}
+
+impl Default for OnModel {
+    fn default() -> Self {
+        let cluster = Cluster::new();
+        cluster.set_metadata_refresh_ms(1_000);
+        OnModel { cluster, names: Rc::default() }
+    }
 }
 
 fn settings(who: &Who) -> ClientSettings {
@@ -55,7 +67,8 @@ impl World for OnModel {
     }
 
     fn plain(&self, who: &Who, topics: &[String]) -> ModelPlain {
-        ModelPlain { log: self.log(who, topics), owned: 0 }
+        let (cluster, group) = (self.cluster.clone(), who.group.clone());
+        ModelPlain { cluster, group, log: self.log(who, topics), owned: 0 }
     }
 
     fn reader(&self, group: &str) -> ModelReader {
@@ -64,6 +77,31 @@ impl World for OnModel {
 
     fn admin(&self) -> ModelAdmin {
         ModelAdmin::new(&self.cluster)
+    }
+
+    fn append(&self, partition: &TopicPartition, value: &str) {
+        self.cluster.append(partition, None, Some(value.as_bytes())).unwrap();
+    }
+
+    fn grow(&self, topic: &str, partitions: usize) {
+        self.cluster.grow(topic, partitions);
+    }
+
+    fn commit_as_nobody(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> bool {
+        self.cluster.commit_offsets(group, None, offsets).is_ok()
+    }
+
+    fn zombie(&self, who: &Who, source: &TopicPartition, meanwhile: &mut dyn FnMut()) -> [String; 2] {
+        let mut log = self.log(who, &[source.topic.to_string()]);
+        let (_, member) = common::assigned(self, &mut log);
+        let mut producer = self.producer(who, &log);
+        producer.init(common::INIT_MS).unwrap();
+        producer.commit(common::offset(source, 1), &member).unwrap();
+        self.cluster.freeze(log.consumer(), true);
+        meanwhile();
+        self.cluster.freeze(log.consumer(), false);
+        let late = producer.commit(common::offset(source, 99), &member);
+        [common::commit_class(&late).into(), common::told(self, &mut log)]
     }
 
     fn uncommitted(&self, partition: &TopicPartition) -> Vec<(i64, String)> {
@@ -80,7 +118,105 @@ impl World for OnModel {
     }
 }
 
+/// Requests of one kind come so late.
+struct Late {
+    direct: Direct,
+    name: &'static str,
+    after_ms: u64,
+    done: Cell<bool>,
+}
+
+impl Link for Late {
+    fn send(&self, request: &Request) -> Fate {
+        let late = request.name() == self.name && !self.done.replace(request.name() == self.name);
+        if late { Fate::Late(self.after_ms) } else { Fate::Arrives }
+    }
+
+    fn pause(&self, until_ms: u64) {
+        self.direct.pause(until_ms);
+    }
+}
+
+impl OnModel {
+    fn late(&self, name: &'static str, after_ms: u64) -> Late {
+        Late { direct: Direct::new(&self.cluster), name, after_ms, done: Cell::new(false) }
+    }
+
+    /// All services are away for so long.
+    fn away(&self, ms: u64) {
+        let until_ms = self.cluster.now_ms() + ms;
+        for partition in self.cluster.all_partitions() {
+            self.cluster.set_away(Service::Leader(partition), until_ms);
+        }
+        self.cluster.set_away(Service::Groups, until_ms);
+        self.cluster.set_away(Service::Transactions, until_ms);
+    }
+}
+
+fn resource(resource: Resource<'_>) -> model::Resource {
+    match resource {
+        Resource::Topic(name) => model::Resource::Topic(name.into()),
+        Resource::Group(name) => model::Resource::Group(name.into()),
+        Resource::TransactionalId(name) => model::Resource::TransactionalId(name.into()),
+    }
+}
+
+impl Lab for OnModel {
+    fn dies_in(&self, mut steps: ModelSteps, call: Call, after_ms: u64) {
+        let producer = &mut steps.0;
+        let unheard = match call {
+            Call::Write(partition, value) => producer
+                .write_value_over(&self.late("Produce", after_ms), &partition, value.as_bytes(), 0)
+                .map(drop),
+            Call::Offsets(group, offsets) => {
+                let late = self.late("TxnOffsetCommit", after_ms);
+                producer.send_offsets_as_nobody_over(&late, &group, &offsets, 0)
+            }
+            Call::Commit => producer.commit_over(&self.late("EndTxn(commit)", after_ms), 0),
+        };
+        assert_eq!(unheard, Err(Code::TimedOut));
+    }
+
+    fn impatient(&self, who: &Who) -> ModelSteps {
+        self.steps(who)
+    }
+
+    fn commits_twice(&self, steps: &mut ModelSteps, after_ms: u64) -> Result<(), Class> {
+        // The client asks again after a second.
+        let late = self.late("EndTxn(commit)", 1_000 + after_ms);
+        steps.0.commit_over(&late, self.cluster.now_ms() + 10_000).map_err(class)
+    }
+
+    fn restart(&self) {
+        self.away(5_000);
+        self.pass(5_000);
+    }
+
+    fn crash(&self) {
+        for partition in self.cluster.all_partitions() {
+            self.cluster.move_log_start_back(&partition, 0);
+        }
+        self.restart();
+    }
+
+    fn pause(&self, ms: u64) {
+        self.away(ms);
+    }
+
+    fn restricted(&self, _: &[Resource<'_>], missing: (Resource<'_>, Operation)) -> OnModel {
+        let operation = match missing.1 {
+            Operation::Read => model::Operation::Read,
+            Operation::Write => model::Operation::Write,
+            Operation::Delete => model::Operation::Delete,
+        };
+        self.cluster.deny(resource(missing.0), operation, true);
+        OnModel { cluster: self.cluster.clone(), names: self.names.clone() }
+    }
+}
+
 pub struct ModelPlain {
+    cluster: Cluster,
+    group: String,
     log: ModelLog,
     owned: usize,
 }
@@ -102,6 +238,10 @@ impl Plain for ModelPlain {
 
     fn membership(&self) -> Membership {
         self.log.membership().unwrap()
+    }
+
+    fn commit(&self, offsets: &[(TopicPartition, i64)]) -> bool {
+        self.cluster.commit_offsets(&self.group, Some(&self.membership()), offsets).is_ok()
     }
 
     fn leave(mut self) {

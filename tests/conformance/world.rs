@@ -67,6 +67,8 @@ pub trait Plain {
     fn serve(&mut self) -> usize;
     /// Who it is now.
     fn membership(&self) -> Self::Membership;
+    /// Commits offsets without a transaction, as who it is now; whether that was taken.
+    fn commit(&self, offsets: &[(TopicPartition, i64)]) -> bool;
     fn leave(self);
 }
 
@@ -92,6 +94,16 @@ pub trait World {
     fn plain(&self, who: &Who, topics: &[String]) -> Self::Plain;
     fn reader(&self, group: &str) -> Self::Reader;
     fn admin(&self) -> Self::Admin;
+    /// Appends a value outside of any transaction.
+    fn append(&self, partition: &TopicPartition, value: &str);
+    /// Raises the number of partitions of a topic.
+    fn grow(&self, topic: &str, partitions: usize);
+    /// Commits a group's offsets without a transaction and without being a member; whether that was taken.
+    fn commit_as_nobody(&self, group: &str, offsets: &[(TopicPartition, i64)]) -> bool;
+    /// A process of its own joins as `who` for a topic of one partition, and commits the offset 1. It is
+    /// stopped while `meanwhile` is done, and commits the offset 99 as soon as it goes on. Returns the class of
+    /// that commit, and what its consumer tells it then.
+    fn zombie(&self, who: &Who, source: &TopicPartition, meanwhile: &mut dyn FnMut()) -> [String; 2];
     /// What a read_uncommitted reader sees of a partition, from its log start to its high watermark.
     fn uncommitted(&self, partition: &TopicPartition) -> Vec<(i64, String)>;
     /// Lets time pass.
@@ -122,4 +134,48 @@ pub trait World {
             self.pass(5);
         }
     }
+}
+
+/// A call of a producer.
+#[derive(Clone, Debug)]
+pub enum Call {
+    Write(TopicPartition, String),
+    Offsets(String, Vec<(TopicPartition, i64)>),
+    Commit,
+}
+
+/// Something that an application may have a right to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource<'n> {
+    Topic(&'n str),
+    Group(&'n str),
+    TransactionalId(&'n str),
+}
+
+/// A right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    Read,
+    Write,
+    Delete,
+}
+
+/// A world whose network and brokers fail when they are told to.
+pub trait Lab: World {
+    /// The process of a producer makes a call and dies. The call's last request arrives so many milliseconds
+    /// later.
+    fn dies_in(&self, steps: Self::Steps, call: Call, after_ms: u64);
+    /// A producer that waits a second for an answer before it asks again.
+    fn impatient(&self, who: &Who) -> Self::Steps;
+    /// An impatient producer commits; the request takes so long that the client asks again, and the first one arrives so many
+    /// milliseconds after the answer to the second.
+    fn commits_twice(&self, steps: &mut Self::Steps, after_ms: u64) -> Result<(), Class>;
+    /// The brokers stop in order and start again.
+    fn restart(&self);
+    /// The brokers die and start again.
+    fn crash(&self);
+    /// For so long, from now on, nobody answers.
+    fn pause(&self, ms: u64);
+    /// The same world for an application that has all rights to these but one.
+    fn restricted(&self, to: &[Resource<'_>], missing: (Resource<'_>, Operation)) -> Self;
 }

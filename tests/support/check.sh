@@ -62,6 +62,9 @@ say "doctests"
 "$support/cargo.sh" test --locked --doc
 say "example topologies"
 "$CARGO_TARGET_DIR/debug/thalweg" validate topologies/*.yaml
+"$CARGO_TARGET_DIR/debug/thalweg" test topologies/*.yaml
+say "histories of the simulator"
+SEED= SEED_FROM=1 SEEDS=20000 "$CARGO_TARGET_DIR/debug/examples/simulate"
 broker
 is_slow() { local name; for name in "${slow[@]}"; do [ "$name" = "$1" ] && return; done; return 1; }
 for file in tests/*.rs; do
