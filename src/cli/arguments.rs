@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::testing::Format;
 
 const EXAMPLES: &str = "\
 Examples:
   thalweg validate topologies/*.yaml
+  thalweg test topologies/*.yaml
   thalweg run topologies/revenue_per_minute.yaml --bootstrap-servers kafka-1:9092,kafka-2:9092
   thalweg run revenue.yaml --settings production.yaml --state-dir /var/lib/thalweg --workers 4
   thalweg run revenue.yaml --set kafka.session_timeout=6s --set kafka.librdkafka.security.protocol=SSL
@@ -22,8 +25,27 @@ Examples:
   thalweg run revenue.yaml
   thalweg run revenue.yaml --bounded                 to the present end of the input, as a batch job
   thalweg run revenue.yaml --drop-state per_minute   after that operator was taken out of the file
+  thalweg run revenue.yaml --embedded --input orders.jsonl   without Kafka, from a file to the terminal
+
+With --embedded nothing is durable and no setting matters: it reads JSON lines from --input or standard
+input, to the end, closes all windows and prints what sinks, dead-letter and late topics hold, as JSON
+lines. A line is a record's value; of a topology with several sources it is {\"source\": ID, \"value\": {}},
+with \"key\" and \"timestamp\" where they matter.
 
 SIGTERM and SIGINT end it in order: it finishes, commits and leaves the group.";
+
+const TEST_EXAMPLES: &str = "\
+Examples:
+  thalweg test revenue.yaml
+  thalweg test topologies/*.yaml --format junit > report.xml
+  thalweg test revenue.yaml --only late
+  thalweg test revenue.yaml --only late --variant crash-written-3
+
+Plays each test of the files in many variants: record by record and all at once, with several workers and
+processes, with a crash at every commit point and with random faults. All must give what it expects. Needs
+no Kafka.
+
+Exit codes: 0 all passed, 1 some failed, 2 a file has mistakes, or there is no such test.";
 
 const VALIDATE_EXAMPLES: &str = "\
 Examples:
@@ -77,7 +99,16 @@ pub(super) enum Command {
         /// Drop the state of an operator that the file no longer has. Can be given several times.
         #[arg(long, value_name = "ID")]
         drop_state: Vec<String>,
+        /// Run without Kafka, on JSON lines from standard input; nothing is durable.
+        #[arg(long, conflicts_with_all = ["bounded", "drop_state"])]
+        embedded: bool,
+        /// Read the JSON lines from a file.
+        #[arg(long, value_name = "FILE", requires = "embedded")]
+        input: Option<PathBuf>,
     },
+    /// Run the tests of topology files.
+    #[command(after_help = TEST_EXAMPLES)]
+    Test(TestArguments),
     /// Check topology files.
     #[command(after_help = VALIDATE_EXAMPLES)]
     Validate {
@@ -105,6 +136,44 @@ pub(super) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+}
+
+/// Which tests are run, and how that is reported.
+#[derive(Args, Debug)]
+pub(super) struct TestArguments {
+    /// The topology files.
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+    /// Only the test of this name, or all that have it in their names.
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+    /// Only this variant, as a failure names it.
+    #[arg(long, value_name = "VARIANT")]
+    pub variant: Option<String>,
+    /// How to report.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
+}
+
+/// How tests are reported.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// For people.
+    Text,
+    /// JUnit's XML, for CI.
+    Junit,
+    /// JSON, for programs.
+    Json,
+}
+
+impl From<ReportFormat> for Format {
+    fn from(format: ReportFormat) -> Format {
+        match format {
+            ReportFormat::Text => Format::Text,
+            ReportFormat::Junit => Format::Junit,
+            ReportFormat::Json => Format::Json,
+        }
+    }
 }
 
 /// Where settings come from, for every command.

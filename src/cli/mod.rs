@@ -1,10 +1,11 @@
 //! The command line.
 
 mod arguments;
+mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         environment: std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect(),
+        input: &mut io::stdin(),
         out: &mut io::stdout(),
         err: &mut io::stderr(),
     };
@@ -53,6 +55,7 @@ pub fn main() -> ExitCode {
 /// What a command has to do with.
 struct Shell<'s> {
     environment: Vec<(String, String)>,
+    input: &'s mut dyn Read,
     out: &'s mut dyn Write,
     err: &'s mut dyn Write,
 }
@@ -63,6 +66,7 @@ impl Shell<'_> {
         let settings = &arguments.settings;
         match &arguments.command {
             Command::Validate { files } => self.validate(files.iter().map(AsRef::as_ref)),
+            Command::Test(arguments) => self.test(arguments),
             Command::Graph { file } => {
                 let Some(checked) = self.load(file)? else { return Ok(Exit::Wrong) };
                 write!(self.out, "{}", topology::graph(&checked.plan))?;
@@ -73,7 +77,8 @@ impl Shell<'_> {
                 write!(self.out, "{}", settings.render())?;
                 Ok(Exit::Done)
             }
-            Command::Run { file, bounded, drop_state } => {
+            Command::Run { file, embedded: true, input, .. } => self.run_embedded(file, input.as_ref()),
+            Command::Run { file, bounded, drop_state, .. } => {
                 let Some(settings) = self.settings_and_logs(settings)? else { return Ok(Exit::Wrong) };
                 self.run(file, settings, *bounded, drop_state)
             }
@@ -129,14 +134,15 @@ impl Shell<'_> {
         let mut exit = Exit::Done;
         for file in files {
             match self.load(file)? {
-                Some(Checked { plan, .. }) => writeln!(
+                Some(Checked { plan, cases, .. }) => writeln!(
                     self.out,
-                    "{}: {} is valid: {}, {}, {}",
+                    "{}: {} is valid: {}, {}, {}, {}",
                     file.display(),
                     plan.name,
                     counted(plan.sources.len(), "source"),
                     counted(plan.operators.len(), "operator"),
-                    counted(plan.sinks.len(), "sink")
+                    counted(plan.sinks.len(), "sink"),
+                    counted(cases.len(), "test")
                 )?,
                 None => exit = Exit::Wrong,
             }
@@ -167,16 +173,24 @@ impl Shell<'_> {
 
     /// The topology of a file. Shows its warnings, or all its errors.
     fn load(&mut self, file: &Path) -> io::Result<Option<Checked>> {
+        let (checked, findings) = self.check(file);
+        self.err.write_all(findings.as_bytes())?;
+        Ok(checked)
+    }
+
+    /// The topology of a file, if it has no errors; and its warnings, or all its errors, as text.
+    fn check(&self, file: &Path) -> (Option<Checked>, String) {
         let checked = topology::load(file, &|name| self.variable(name));
         let findings: &[Diagnostic] = match &checked {
             Ok(checked) => &checked.warnings,
             Err(findings) => findings,
         };
+        let mut shown = String::new();
         if !findings.is_empty() {
             let text = std::fs::read_to_string(file).unwrap_or_default();
-            write!(self.err, "{}", topology::render(findings, &text))?;
+            shown = topology::render(findings, &text);
         }
-        Ok(checked.ok())
+        (checked.ok(), shown)
     }
 
     fn settings(&mut self, arguments: &arguments::SettingsArguments) -> io::Result<Option<Settings>> {

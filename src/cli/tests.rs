@@ -12,10 +12,15 @@ struct Said {
 }
 
 fn say(arguments: &[&str], environment: &[(&str, &str)]) -> Said {
+    say_with_input(arguments, environment, "")
+}
+
+fn say_with_input(arguments: &[&str], environment: &[(&str, &str)], input: &str) -> Said {
     let arguments = Arguments::try_parse_from(["thalweg"].iter().chain(arguments)).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string()));
-    let mut shell = Shell { environment: environment.collect(), out: &mut out, err: &mut err };
+    let (environment, input) = (environment.collect(), &mut input.as_bytes());
+    let mut shell = Shell { environment, input, out: &mut out, err: &mut err };
     let exit = shell.execute(arguments).unwrap();
     Said { exit, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
@@ -139,7 +144,7 @@ fn validate_shows_all_findings_of_all_files() {
     let said = say(&["validate", &good, &warned], &[("NAME", "renamed")]);
     assert_eq!(said.exit, Exit::Done, "{}", said.err);
     assert!(
-        said.out.contains("good.yaml: renamed is valid: 1 source, 0 operators, 1 sink\n"),
+        said.out.contains("good.yaml: renamed is valid: 1 source, 0 operators, 1 sink, 0 tests\n"),
         "{}",
         said.out
     );
@@ -156,4 +161,119 @@ fn validate_shows_all_findings_of_all_files() {
     let said = say(&["graph", &good], &[]);
     assert_eq!(said.exit, Exit::Done);
     assert!(said.out.starts_with("flowchart"), "{}", said.out);
+}
+
+const TESTED: &str = "
+tests:
+  - name: it copies
+    input: [{ value: { customer: ann } }, { value: { customer: bob } }]
+    expect: { copies: [{ customer: ann }, { customer: bob }] }
+  - name: it invents
+    input: [{ value: { customer: ann } }]
+    expect: { copies: [{ customer: eve }] }
+";
+
+#[test]
+fn tests_of_files_are_run_and_reported() {
+    let temp = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = temp.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let tested = write("tested.yaml", &format!("{COPY}{TESTED}"));
+    let none = write("none.yaml", COPY);
+    let bad = write("bad.yaml", &format!("{COPY}{TESTED}").replace("expect: { copies", "expect: { cpies"));
+
+    let said = say(&["test", &tested, &none], &[]);
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Failed, ""));
+    for part in [
+        "ok      it copies (",
+        "FAILED  it invents (1 variant, ",
+        "1 of 2 tests failed",
+        "none.yaml: there are no tests",
+    ] {
+        assert!(said.out.contains(part), "{part}: {}", said.out);
+    }
+    let said = say(&["test", &tested, "--only", "copies"], &[]);
+    assert_eq!(said.exit, Exit::Done, "{}", said.out);
+    assert!(said.out.contains("1 test passed") && !said.out.contains("invents"), "{}", said.out);
+
+    let said = say(&["test", &tested, "--only", "it", "--variant", "crash-committed-0"], &[]);
+    assert_eq!(said.exit, Exit::Failed);
+    assert!(
+        said.out.contains("(1 variant, ") && said.out.contains("--variant crash-committed-0"),
+        "{}",
+        said.out
+    );
+
+    let said = say(&["test", &tested, "--only", "deletes"], &[]);
+    assert_eq!(said.exit, Exit::Wrong);
+    assert!(said.err.contains("`deletes`") && said.err.contains("it copies; it invents"), "{}", said.err);
+    assert_eq!(say(&["test", &tested, "--variant", "upside-down"], &[]).exit, Exit::Wrong);
+    assert_eq!(say(&["test", &none], &[]).exit, Exit::Done);
+
+    let said = say(&["test", &bad, &tested], &[]);
+    assert_eq!(said.exit, Exit::Wrong);
+    assert!(said.err.contains("dead-letter topic or late topic `cpies`"), "{}", said.err);
+    assert!(said.err.contains("did you mean `copies`?") && said.err.contains("bad.yaml:12:"), "{}", said.err);
+    assert!(said.out.contains("it copies"), "{}", said.out);
+    assert_eq!(say(&["validate", &bad], &[]).exit, Exit::Wrong);
+    let said = say(&["test", &bad, "--format", "junit"], &[]);
+    assert_eq!(said.exit, Exit::Wrong);
+    assert!(said.out.contains("errors=\"1\"") && said.out.contains("`cpies`"), "{}", said.out);
+}
+
+#[test]
+fn reports_of_tests_are_for_machines_too() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("t.yaml");
+    fs::write(&file, format!("{COPY}{TESTED}")).unwrap();
+    let file = file.to_str().unwrap();
+    let said = say(&["test", file, "--format", "junit"], &[]);
+    assert_eq!(said.exit, Exit::Failed);
+    assert!(
+        said.out.contains("<testcase name=\"it copies\"") && said.out.contains("failures=\"1\""),
+        "{}",
+        said.out
+    );
+    let said = say(&["test", file, "--format", "json"], &[]);
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(report["files"][0]["tests"][1]["passed"], false);
+    assert_eq!(report["files"][0]["tests"][1]["failure"]["differences"][0]["line"], 15);
+}
+
+#[test]
+fn an_embedded_run_needs_no_kafka() {
+    let temp = tempfile::tempdir().unwrap();
+    let file = temp.path().join("t.yaml");
+    fs::write(&file, COPY).unwrap();
+    let file = file.to_str().unwrap();
+    let input = "{\"customer\":\"ann\"}\n{\"customer\":\"bob\"}\n";
+    let said = say_with_input(&["run", file, "--embedded"], &[], input);
+    assert_eq!(said.exit, Exit::Done, "{}", said.err);
+    assert!(
+        said.err.contains("copy runs without Kafka") && said.err.contains("nothing is durable"),
+        "{}",
+        said.err
+    );
+    assert_eq!(
+        said.out,
+        "{\"sink\":\"copies\",\"key\":null,\"timestamp\":1,\"value\":{\"customer\":\"ann\"}}\n\
+         {\"sink\":\"copies\",\"key\":null,\"timestamp\":1,\"value\":{\"customer\":\"bob\"}}\n"
+    );
+    let lines = temp.path().join("in.jsonl");
+    fs::write(&lines, input).unwrap();
+    let from_file = say(&["run", file, "--embedded", "--input", lines.to_str().unwrap()], &[]);
+    assert_eq!((from_file.exit, from_file.out), (Exit::Done, said.out));
+
+    let said = say(&["run", file, "--embedded", "--input", "/nowhere/at.all"], &[]);
+    assert_eq!(said.exit, Exit::Wrong);
+    assert!(said.err.contains("cannot read /nowhere/at.all"), "{}", said.err);
+    let said = say_with_input(&["run", file, "--embedded"], &[], "{\"customer\":7}");
+    assert_eq!(said.exit, Exit::Failed);
+    assert!(said.err.contains("orders[0] at offset 0") && said.err.contains("customer"), "{}", said.err);
+    for wrong in [&["run", file, "--embedded", "--bounded"][..], &["run", file, "--input", "x"]] {
+        assert!(Arguments::try_parse_from(["thalweg"].iter().chain(wrong)).is_err(), "{wrong:?}");
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::case::{Case, Scope, Target, read_cases};
 use super::diagnostic::Span;
 use super::operator::{OperatorDraft, OperatorHead, Word, check_operator, read_head, report_unknown_input};
-use super::plan::{OnError, OperatorPlan, Plan, SinkPlan, StreamRef};
+use super::plan::{Emit, OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan};
 use super::reader::{Fields, Reader, Text};
 use super::sink::{SinkDraft, read_sink};
 use super::source::{SourceDraft, read_source};
@@ -13,10 +14,10 @@ use super::topics::{Claim, TopicRole, check_topics};
 use super::yaml::{Entry, Node};
 
 /// Checks a whole file. `None` if it has an error; the reader's problems say which.
-pub(super) fn check(root: &Node, reader: &mut Reader) -> Option<Plan> {
+pub(super) fn check(root: &Node, reader: &mut Reader) -> Option<(Plan, Vec<Case>)> {
     let start = Span { start: root.span.start, end: root.span.start };
     let fields = reader.fields(root, "the topology", start)?;
-    reader.check_keys(&fields, &["version", "name", "sources", "operators", "sinks"]);
+    reader.check_keys(&fields, &["version", "name", "sources", "operators", "sinks", "tests"]);
     if let Some(node) = reader.required(&fields, "version", "begin with `version: 1`") {
         reader.int(node, "`version`", 1..=1);
     }
@@ -45,12 +46,69 @@ pub(super) fn check(root: &Node, reader: &mut Reader) -> Option<Plan> {
     let operators = check_operators(&sources, &heads, &links.operators, &order, reader);
     let keys = check_sink_keys(&sources, &operators, &sinks, &links.sinks, reader);
     warn_unused(&sources, &heads, &links, reader);
-    check_topics(&name, &claims(&sources, &heads, &operators, &sinks), reader);
+    let claims = claims(&sources, &heads, &operators, &sinks);
+    check_topics(&name, &claims, reader);
     check_state_names(&heads, reader);
+    let cases = read_cases(&fields, &scope(&sources, &heads, &operators, &sinks, &links, &claims), reader);
     if reader.problems.has_error() {
         return None;
     }
-    build(name, sources, heads, operators, sinks, links, order, keys)
+    let plan = build(name, sources, heads, operators, sinks, links, order, keys)?;
+    Some((plan, cases))
+}
+
+/// What the tests may name.
+fn scope<'d>(
+    sources: &'d [SourceDraft],
+    heads: &'d [OperatorHead],
+    drafts: &'d [Option<OperatorDraft>],
+    sinks: &'d [SinkDraft],
+    links: &Links,
+    claims: &'d [Claim],
+) -> Scope<'d> {
+    let stream = |link: Option<StreamRef>| link.and_then(|link| stream_of(link, sources, drafts));
+    let mut targets: Vec<Target> = Vec::new();
+    for (sink, link) in sinks.iter().zip(&links.sinks) {
+        let topic = sink.topic.as_ref().map_or("", |topic| topic.value.as_str());
+        // Of a sink whose input is not known nothing can be wrong.
+        targets.push(Target { name: &sink.id, topic, role: TopicRole::Sink, stream: stream(*link) });
+    }
+    for claim in claims.iter().filter(|claim| matches!(claim.role, TopicRole::DeadLetter | TopicRole::Late)) {
+        let same = |target: &&mut Target| target.role == claim.role && target.topic == claim.topic;
+        match targets.iter_mut().find(same) {
+            Some(shared) => shared.stream = None,
+            None => {
+                let late = |draft: &Option<OperatorDraft>| {
+                    draft
+                        .as_ref()
+                        .and_then(|draft| draft.late.as_ref())
+                        .is_some_and(|(_, span)| *span == claim.span)
+                };
+                let owner = drafts.iter().position(late).filter(|_| claim.role == TopicRole::Late);
+                let stream = owner.and_then(|owner| stream(links.operators[owner]));
+                targets.push(Target { name: &claim.topic, topic: &claim.topic, role: claim.role, stream });
+            }
+        }
+    }
+    let mut scope = Scope {
+        sources: sources.iter().map(|source| source.plan.id.as_str()).collect(),
+        targets,
+        operators: Vec::new(),
+        windows: Vec::new(),
+        sinks: sinks.iter().map(|sink| sink.id.as_str()).collect(),
+    };
+    for (head, draft) in heads.iter().zip(drafts) {
+        let Some(draft) = draft.as_ref().filter(|_| head.word == Some(Word::Window)) else {
+            scope.operators.push(&head.id);
+            continue;
+        };
+        let mut stream = draft.stream.clone();
+        if let Some(OperatorKind::Window(WindowPlan { emit: Emit::OnUpdate, .. })) = &draft.kind {
+            stream.schema.fields.pop(); // `final` is of rows that are emitted
+        }
+        scope.windows.push((&head.id, stream));
+    }
+    scope
 }
 
 /// Which stream each operator and each sink reads, by the file's order; `None` if that is a mistake.

@@ -215,7 +215,7 @@ impl Problems {
 }
 
 /// Where each line begins.
-fn line_starts(source: &[char]) -> Vec<usize> {
+pub(super) fn line_starts(source: &[char]) -> Vec<usize> {
     let mut starts = vec![0];
     for (i, &c) in source.iter().enumerate() {
         if c == '\n' || (c == '\r' && source.get(i + 1) != Some(&'\n')) {

@@ -3,10 +3,11 @@
 //! A file is parsed into nodes that know where they stand (`yaml`), its scalars are substituted
 //! (`substitute`) and typed (`reader`), its sources, operators and sinks are read and checked against
 //! the streams between them (`source`, `operator`, `window`, `sink`, `stream`) and put together
-//! (`check`). A mistake hides as little as possible of what comes behind it, and is told once: a
+//! (`check`) with the tests (`case`). A mistake hides as little as possible of what comes behind it, and is told once: a
 //! field whose declaration is wrong is remembered as such, and whatever uses it is not complained about.
 
 mod aggregate;
+pub mod case;
 mod check;
 mod diagnostic;
 mod fingerprint;
@@ -32,7 +33,6 @@ pub use graph::graph;
 pub use plan::Plan;
 pub use topics::{TopicRole, TopicUse, topics};
 
-use diagnostic::Problems;
 use reader::Reader;
 use substitute::Values;
 
@@ -44,6 +44,8 @@ const FILE_BYTES_MAX: usize = 4 << 20;
 pub struct Checked {
     /// What it describes.
     pub plan: Plan,
+    /// Its tests, in the order of the file.
+    pub cases: Vec<case::Case>,
     /// What is probably not meant so, by position.
     pub warnings: Vec<Diagnostic>,
 }
@@ -103,19 +105,19 @@ pub fn parse(
 ) -> Result<Checked, Vec<Diagnostic>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let values = Values { environment, read_file };
-    let mut reader = Reader { source: text.chars().collect(), values, problems: Problems::default() };
-    let mut plan = None;
+    let mut reader = Reader::new(text.chars().collect(), values);
+    let mut checked = None;
     if text.len() > FILE_BYTES_MAX {
         reader
             .problems
             .error(diagnostic::Span::default(), format!("the file is larger than {FILE_BYTES_MAX} bytes"));
     } else if let Some(root) = yaml::parse(text, &mut reader.problems) {
-        plan = check::check(&root, &mut reader);
+        checked = check::check(&root, &mut reader);
     }
     let has_error = reader.problems.has_error();
     let findings = reader.problems.into_diagnostics(file_name, &reader.source);
-    match plan {
-        Some(plan) if !has_error => Ok(Checked { plan, warnings: findings }),
+    match checked {
+        Some((plan, cases)) if !has_error => Ok(Checked { plan, cases, warnings: findings }),
         _ => Err(findings),
     }
 }

@@ -1,10 +1,11 @@
 //! Reads typed values out of YAML nodes and reports what is not as it should be.
 
+use std::cell::OnceCell;
 use std::ops::RangeInclusive;
 
 use saphyr_parser::ScalarStyle;
 
-use super::diagnostic::{Problem, Problems, Span, known_names, nearest, quoted};
+use super::diagnostic::{Problem, Problems, Span, known_names, line_starts, nearest, quoted};
 use super::plan::{CreateTopic, OnError};
 use super::substitute::{Values, substitute};
 use super::yaml::{Data, Entry, Kind, Node, places};
@@ -20,7 +21,7 @@ const TOPIC_BYTES_MAX: usize = 249;
 const ID_BYTES_MAX: usize = 100;
 
 /// Keys that are designed and not built yet.
-const LATER: [&str; 3] = ["tests", "idle_timeout", "repartition"];
+const LATER: [&str; 2] = ["idle_timeout", "repartition"];
 
 /// A text and where its characters stand in the file.
 #[derive(Clone, Debug)]
@@ -66,9 +67,9 @@ impl<'n> Fields<'n> {
 }
 
 /// A scalar as it is after substitution.
-struct Scalar {
-    text: Text,
-    kind: Kind,
+pub(super) struct Scalar {
+    pub text: Text,
+    pub kind: Kind,
     /// Whether it was one `${…}` and nothing else.
     substituted: bool,
 }
@@ -78,6 +79,22 @@ pub(super) struct Reader<'a> {
     pub source: Vec<char>,
     pub values: Values<'a>,
     pub problems: Problems,
+    /// How many values the tests have had so far.
+    pub parts: usize,
+    lines: OnceCell<Vec<usize>>,
+}
+
+impl<'a> Reader<'a> {
+    /// Nothing is read yet.
+    pub fn new(source: Vec<char>, values: Values<'a>) -> Reader<'a> {
+        Reader { source, values, problems: Problems::default(), parts: 0, lines: OnceCell::new() }
+    }
+
+    /// The line on which something begins, from 1.
+    pub fn line(&self, span: Span) -> usize {
+        let starts = self.lines.get_or_init(|| line_starts(&self.source));
+        starts.partition_point(|&start| start <= span.start).max(1)
+    }
 }
 
 impl Reader<'_> {
@@ -127,7 +144,7 @@ impl Reader<'_> {
     }
 
     /// Says that a node is not what it must be.
-    fn mismatch(&mut self, node: &Node, must: &str) -> &mut Problem {
+    pub fn mismatch(&mut self, node: &Node, must: &str) -> &mut Problem {
         let found = match &node.data {
             Data::Sequence(_) => "a list".to_owned(),
             Data::Mapping(_) => "a mapping".to_owned(),
@@ -138,7 +155,7 @@ impl Reader<'_> {
     }
 
     /// A scalar after substitution.
-    fn scalar(&mut self, node: &Node, must: &str) -> Option<Scalar> {
+    pub fn scalar(&mut self, node: &Node, must: &str) -> Option<Scalar> {
         let Data::Scalar { text, style } = &node.data else {
             self.mismatch(node, must);
             return None;

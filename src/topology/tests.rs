@@ -385,6 +385,12 @@ fn deep_and_repeated_nodes_are_refused_or_shared() {
         laughs.push_str(&format!("a{i}: &a{i} [*a{}, *a{}]\n", i - 1, i - 1));
     }
     assert!(!check(&laughs).expect_err("no topology").is_empty());
+    laughs.push_str("tests: [{ name: x, input: [{ value: *a39 }], expect: {} }]\n");
+    let findings = check(&laughs).expect_err("no topology");
+    assert!(
+        findings.iter().any(|finding| finding.message.contains("more than 1000000 values")),
+        "{findings:?}"
+    );
 }
 
 /// Pieces that together look like topology files more often than characters do.

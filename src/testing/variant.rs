@@ -1,0 +1,161 @@
+//! The ways in which a case is played.
+
+use std::fmt;
+
+use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
+use crate::topology::Plan;
+use crate::topology::case::{Case, CaseStep};
+use crate::topology::plan::{Emit, OperatorKind};
+
+/// The variant that is played first: if it fails, the others tell nothing.
+pub(super) const PLAIN: &str = "one-by-one";
+
+/// Variants that every case has, beside [`PLAIN`].
+const CALM: [&str; 4] = ["all-at-once", "mixed", "workers", "processes"];
+
+const POINTS: [(&str, CommitPoint); 3] = [
+    ("before", CommitPoint::Before),
+    ("written", CommitPoint::Written),
+    ("committed", CommitPoint::Committed),
+];
+
+/// In how many commits of a case there are crashes, at most; of more, these are spread evenly.
+const CRASHES_MAX: u64 = 100;
+/// With how many seeds there are random faults.
+const FAULT_SEEDS: u64 = 5;
+/// In how many partitions a case is split that leaves their number open.
+const SPLIT: i32 = 4;
+
+/// A way in which a case is played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Its name, by which it can be played alone.
+    pub name: String,
+    /// How the records follow each other.
+    pub pace: Pace,
+    /// How many processes run.
+    pub processes: usize,
+    /// How many workers each has.
+    pub workers: usize,
+    /// How many partitions each topic has.
+    pub partitions: i32,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// What decides about the rest.
+    pub seed: u64,
+}
+
+impl Variant {
+    /// The variant called `name`, of a case whose topics have so many partitions.
+    pub fn named(name: &str, partitions: i32) -> Option<Variant> {
+        let variant = |pace, processes, workers, seed| Variant {
+            name: name.to_owned(),
+            pace,
+            processes,
+            workers,
+            partitions,
+            faults: Faults::None,
+            seed,
+        };
+        Some(match name {
+            PLAIN => variant(Pace::OneByOne, 1, 1, 0),
+            "all-at-once" => variant(Pace::AllAtOnce, 1, 1, 0),
+            "mixed" => variant(Pace::Mixed, 1, 1, 1),
+            "workers" => variant(Pace::Mixed, 1, 3, 2),
+            "processes" => variant(Pace::Mixed, 2, 2, 3),
+            "partitions" => Variant { partitions: SPLIT, ..variant(Pace::Mixed, 2, 2, 4) },
+            _ => {
+                if let Some(seed) = name.strip_prefix("faults-") {
+                    let variant = variant(Pace::Mixed, 2, 2, seed.parse().ok()?);
+                    return Some(Variant { faults: Faults::Seeded, ..variant });
+                }
+                let (point, commit) = name.strip_prefix("crash-")?.split_once('-')?;
+                let (_, point) = *POINTS.iter().find(|(known, _)| *known == point)?;
+                let faults = Faults::CrashAt { commit: commit.parse().ok()?, point };
+                Variant { faults, ..variant(Pace::OneByOne, 1, 1, 0) }
+            }
+        })
+    }
+
+    /// All variants of a case but the plain one, which ended as `plain`.
+    pub(super) fn others(plan: &Plan, case: &Case, plain: &Outcome) -> Vec<Variant> {
+        let mut names: Vec<String> = CALM.iter().map(|name| (*name).to_owned()).collect();
+        if can_be_split(plan, case, plain) {
+            names.push("partitions".to_owned());
+        }
+        if case.crashes {
+            for commit in spread(plain.commits) {
+                names.extend(POINTS.iter().map(|(point, _)| format!("crash-{point}-{commit}")));
+            }
+            names.extend((1..=FAULT_SEEDS).map(|seed| format!("faults-{seed}")));
+        }
+        let partitions = case.partitions.unwrap_or(1);
+        names.iter().filter_map(|name| Variant::named(name, partitions)).collect()
+    }
+}
+
+/// The numbers of the commits in which a process dies, of so many.
+fn spread(commits: u64) -> impl Iterator<Item = u64> {
+    let taken = commits.min(CRASHES_MAX);
+    (0..taken).map(move |i| i * commits / taken)
+}
+
+/// Whether a case must give the same on more partitions. Each partition has a watermark of its own, which
+/// decides when windows close and what is late, unless it decides nothing: there is no window, or the end
+/// of the input closes them all, none of them shows when, and nothing was late.
+fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> bool {
+    let placed = |step: &CaseStep| matches!(step, CaseStep::Record(record) if record.partition.is_some());
+    if case.partitions.is_some() || case.steps.iter().any(placed) {
+        return false;
+    }
+    let windows = plan.operators.iter().filter_map(|operator| match &operator.kind {
+        OperatorKind::Window(window) => Some(window),
+        _ => None,
+    });
+    let closing = case.bounded && plain.counters.late.is_empty();
+    windows.into_iter().all(|window| closing && window.emit == Emit::OnClose)
+}
+
+/// What to say about a name that no variant has.
+pub(super) fn unknown(name: &str) -> String {
+    let calm = CALM.join(", ");
+    format!(
+        "there is no variant `{name}`; there are {PLAIN}, {calm}, partitions, \
+         crash-before-N, crash-written-N and crash-committed-N for the commit number N, and faults-SEED"
+    )
+}
+
+/// What is played, in words.
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.pace {
+            Pace::OneByOne => "each record committed before the next one comes",
+            Pace::AllAtOnce => "all records there from the start",
+            Pace::Mixed => "records coming while others are processed",
+        })?;
+        if (self.processes, self.workers) != (1, 1) {
+            write!(f, ", {} of {}", counted(self.processes, "process", "processes"), {
+                counted(self.workers, "worker", "workers")
+            })?;
+        }
+        if self.partitions > 1 {
+            write!(f, ", {} partitions", self.partitions)?;
+        }
+        match self.faults {
+            Faults::None => Ok(()),
+            Faults::Seeded => write!(f, ", random faults of seed {}", self.seed),
+            Faults::CrashAt { commit, point } => {
+                let place = match point {
+                    CommitPoint::Before => "before anything of it is sent",
+                    CommitPoint::Written => "when everything is written and nothing committed",
+                    CommitPoint::Committed => "when it is committed and the process does not know it",
+                };
+                write!(f, ", a crash in commit {commit} {place}")
+            }
+        }
+    }
+}
+
+fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
