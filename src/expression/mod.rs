@@ -86,6 +86,8 @@ pub struct EvaluationError {
 /// ```
 pub struct Expression {
     source: String,
+    /// It is written as a name, perhaps in parentheses.
+    is_name: bool,
     code: Operand,
     ty: Type,
     nullable: bool,
@@ -103,6 +105,7 @@ impl Expression {
         let (checked, fields) = check::check(&root, &text, scope)?;
         Ok(Expression {
             source: source.to_owned(),
+            is_name: parse::is_name(&root),
             code: checked.operand,
             ty: checked.ty,
             nullable: checked.nullable,
@@ -130,10 +133,11 @@ impl Expression {
         &self.fields
     }
 
-    /// The slot that it copies, if it is one field and nothing else.
+    /// The slot that it copies, if it is written as the name of one field and nothing else. What only comes
+    /// to that (`true ? t : t`) is no copy: whether it does must not be seen in the output.
     pub fn as_field(&self) -> Option<usize> {
         match self.code {
-            Operand::Field(index) => Some(index),
+            Operand::Field(index) if self.is_name => Some(index),
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! From text to the parser's tree, and from the tree's nodes back to places in the text.
 
 use cel::IdedExpr;
-use cel::common::ast::SourceInfo;
+use cel::common::ast::{Expr, SourceInfo};
 
 use super::ExpressionError;
 
@@ -85,6 +85,11 @@ impl Text<'_> {
             suggestion: None,
         }
     }
+}
+
+/// Whether it is a name and nothing else. Parentheses leave no trace.
+pub(super) fn is_name(root: &IdedExpr) -> bool {
+    matches!(root.expr, Expr::Ident(_))
 }
 
 /// Parses `source`. Macros are not expanded: `has(x)` arrives as a call.

@@ -554,7 +554,9 @@ fn the_fields_of_an_expression() {
     assert_eq!(expression.fields(), [0, 7, 14, 15]);
     assert_eq!(expression.as_field(), None);
     assert_eq!(compile("(ns)").unwrap().as_field(), Some(7));
-    assert_eq!(compile("string(s)").unwrap().as_field(), Some(0));
+    for no_copy in ["string(s)", "true ? ns : ns", "has(s) ? s : s"] {
+        assert_eq!(compile(no_copy).unwrap().as_field(), None, "{no_copy}");
+    }
     assert!(compile("1 + 2").unwrap().fields().is_empty());
 }
 
