@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::{Changelog, TaskId, TaskSpec};
+use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::state::Header;
 use crate::state::apply::{self, Applier, ApplyError};
@@ -104,6 +105,8 @@ pub fn restore(
         // Before anything that may fail: the next attempt does not know of it any more.
         set_aside(spec, stores, why)?;
     }
+    let early = spec.changelog.as_ref().filter(|_| is_planted(Bug::HighWatermarkFirst));
+    let early_end = early.map(|changelog| reader.high_watermark(&changelog.partition)).transpose()?;
     let committed = reader
         .committed_offsets(std::slice::from_ref(&spec.source), request.stall_ms)?
         .into_iter()
@@ -125,13 +128,20 @@ pub fn restore(
             records_read: 0,
         });
     };
-    let end = reader.high_watermark(&changelog.partition)?;
+    let end = match early_end {
+        Some(end) => end,
+        None if is_planted(Bug::RestoreToLastStable) => reader.last_stable_offset(&changelog.partition)?,
+        None => reader.high_watermark(&changelog.partition)?,
+    };
     wait_until_decided(request, &changelog.partition, end, reader, host)?;
     let mut attempt = Attempt { request, changelog, end, reader, stores, host };
     let filled = attempt.fill()?;
     let next_offset = match (filled.header.as_ref(), committed) {
         (None, None) => first_offset(spec, reader)?,
-        (header, committed) => agree(spec, header, committed)?,
+        (header, committed) => match agree(spec, header, committed) {
+            Ok(offset) => offset,
+            Err(refused) => return Err(why_they_differ(request, reader, committed, refused)?),
+        },
     };
     let end_offset = match (&filled.header, spec.bounded) {
         (_, false) => None,
@@ -229,6 +239,25 @@ fn agree(spec: &TaskSpec, header: Option<&Header>, committed: Option<i64>) -> Re
             committed.unwrap_or_default()
         ))),
     }
+}
+
+/// The group's offset was read before the changelog: if it is another one by now, the task has an owner who
+/// goes on, and whoever restores it here is about to learn so.
+fn why_they_differ(
+    request: &RestoreRequest,
+    reader: &mut dyn ChangelogReader,
+    committed: Option<i64>,
+    refused: RestoreError,
+) -> Result<RestoreError, LogError> {
+    let source = &request.spec.source;
+    let now = reader.committed_offsets(std::slice::from_ref(source), request.stall_ms)?;
+    if now == [committed] {
+        return Ok(refused);
+    }
+    Ok(RestoreError::Retry(format!(
+        "task {}: the committed offset of {source} moved during the restore: somebody else owns it",
+        request.spec.id
+    )))
 }
 
 /// A bounded run closes its windows without regard to the time; what would come after it would open them
@@ -373,6 +402,7 @@ impl Attempt<'_> {
         );
         match (failed, read) {
             (Some(error), _) => Err(error),
+            (None, Err(LogError::OutOfRange(_))) if is_planted(Bug::AutomaticReset) => Ok(()),
             (None, Err(LogError::OutOfRange(why))) => Err(FillError::Useless(why)),
             (None, Err(error)) => Err(RestoreError::from(error).into()),
             (None, Ok(())) => {

@@ -125,6 +125,22 @@ fn waiting_goes_on_while_the_log_moves() {
     assert!(host.pauses.get() > 20, "{}", host.pauses.get());
 }
 
+/// A member that has lost its partitions and does not know yet restores beside their new owner.
+#[test]
+fn an_owner_that_goes_on_during_a_restore_is_no_reason_to_refuse() {
+    let (cluster, stores) = after_checkpoints(2);
+    let mut next = Some(last_words(&cluster));
+    cluster.hook(move |content, name| {
+        if let Some(next) = next.take_if(|_| name == "high watermark") {
+            content.write(0, &next);
+            content.end(0, true);
+        }
+    });
+    let error = restore_with(&cluster, &stores, task_spec(0)).err().unwrap();
+    assert!(matches!(&error, RestoreError::Retry(why) if why.contains("somebody else owns it")), "{error}");
+    assert_eq!(restore_with(&cluster, &stores, task_spec(0)).unwrap().next_offset, 3);
+}
+
 #[test]
 fn offsets_that_disagree_are_refused() {
     let (cluster, stores) = after_checkpoints(2);
