@@ -5,10 +5,14 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/thalweg
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export KAFKA_PORT ?= 9092
 KILLS ?= 1000
+export SEEDS ?= 2000
+export SEED_FROM ?= 1
+export SEED ?=
+export PLANTED ?=
 CARGO := tests/support/cargo.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kafka kafka-stop topic produce consume build test demo campaign audit bench
+.PHONY: help setup kafka kafka-stop topic produce consume build test demo campaign simulate planted audit bench
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +50,14 @@ demo: setup ## A topology at work on a real broker, in this terminal (DEMO_SECON
 campaign: setup ## The long exactly-once campaign, KILLS=1000 kills
 	@tests/support/kafka.sh fetch
 	@KILLS=$(KILLS) tests/support/check.sh campaign
+
+simulate: setup ## Histories of the whole engine on a model of Kafka (SEEDS=2000, SEED_FROM=1; SEED= tells one)
+	@$(CARGO) build --release --locked --example simulate
+	@$(CARGO_TARGET_DIR)/release/examples/simulate
+
+planted: setup ## Plants bugs in the engine and shows after how many histories the simulator finds each (PLANTED=, SEEDS=)
+	@$(CARGO) build --release --locked --features planted-bugs --example planted
+	@$(CARGO_TARGET_DIR)/release/examples/planted
 
 audit: ## Licences and advisories of all dependencies, by cargo-deny
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }

@@ -5,10 +5,11 @@
 //! one Kafka transaction; RocksDB is a cache of what was committed, so a crash never wipes it.
 //!
 //! The modules are layers; one never imports another further down this list:
-//! [`record`] and [`time`]; [`format`] and [`expression`]; [`state`] and [`window`]; [`operator`] and
+//! [`record`], [`time`] and [`planted`]; [`format`] and [`expression`]; [`state`] and [`window`]; [`operator`] and
 //! [`topology`]; [`task`] and [`worker`]; [`kafka`], [`rocks`], [`model`] and [`simulator`]; [`runtime`], [`telemetry`],
-//! [`service`] and [`settings`]; [`cli`].
+//! [`service`], [`settings`] and [`testing`]; [`cli`].
 
+pub mod planted;
 pub mod record;
 pub mod time;
 
@@ -33,5 +34,6 @@ pub mod runtime;
 pub mod service;
 pub mod settings;
 pub mod telemetry;
+pub mod testing;
 
 pub mod cli;

@@ -6,6 +6,7 @@ use bumpalo::Bump;
 
 use super::{Context, ErrorPolicy, OperatorError, Progress, Readers, Staged};
 use crate::format::json::Decoder;
+use crate::planted::{Bug, is_planted};
 use crate::record::{Dynamic, Event, RecordType, Row, Slot, SourceRecord, SourceSchema};
 use crate::state::Stateful;
 
@@ -119,6 +120,7 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
         arena: &Bump,
         staged: &mut Staged,
     ) -> Result<Progress, OperatorError> {
+        let within_batch = source.index + 1 < source.records.len();
         let time_ms = match self.decode(&source, arena) {
             Ok(Decoded { record, time_ms }) => {
                 let event = Event { record, time_ms, source: Some(source) };
@@ -130,7 +132,10 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
                 return Ok(Progress::Done);
             }
         };
-        if self.observe(time_ms) { self.resume(arena, staged) } else { Ok(Progress::Done) }
+        if !self.observe(time_ms) || (within_batch && is_planted(Bug::LateByBatch)) {
+            return Ok(Progress::Done);
+        }
+        self.resume(arena, staged)
     }
 
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
@@ -141,6 +146,9 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
     }
 
     fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
+        if is_planted(Bug::EndStoredAsWatermark) {
+            self.watermark_ms = Some(i64::MAX);
+        }
         self.readers.finish(&mut Context::new(arena, staged))
     }
 
@@ -153,6 +161,9 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
     }
 
     fn restore_time(&mut self, max_event_time_ms: Option<i64>, watermark_ms: Option<i64>) {
+        if is_planted(Bug::WatermarkNotRestored) {
+            return;
+        }
         let computed = max_event_time_ms.map(|max| max.saturating_sub(self.timing.max_out_of_orderness_ms));
         self.max_event_time_ms = max_event_time_ms;
         self.watermark_ms = computed.max(watermark_ms);

@@ -42,6 +42,20 @@ pub struct Counters {
     pub dead_letters: BTreeMap<Arc<str>, u64>,
 }
 
+impl Counters {
+    /// Adds what was counted elsewhere, or later.
+    pub fn add(&mut self, other: &Counters) {
+        let add = |these: &mut BTreeMap<Arc<str>, u64>, more: &BTreeMap<Arc<str>, u64>| {
+            more.iter().for_each(|(name, count)| *these.entry(name.clone()).or_default() += count);
+        };
+        self.records_in += other.records_in;
+        add(&mut self.records_out, &other.records_out);
+        add(&mut self.late, &other.late);
+        add(&mut self.failed, &other.failed);
+        add(&mut self.dead_letters, &other.dead_letters);
+    }
+}
+
 /// Outputs that wait for the checkpoint.
 #[derive(Debug)]
 pub struct Staged {

@@ -11,6 +11,7 @@ use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
 use crate::format::key::{decode_state_key, encode_state_key, partition};
 use crate::operator::aggregate::{Accumulators, RowAggregates};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Dynamic, Event, OutputRecord, RecordType, Row, Slot};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
@@ -316,6 +317,7 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOpera
             }
         }
         self.watermark_ms = saved.and_then(|saved| saved.fired_watermark_ms).unwrap_or(MIN_TIME_MS);
+        let saved = saved.filter(|_| !is_planted(Bug::CursorNotRestored));
         self.closing_from = saved.map(|saved| saved.closing_cursor.clone()).unwrap_or_default();
         Ok(())
     }

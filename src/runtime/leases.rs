@@ -19,7 +19,7 @@ const LOOK: Duration = Duration::from_millis(50);
 pub struct Leases(Arc<Shared>);
 
 struct Shared {
-    factory: Box<dyn StoreFactory>,
+    factory: Box<dyn StoreFactory + Send + Sync>,
     stores: Mutex<HashMap<String, Slot>>,
     returned: Condvar,
 }
@@ -59,7 +59,7 @@ pub struct Lessee<'l> {
 
 impl Leases {
     /// Leases the stores of `factory`.
-    pub fn new(factory: Box<dyn StoreFactory>) -> Self {
+    pub fn new(factory: Box<dyn StoreFactory + Send + Sync>) -> Self {
         Leases(Arc::new(Shared { factory, stores: Mutex::default(), returned: Condvar::new() }))
     }
 

@@ -15,6 +15,7 @@ use super::codec::{CodecError, RecordHeader, read_header, read_record};
 use super::header::Header;
 use super::merge::Merge;
 use super::store::{Store, StoreError, StorePosition};
+use crate::planted::{Bug, is_planted};
 use crate::record::TopicId;
 
 /// What an [`Applier`] failed at. The caller adds the topic and partition.
@@ -147,13 +148,14 @@ impl Applier {
         if stored.as_ref().is_some_and(|stored| stored.topic_id != topic_id) {
             return Err(ApplyError::Foreign("it follows a topic of the same name that was deleted".into()));
         }
-        let position = stored.clone().unwrap_or(StorePosition {
+        let mut position = stored.clone().unwrap_or(StorePosition {
             topic_id,
             next_offset: log_start,
             header: None,
             restoring: true,
             restored_from: log_start,
         });
+        position.restoring &= !is_planted(Bug::RestoringForgotten);
         let chain = match position.header {
             Some(_) => Chain::Stored,
             None => Chain::Before,
@@ -187,7 +189,9 @@ impl Applier {
                 self.begin(offset, header)?;
                 true
             }
-            RecordHeader::Delta(header) => self.go_on(offset, &header)?,
+            RecordHeader::Delta(header) => {
+                self.go_on(offset, &header)? && !(self.position.restoring && is_planted(Bug::LaterPartsLost))
+            }
             RecordHeader::Chunk(header) => {
                 self.chunk(offset, header.checkpoint, header.part, header.parts)? && self.position.restoring
             }
@@ -314,6 +318,7 @@ impl Applier {
             return Ok(());
         }
         let writes = std::mem::take(&mut self.merge).finish();
+        self.position.next_offset -= i64::from(is_planted(Bug::OffsetMovedBack));
         self.store.write(&writes, &self.position)?;
         self.stored = Some(self.position.clone());
         Ok(())

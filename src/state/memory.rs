@@ -106,6 +106,23 @@ impl MemoryStores {
         MemoryStores::default()
     }
 
+    /// The same stores once more, as a copied disk; none of them is open.
+    pub fn copy(&self) -> MemoryStores {
+        let copy = |slot: &Slot| {
+            let disk = lock(&slot.disk);
+            let (current, synced, unsynced) =
+                (disk.current.clone(), disk.synced.clone(), disk.unsynced.clone());
+            Slot { disk: Arc::new(Mutex::new(Disk { current, synced, unsynced })), handle: Weak::new() }
+        };
+        let slots = lock(&self.0).iter().map(|(name, slot)| (name.clone(), copy(slot))).collect();
+        MemoryStores(Arc::new(Mutex::new(slots)))
+    }
+
+    /// The names of all stores, those set aside included, in ascending order.
+    pub fn names(&self) -> Vec<String> {
+        lock(&self.0).keys().cloned().collect()
+    }
+
     /// The machine crashes: every store falls back to what was synced. Open handles see it, too; a
     /// test drops them.
     pub fn crash(&self) {
@@ -173,19 +190,5 @@ mod tests {
             left.crash_keeping(kept % (unsynced as usize + 1));
             Arc::new(left)
         });
-    }
-
-    impl MemoryStores {
-        /// The same stores once more, none of them open.
-        fn copy(&self) -> MemoryStores {
-            let copy = |slot: &Slot| {
-                let disk = lock(&slot.disk);
-                let (current, synced, unsynced) =
-                    (disk.current.clone(), disk.synced.clone(), disk.unsynced.clone());
-                Slot { disk: Arc::new(Mutex::new(Disk { current, synced, unsynced })), handle: Weak::new() }
-            };
-            let slots = lock(&self.0).iter().map(|(name, slot)| (name.clone(), copy(slot))).collect();
-            MemoryStores(Arc::new(Mutex::new(slots)))
-        }
     }
 }

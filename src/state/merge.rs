@@ -1,10 +1,12 @@
 //! Many changelog records into one set of writes: the last record of a key wins.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use super::codec::{CodecError, Record};
 use super::store::StoreWrites;
+use crate::planted::{Bug, is_planted};
 
 /// Merges records, given in log order, into what they make of a store.
 ///
@@ -83,13 +85,19 @@ impl Merge {
         let mut points = Vec::new();
         let mut ranges = self.ranges.iter().peekable();
         for same_key in self.points.chunk_by(|a, b| a.key(arena) == b.key(arena)) {
-            let Some(point) = same_key.last() else { continue };
+            let newest = if is_planted(Bug::DeltaTwice) { same_key.first() } else { same_key.last() };
+            let Some(point) = newest else { continue };
             let key = point.key(arena);
             while ranges.next_if(|(_, to, _)| *to <= key).is_some() {}
             let deleted = ranges.peek().filter(|(from, ..)| *from <= key).map(|(.., record)| *record);
             let value = point.value(arena);
+            let hides = |range: u64| match range.cmp(&point.record) {
+                Ordering::Greater => !is_planted(Bug::RangeSparesUnflushed),
+                Ordering::Equal => is_planted(Bug::RangeAfterPoints),
+                Ordering::Less => false,
+            };
             // Hidden by a later range, or deleted by the range anyway: the range goes to the store.
-            if deleted.is_some_and(|record| record > point.record || value.is_none()) {
+            if deleted.is_some_and(|range| hides(range) || value.is_none()) {
                 continue;
             }
             points.push((key.to_vec(), value.map(<[u8]>::to_vec)));

@@ -64,7 +64,7 @@ pub trait Store: Send + Sync {
 }
 
 /// Opens the stores of a process. One handle per store at a time.
-pub trait StoreFactory: Send + Sync {
+pub trait StoreFactory {
     /// Opens the store called `name`, creating it empty if there is none.
     fn open(&self, name: &str) -> Result<std::sync::Arc<dyn Store>, StoreError>;
     /// Moves the store called `name` out of the way, keeping its files for inspection (the newest one

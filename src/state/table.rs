@@ -16,6 +16,7 @@ use super::codec::DeltaWriter;
 use super::key::{self, WindowKey};
 use super::stateful::{MemoryUse, PutEntry};
 use super::store::{Store, StoreError};
+use crate::planted::{Bug, is_planted};
 use window::{Entry, Window, sort_by_key};
 
 /// How values become bytes. The bytes are versioned: a newer codec reads what an older one wrote.
@@ -205,7 +206,7 @@ impl<C: ValueCodec> WindowTable<C> {
     pub fn remove_first(&mut self) {
         if !self.windows.is_empty() {
             let mut window = self.windows.remove(0);
-            if window.persisted {
+            if window.persisted && !is_planted(Bug::FiredAgain) {
                 self.closed.push(window.end_ms);
             }
             // The buffers of one large window are not kept for many small ones.
@@ -276,6 +277,10 @@ impl<C: ValueCodec> WindowTable<C> {
                 full_key.extend_from_slice(key);
                 value_bytes.clear();
                 codec.encode(value, &mut value_bytes);
+                if is_planted(Bug::StaleChunk) {
+                    let stored = self.store.as_ref().map(|store| store.get(&full_key)).transpose()?;
+                    value_bytes = stored.flatten().unwrap_or_else(|| std::mem::take(&mut value_bytes));
+                }
                 put(&full_key, &value_bytes);
                 bytes += full_key.len() + value_bytes.len();
                 Ok(if bytes >= bytes_max { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
@@ -322,7 +327,7 @@ impl<C: ValueCodec> WindowTable<C> {
             .windows
             .iter()
             .flat_map(|window| window.entries.iter().map(|entry| entry.changed_at))
-            .filter(|changed_at| *changed_at <= self.flushed)
+            .filter(|changed_at| *changed_at <= self.evictable_up_to())
             .collect();
         if ages.is_empty() {
             return;
@@ -335,6 +340,11 @@ impl<C: ValueCodec> WindowTable<C> {
         for place in 0..self.windows.len() {
             self.evict_from(place, cutoff);
         }
+    }
+
+    /// The last checkpoint whose changes may be evicted.
+    fn evictable_up_to(&self) -> u64 {
+        if is_planted(Bug::UnflushedEvicted) { self.checkpoint - 1 } else { self.flushed }
     }
 
     /// Drops the entries of a window that have not changed after checkpoint `cutoff`.
@@ -425,7 +435,11 @@ impl<C: ValueCodec> WindowTable<C> {
         let window = &self.windows[place];
         let Some(store) = self.store.as_ref().filter(|_| !window.complete) else { return Ok(None) };
         key::write_window_key(&mut self.scratch, &self.prefix, window.end_ms, key);
-        match store.get(&self.scratch)? {
+        let found = match store.get(&self.scratch) {
+            Err(StoreError::Corrupt(_)) if is_planted(Bug::CorruptEntryForgotten) => None,
+            found => found?,
+        };
+        match found {
             Some(bytes) => Ok(Some(self.decode(&self.scratch, &bytes)?)),
             None => Ok(None),
         }

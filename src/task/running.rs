@@ -13,6 +13,7 @@ use super::restore::Restored;
 use super::sweep::{SweepState, operators_in_key_order};
 use super::unflushed::Unflushed;
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Records, TopicPartition};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
 use crate::state::header::Header;
@@ -156,7 +157,8 @@ impl Task {
             header.as_ref().and_then(|header| header.watermark_ms),
         );
         let finished = header.as_ref().is_some_and(|header| header.finished);
-        let anchor_due = restored.unanchored && spec.start == Start::Latest;
+        let anchor_due =
+            restored.unanchored && spec.start == Start::Latest && !is_planted(Bug::StartNotAnchored);
         let durable = match (&spec.changelog, restored.store) {
             (Some(changelog), Some(store)) => {
                 let checkpoint = header.as_ref().map_or(0, |header| header.checkpoint);
@@ -292,7 +294,7 @@ impl Task {
             if record.offset < self.next_offset {
                 continue;
             }
-            if self.end_offset.is_some_and(|end| record.offset >= end) {
+            if self.end_offset.is_some_and(|end| record.offset >= end) && !is_planted(Bug::BoundedRunsOn) {
                 self.ended = true;
                 self.queue.clear();
                 self.queued_records = 0;

@@ -2,6 +2,7 @@
 //! the log can be cut and stays in proportion to the state.
 
 use crate::operator::Pipeline;
+use crate::planted::{Bug, is_planted};
 use crate::state::codec::ChunkWriter;
 use crate::state::header::{Sweep, THIS_CHECKPOINT};
 use crate::state::key;
@@ -47,7 +48,10 @@ impl SweepState {
         let state = match &next {
             Some(cursor) => SweepState {
                 under_way: Some(Sweep { cursor: cursor.clone(), first_offset }),
-                restore_point: self.restore_point,
+                restore_point: match is_planted(Bug::RestorePointUnderWay) {
+                    true => first_offset,
+                    false => self.restore_point,
+                },
             },
             None => SweepState { under_way: None, restore_point: first_offset },
         };

@@ -1,6 +1,5 @@
 //! Tests of the worker, and the small cluster that they and the tests of tasks run on.
 
 pub(crate) mod cluster;
-mod histories;
 mod scripted;
 pub(crate) mod topology;

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Changes, Contribution, Pending, Task};
+use super::{Changes, Contribution, Durable, Pending, Task};
 use crate::operator::{Counters, OperatorError};
+use crate::planted::{Bug, is_planted};
+use crate::state::codec::read_record;
 use crate::state::header::{Header, OperatorState, SourcePosition};
+use crate::state::merge::Merge;
 use crate::state::store::StoreError;
 use crate::task::sweep::operators_in_key_order;
 
@@ -16,6 +19,11 @@ impl Task {
             return Ok(None);
         }
         let changes = self.collect_changes()?;
+        if let (Some(changes), Some(durable)) = (&changes, &self.durable)
+            && is_planted(Bug::StoreBeforeAck)
+        {
+            durable.write_early(changes)?;
+        }
         let (outputs, counters) = self.staged.take();
         let contribution = Contribution {
             outputs,
@@ -66,7 +74,8 @@ impl Task {
         };
         let mut records = durable.delta.finish(&header);
         if chunk.entries > 0 {
-            records.extend(durable.chunk.finish(checkpoint, &chunk.from, &chunk.to));
+            let place = if is_planted(Bug::ChunkBeforeDelta) { 0 } else { records.len() };
+            records.splice(place..place, durable.chunk.finish(checkpoint, &chunk.from, &chunk.to));
         }
         Ok(Some(Changes { records: records.into_iter().map(Arc::new).collect(), header, sweep }))
     }
@@ -106,5 +115,18 @@ impl Task {
             durable.unflushed.push(change_offsets.iter().copied().zip(changes.records).collect(), now_ms);
         }
         Ok(pending.counters)
+    }
+}
+
+impl Durable {
+    /// [`Bug::StoreBeforeAck`].
+    fn write_early(&self, changes: &Changes) -> Result<(), StoreError> {
+        let Some(position) = self.store.position()? else { return Ok(()) };
+        let mut merge = Merge::new();
+        for record in changes.records.iter().filter_map(|record| read_record(record).ok()) {
+            // What it has just written can be read.
+            let _ = merge.add(&record);
+        }
+        self.store.write(&merge.finish(), &position)
     }
 }

@@ -1,6 +1,7 @@
 //! What a task does for its store, its cache and its changelog, between checkpoints.
 
 use super::{Durable, Task};
+use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::state::MemoryUse;
 use crate::task::unflushed::{FlushJob, Flushed};
@@ -39,12 +40,25 @@ impl Task {
     /// Where the changelog may be cut now, if that is further than before. At most one cut at a time.
     pub fn cut_job(&mut self) -> Option<(TopicPartition, i64)> {
         let durable = self.durable.as_mut()?;
-        let offset = durable.sweep.restore_point.min(durable.flushed_offset);
+        let restore_point = match &durable.sweep.under_way {
+            Some(sweep) if is_planted(Bug::CutAtSweepUnderWay) => sweep.first_offset,
+            _ => durable.sweep.restore_point,
+        };
+        let offset = restore_point.min(durable.flushed_offset);
         if durable.cutting || offset <= durable.cut_offset {
             return None;
         }
         durable.cutting = true;
         Some((durable.changelog.clone(), offset))
+    }
+
+    /// [`Bug::CacheKept`]: goes back to what is committed, but for the state. Returns where to read on.
+    pub fn rewind(&mut self) -> i64 {
+        self.queue.clear();
+        (self.queued_records, self.pending) = (0, None);
+        let _ = self.staged.take();
+        self.next_offset = self.committed_offset;
+        self.next_offset
     }
 
     /// Learns where the log starts after a cut; `None` if the cut failed, which is tried again after

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Assignment, Worker, log_failed};
+use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::task::Task;
 use crate::worker::job::{Exit, WorkerEvent};
@@ -45,7 +46,11 @@ impl<L: Log> Worker<L> {
 
     /// The partitions have to go back; at once, unless a commit is running.
     fn revoked(&mut self) -> Result<(), Exit> {
-        if self.phase == Phase::Committing {
+        if is_planted(Bug::CommitAfterRelease) && self.phase == Phase::Running {
+            self.begin_checkpoint(self.last_commit_ms)?;
+            return self.release();
+        }
+        if self.phase == Phase::Committing && !is_planted(Bug::ReleaseDuringCommit) {
             self.release_due = true;
             return Ok(());
         }

@@ -22,6 +22,7 @@ use super::job::{Exit, Job, JobDone, WorkerEvent};
 use super::phase::Phase;
 use super::port::{Log, LogError, Member, TopicId};
 use crate::operator::PipelineFactory;
+use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::task::{Restored, Task, TaskId, TaskLimits, TaskSpec};
 use crate::topology::plan::Start;
@@ -206,6 +207,7 @@ impl<L: Log> Worker<L> {
             Phase::Starting => self.start_producer(now_ms),
             Phase::Restoring => self.restore_next(now_ms)?,
             Phase::Running => self.run(now_ms)?,
+            Phase::Committing if is_planted(Bug::CommitDuringCommit) => self.run(now_ms)?,
             Phase::Leaving if self.flushes_running == 0 => {
                 self.become_phase(Phase::Stopped);
                 self.step.exit = Some(Exit::Stopped);

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::{StageSpec, Worker, log_failed};
+use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::task::{Changelog, RestoreError, RestoreRequest, Restored, Task, TaskId, TaskSpec};
 use crate::worker::job::{Exit, Job, WorkerEvent};
@@ -26,7 +27,9 @@ impl<L: Log> Worker<L> {
         }
         tracing::warn!("starting over from the last checkpoint: {why}");
         self.step.events.push(WorkerEvent::Aborted(why.to_owned()));
-        self.drop_tasks();
+        if !is_planted(Bug::CacheKept) {
+            self.drop_tasks();
+        }
         if self.release_due {
             self.release()?;
         }
@@ -58,8 +61,11 @@ impl<L: Log> Worker<L> {
 
     pub(super) fn begin_restore(&mut self) {
         self.become_phase(Phase::Restoring);
-        self.drop_tasks();
         self.retry_at_ms = 0;
+        if is_planted(Bug::CacheKept) && !self.tasks.is_empty() {
+            return;
+        }
+        self.drop_tasks();
         let Some(assignment) = &self.assignment else { return };
         for partition in &assignment.partitions {
             if let Some(stage) = self.spec.stages.iter().find(|stage| *stage.topic == *partition.topic) {
@@ -116,7 +122,7 @@ impl<L: Log> Worker<L> {
         now_ms: u64,
     ) -> Result<(), Exit> {
         self.restore_running = false;
-        if epoch != self.epoch {
+        if epoch != self.epoch && !is_planted(Bug::OldRestoreApplied) {
             return Ok(());
         }
         match result {
@@ -143,6 +149,9 @@ impl<L: Log> Worker<L> {
     fn all_restored(&mut self, now_ms: u64) -> Result<(), Exit> {
         let limits = Arc::new(self.spec.limits.shared_among(self.restored.len()));
         let mut positions = Vec::new();
+        for task in self.tasks.values_mut().filter(|_| is_planted(Bug::CacheKept)) {
+            positions.push((task.spec().source.clone(), task.rewind()));
+        }
         for (spec, restored) in std::mem::take(&mut self.restored) {
             let Some(stage) = self.stage(&spec.id) else { continue };
             let pipeline = (stage.pipelines)();

@@ -1,0 +1,560 @@
+//! Topologies by seed: as a structure, which the [`reference`](super::reference) understands, and as the
+//! text of a topology file, which the engine does.
+
+pub mod formula;
+mod text;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::random::Random;
+use crate::record::{Field, FieldForm, Type};
+use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
+use formula::{Formula, Scope};
+
+/// A topology. Whatever may fail has an `on_error` of skip or dead letter.
+#[derive(Clone, Debug)]
+pub struct Generated {
+    /// The application.
+    pub name: String,
+    /// Whether it is to run to the end of its input, and close its windows there.
+    pub bounded: bool,
+    /// At least one.
+    pub sources: Vec<Source>,
+    /// Each after its input.
+    pub operators: Vec<Operator>,
+    /// At least one for each stream that nothing else reads.
+    pub sinks: Vec<Sink>,
+    /// The number of partitions of each topic that it reads or writes.
+    partitions: BTreeMap<String, i32>,
+    /// The topics among them that it creates.
+    created: BTreeSet<String>,
+}
+
+/// A source.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Its id.
+    pub id: String,
+    /// Its topic.
+    pub topic: String,
+    /// The fields of its records, and the keys that lead to each.
+    pub fields: Vec<(Field, Vec<String>)>,
+    /// The slots of the fields that decide a record's partition; empty: nothing is known.
+    pub partitioned_by: Vec<usize>,
+    /// The slot of the event time; `None`: the record's timestamp.
+    pub time: Option<usize>,
+    /// How far its watermark stays behind.
+    pub max_out_of_orderness_ms: i64,
+    /// An event time further after the record's timestamp is an error.
+    pub max_ahead_ms: i64,
+    /// What becomes of records that cannot be read.
+    pub on_error: OnError,
+}
+
+/// An operator.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    /// Its id.
+    pub id: String,
+    /// What it reads.
+    pub input: StreamRef,
+    /// The rows that it makes.
+    pub fields: Vec<Field>,
+    /// What becomes of rows that it fails on.
+    pub on_error: OnError,
+    /// What it does.
+    pub kind: OperatorKind,
+}
+
+/// What an operator does.
+#[derive(Clone, Debug)]
+pub enum OperatorKind {
+    /// Passes rows.
+    Filter(Formula),
+    /// Makes rows of rows.
+    Map(Map),
+    /// Groups rows.
+    Window(Window),
+}
+
+/// A map.
+#[derive(Clone, Debug)]
+pub struct Map {
+    /// New fields, or new values of fields, by name.
+    pub set: Vec<(String, Formula)>,
+    /// Which of the input's fields stay beside them.
+    pub choice: Choice,
+    /// How each field of its rows is made.
+    pub slots: Vec<Formula>,
+}
+
+/// Which fields a map leaves.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// All.
+    All,
+    /// These.
+    Keep(Vec<String>),
+    /// All but these.
+    Drop(Vec<String>),
+}
+
+/// A keyed tumbling window.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// The input's slots of its key.
+    pub key: Vec<usize>,
+    /// Its length.
+    pub size_ms: i64,
+    /// How long after its end it takes rows.
+    pub allowed_lateness_ms: i64,
+    /// Whether a row follows each input row.
+    pub on_update: bool,
+    /// Where late rows go; `None`: nowhere.
+    pub late: Option<String>,
+    /// What it computes.
+    pub aggregates: Vec<Aggregate>,
+}
+
+/// An aggregate.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// The output's field.
+    pub name: String,
+    /// What is computed.
+    pub function: AggregateFunction,
+    /// Of what; `None`: of rows.
+    pub argument: Option<Formula>,
+    /// The type of the result.
+    pub ty: Type,
+}
+
+/// A sink.
+#[derive(Clone, Debug)]
+pub struct Sink {
+    /// Its id.
+    pub id: String,
+    /// What it writes.
+    pub input: StreamRef,
+    /// Its topic.
+    pub topic: String,
+    /// The slots of its key.
+    pub key: Vec<usize>,
+}
+
+impl Generated {
+    /// The topics that must exist before it starts, with their number of partitions.
+    pub fn topics(&self) -> BTreeMap<String, i32> {
+        let existing = self.partitions.iter().filter(|(topic, _)| !self.created.contains(*topic));
+        existing.map(|(topic, partitions)| (topic.clone(), *partitions)).collect()
+    }
+
+    /// How many partitions a topic that it reads or writes has; 1 if it is none of them.
+    pub fn partitions(&self, topic: &str) -> i32 {
+        self.partitions.get(topic).copied().unwrap_or(1)
+    }
+
+    /// Whether it creates a topic itself.
+    pub(super) fn creates(&self, topic: &str) -> bool {
+        self.created.contains(topic)
+    }
+
+    /// The rows of a stream.
+    pub fn fields(&self, stream: StreamRef) -> Vec<Field> {
+        match stream {
+            StreamRef::Source(i) => self.sources[i].fields.iter().map(|(field, _)| field.clone()).collect(),
+            StreamRef::Operator(i) => self.operators[i].fields.clone(),
+        }
+    }
+}
+
+/// A topology by chance.
+pub fn generate(random: &mut Random) -> Generated {
+    let generated = Generated {
+        name: "app".into(),
+        bounded: random.one_in(4),
+        sources: Vec::new(),
+        operators: Vec::new(),
+        sinks: Vec::new(),
+        partitions: BTreeMap::new(),
+        created: BTreeSet::new(),
+    };
+    let mut maker = Maker { generated, streams: Vec::new(), random, shared_letters: None };
+    let sources = 1 + u64::from(maker.random.one_in(4));
+    for number in 0..sources as usize {
+        maker.source(number);
+        let first = maker.streams.len() - 1;
+        for _ in 0..*maker.random.pick(&[0, 1, 1, 2, 2, 2, 3, 3]) {
+            maker.operator(first);
+        }
+        maker.sinks(first);
+    }
+    maker.generated
+}
+
+/// A stream that may be read.
+#[derive(Clone)]
+struct Stream {
+    at: StreamRef,
+    fields: Vec<Field>,
+    /// Whether its rows come from one record each.
+    meta: bool,
+    /// For each field of the source's `partitioned_by` the slots that hold its value unchanged.
+    carried: Vec<Vec<usize>>,
+    /// The length of the last window before it.
+    size_ms: Option<i64>,
+    readers: usize,
+}
+
+struct Maker<'r> {
+    generated: Generated,
+    /// All streams so far.
+    streams: Vec<Stream>,
+    random: &'r mut Random,
+    /// A dead-letter topic that there is already.
+    shared_letters: Option<String>,
+}
+
+/// The fields that windows add to their key and aggregates.
+const OF_WINDOWS: [&str; 3] = ["window_start", "window_end", "final"];
+
+fn field(name: &str, ty: Type, nullable: bool) -> Field {
+    Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }
+}
+
+impl Maker<'_> {
+    /// Declares a topic.
+    fn topic(&mut self, name: &str, partitions_max: u64) -> String {
+        let partitions = 1 + self.random.below(partitions_max) as i32;
+        self.generated.partitions.insert(name.to_owned(), partitions);
+        name.to_owned()
+    }
+
+    fn on_error(&mut self, id: &str) -> OnError {
+        match self.random.below(4) {
+            0 => OnError::Skip,
+            1 if self.shared_letters.is_some() => {
+                OnError::DeadLetter(self.shared_letters.clone().unwrap_or_default())
+            }
+            _ => {
+                let topic = self.topic(&format!("{id}-dead"), 2);
+                self.shared_letters = Some(topic.clone());
+                OnError::DeadLetter(topic)
+            }
+        }
+    }
+
+    fn source(&mut self, number: usize) {
+        let id = ["orders", "visits"][number % 2].to_owned();
+        let topic = self.topic(&format!("in{number}"), 4);
+        let on_error = self.on_error(&id);
+        let random = &mut *self.random;
+        let mut fields = vec![(field("k", Type::String, random.one_in(3)), vec!["k".to_owned()])];
+        let extra =
+            [("g", Type::Int), ("v", Type::Int), ("x", Type::Double), ("s", Type::String), ("b", Type::Bool)];
+        for (name, ty) in extra {
+            if random.below(5) < 4 {
+                let path = if random.one_in(6) {
+                    vec!["deep".to_owned(), name.to_owned()]
+                } else {
+                    vec![name.to_owned()]
+                };
+                fields.push((field(name, ty, random.one_in(2)), path));
+            }
+        }
+        let form = if random.one_in(3) { FieldForm::Rfc3339 } else { FieldForm::Plain };
+        let place = random.below(fields.len() as u64 + 1) as usize;
+        fields.insert(place, (Field { form, ..field("t", Type::Timestamp, false) }, vec!["at".to_owned()]));
+        let slot = |name: &str| fields.iter().position(|(field, _)| field.name == name);
+        let partitioned_by = match (random.below(8), slot("k"), slot("g")) {
+            (0, _, _) => Vec::new(),
+            (1, Some(k), Some(g)) => vec![k, g],
+            (2, _, Some(g)) => vec![g],
+            (_, k, _) => k.into_iter().collect(),
+        };
+        let source = Source {
+            topic,
+            time: if random.one_in(4) { None } else { slot("t") },
+            max_out_of_orderness_ms: *random.pick(&[0, 500, 2_000, 5_000]),
+            max_ahead_ms: *random.pick(&[3_600_000, 86_400_000]),
+            on_error,
+            partitioned_by,
+            fields,
+            id,
+        };
+        self.generated.sources.push(source);
+        let source = &self.generated.sources[number];
+        self.streams.push(Stream {
+            at: StreamRef::Source(number),
+            fields: source.fields.iter().map(|(field, _)| field.clone()).collect(),
+            meta: true,
+            carried: source.partitioned_by.iter().map(|slot| vec![*slot]).collect(),
+            size_ms: None,
+            readers: 0,
+        });
+    }
+
+    /// Adds an operator behind one of the streams from `first` on, mostly behind the last one.
+    fn operator(&mut self, first: usize) {
+        let last = self.streams.len() - 1;
+        let place = if self.random.one_in(4) {
+            first + self.random.below((last - first + 1) as u64) as usize
+        } else {
+            last
+        };
+        let input = self.streams[place].clone();
+        let number = self.generated.operators.len();
+        let can_group = !input.carried.is_empty() && input.carried.iter().all(|slots| !slots.is_empty());
+        let kind = self.random.below(8);
+        let id = format!(
+            "{}{number}",
+            if kind < 2 {
+                "f"
+            } else if kind < 4 || !can_group {
+                "m"
+            } else {
+                "w"
+            }
+        );
+        let on_error = self.on_error(&id);
+        let (kind, mut made) = match kind {
+            0 | 1 => {
+                let scope = Scope { fields: &input.fields, meta: input.meta };
+                let depth = 1 + self.random.below(3) as u32;
+                (OperatorKind::Filter(scope.formula(Type::Bool, depth, self.random)), input.clone())
+            }
+            2 | 3 => self.map(&input, number),
+            _ if !can_group => self.map(&input, number),
+            _ => self.window(&input, &id, number),
+        };
+        made.at = StreamRef::Operator(number);
+        made.readers = 0;
+        let fields = made.fields.clone();
+        self.generated.operators.push(Operator { id, input: input.at, fields, on_error, kind });
+        self.streams[place].readers += 1;
+        self.streams.push(made);
+    }
+
+    fn map(&mut self, input: &Stream, number: usize) -> (OperatorKind, Stream) {
+        let random = &mut *self.random;
+        let scope = Scope { fields: &input.fields, meta: input.meta };
+        let mut set: Vec<(Field, Formula)> = Vec::new();
+        for part in 0..1 + random.below(3) {
+            if random.one_in(4) {
+                // A copy; without the original it is a renaming.
+                let slot = random.below(input.fields.len() as u64) as usize;
+                let made = Field { name: format!("c{number}_{part}"), ..input.fields[slot].clone() };
+                set.push((made, Formula::Field(slot)));
+                continue;
+            }
+            let types = [
+                Type::Int,
+                Type::Int,
+                Type::Double,
+                Type::Double,
+                Type::String,
+                Type::Bool,
+                Type::Timestamp,
+                Type::Duration,
+            ];
+            let ty = *random.pick(&types);
+            let depth = 1 + random.below(3) as u32;
+            let formula = scope.formula(ty, depth, random);
+            // The value of a field that nothing is grouped by may be replaced.
+            let replaced = random.below(input.fields.len() as u64) as usize;
+            let is_key = input.carried.iter().any(|slots| slots.contains(&replaced));
+            let old = input.fields[replaced].name.as_str();
+            // A key of that name could be no window's: it has such a field already.
+            let is_key = is_key || OF_WINDOWS.contains(&old);
+            let name = match random.one_in(3) && !is_key {
+                true => old.to_owned(),
+                false => format!("m{number}_{part}"),
+            };
+            if set.iter().all(|(made, _)| made.name != name) {
+                let form = match formula {
+                    Formula::Field(slot) => input.fields[slot].form,
+                    _ => FieldForm::Plain,
+                };
+                set.push((Field { form, ..field(&name, ty, true) }, formula));
+            }
+        }
+        let choice = self.choice(input, &set);
+        (OperatorKind::Map(Map::new(&set, &choice, input)), Map::stream(&set, &choice, input))
+    }
+
+    /// Which fields stay: the last copy of a key always does.
+    fn choice(&mut self, input: &Stream, set: &[(Field, Formula)]) -> Choice {
+        let is_set = |name: &str| set.iter().any(|(made, _)| made.name == name);
+        let copied = |slot: usize| set.iter().any(|(_, formula)| *formula == Formula::Field(slot));
+        let needed =
+            |slot: usize| input.carried.iter().any(|slots| slots.first() == Some(&slot)) && !copied(slot);
+        let random = &mut *self.random;
+        let (some, keeps) = (random.one_in(2), random.one_in(2));
+        let mut chosen = Vec::new();
+        for (slot, field) in input.fields.iter().enumerate() {
+            let stays = needed(slot) || random.one_in(2);
+            if stays == keeps && !is_set(&field.name) {
+                chosen.push(field.name.clone());
+            }
+        }
+        match (some, keeps) {
+            (false, _) => Choice::All,
+            // An empty list is not what a user would write.
+            (true, _) if chosen.is_empty() => Choice::All,
+            (true, true) => Choice::Keep(chosen),
+            (true, false) => Choice::Drop(chosen),
+        }
+    }
+
+    fn window(&mut self, input: &Stream, id: &str, number: usize) -> (OperatorKind, Stream) {
+        let late = match self.random.one_in(2) {
+            true => Some(self.topic(&format!("{id}-late"), 2)),
+            false => None,
+        };
+        let random = &mut *self.random;
+        let mut key: Vec<usize> = input.carried.iter().map(|slots| *random.pick(slots)).collect();
+        let groups = |field: &Field| {
+            matches!(field.ty, Type::Int | Type::String | Type::Bool)
+                && !OF_WINDOWS.contains(&field.name.as_str())
+        };
+        let others: Vec<usize> =
+            (0..input.fields.len()).filter(|slot| groups(&input.fields[*slot])).collect();
+        if !others.is_empty() && random.one_in(3) {
+            key.push(*random.pick(&others));
+        }
+        key.sort();
+        key.dedup();
+        if random.one_in(4) {
+            key.reverse();
+        }
+        let size_ms = match input.size_ms {
+            Some(size_ms) => size_ms * *random.pick(&[1, 2, 3]),
+            None => *random.pick(&[1_000, 3_000, 5_000, 10_000]),
+        };
+        let mut aggregates = Vec::new();
+        for part in 0..1 + random.below(4) {
+            aggregates.push(aggregate(format!("a{number}_{part}"), input, random));
+        }
+        let on_update = random.one_in(3);
+        let mut fields: Vec<Field> =
+            key.iter().map(|slot| Field { nullable: false, ..input.fields[*slot].clone() }).collect();
+        let carried = input.carried.iter().map(|slots| {
+            let places = key.iter().enumerate().filter(|(_, slot)| slots.contains(slot));
+            places.map(|(place, _)| place).collect()
+        });
+        let carried = carried.collect();
+        fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
+        fields.extend(aggregates.iter().map(|aggregate| field(&aggregate.name, aggregate.ty, true)));
+        if on_update {
+            fields.push(field("final", Type::Bool, false));
+        }
+        let allowed_lateness_ms = *random.pick(&[0, 0, 1_000, 4_000]);
+        let window = Window { key, size_ms, allowed_lateness_ms, on_update, late, aggregates };
+        let made = Stream { fields, meta: false, carried, size_ms: Some(size_ms), ..input.clone() };
+        (OperatorKind::Window(window), made)
+    }
+
+    /// Sinks for the streams from `first` on.
+    fn sinks(&mut self, first: usize) {
+        for place in first..self.streams.len() {
+            let unread = self.streams[place].readers == 0;
+            let count = u64::from(unread) + u64::from(self.random.one_in(if unread { 5 } else { 3 }));
+            for _ in 0..count {
+                self.sink(place);
+            }
+        }
+    }
+
+    fn sink(&mut self, place: usize) {
+        let stream = self.streams[place].clone();
+        let number = self.generated.sinks.len();
+        let topic = self.topic(&format!("out{number}"), 3);
+        if self.random.one_in(5) {
+            self.generated.created.insert(topic.clone());
+        }
+        let mut key: Vec<usize> = match self.random.below(5) {
+            0 => Vec::new(),
+            1 => vec![self.random.below(stream.fields.len() as u64) as usize],
+            _ => stream.carried.iter().filter_map(|slots| slots.first().copied()).collect(),
+        };
+        if !key.is_empty() && self.random.one_in(5) {
+            key.push(self.random.below(stream.fields.len() as u64) as usize);
+            key.dedup();
+            if key.len() > 1 && key[..key.len() - 1].contains(&key[key.len() - 1]) {
+                key.pop();
+            }
+        }
+        self.generated.sinks.push(Sink { id: format!("s{number}"), input: stream.at, topic, key });
+    }
+}
+
+impl Map {
+    fn new(set: &[(Field, Formula)], choice: &Choice, input: &Stream) -> Map {
+        let slots = Map::rows(set, choice, input).into_iter().map(|(_, formula)| formula).collect();
+        let set = set.iter().map(|(made, formula)| (made.name.clone(), formula.clone())).collect();
+        Map { set, choice: choice.clone(), slots }
+    }
+
+    /// The fields of the rows in order: those of the input, then new ones.
+    fn rows(set: &[(Field, Formula)], choice: &Choice, input: &Stream) -> Vec<(Field, Formula)> {
+        let stays = |name: &String| match choice {
+            Choice::All => true,
+            Choice::Keep(names) => names.contains(name),
+            Choice::Drop(names) => !names.contains(name),
+        };
+        let mut rows = Vec::new();
+        for (slot, field) in input.fields.iter().enumerate() {
+            match set.iter().find(|(made, _)| made.name == field.name) {
+                Some(made) => rows.push(made.clone()),
+                None if stays(&field.name) => rows.push((field.clone(), Formula::Field(slot))),
+                None => {}
+            }
+        }
+        let is_new = |made: &Field| input.fields.iter().all(|field| field.name != made.name);
+        rows.extend(set.iter().filter(|(made, _)| is_new(made)).cloned());
+        rows
+    }
+
+    fn stream(set: &[(Field, Formula)], choice: &Choice, input: &Stream) -> Stream {
+        let rows = Map::rows(set, choice, input);
+        let holds = |slots: &Vec<usize>| {
+            let places = rows.iter().enumerate().filter(|(_, (_, formula))| match formula {
+                Formula::Field(slot) => slots.contains(slot),
+                _ => false,
+            });
+            places.map(|(place, _)| place).collect()
+        };
+        let carried = input.carried.iter().map(holds).collect();
+        let fields = rows.into_iter().map(|(field, _)| field).collect();
+        Stream { fields, carried, ..input.clone() }
+    }
+}
+
+fn aggregate(name: String, input: &Stream, random: &mut Random) -> Aggregate {
+    let scope = Scope { fields: &input.fields, meta: input.meta };
+    let function = *random.pick(&[
+        AggregateFunction::Count,
+        AggregateFunction::Sum,
+        AggregateFunction::Sum,
+        AggregateFunction::Min,
+        AggregateFunction::Max,
+        AggregateFunction::Avg,
+    ]);
+    let types: &[Type] = match function {
+        AggregateFunction::Count => &[Type::Int, Type::Double, Type::String, Type::Bool],
+        AggregateFunction::Sum | AggregateFunction::Avg => &[Type::Int, Type::Double],
+        _ => &[Type::Int, Type::Double, Type::String, Type::Timestamp, Type::Duration],
+    };
+    let ty = *random.pick(types);
+    if function == AggregateFunction::Count && random.one_in(2) {
+        return Aggregate { name, function, argument: None, ty: Type::Int };
+    }
+    let depth = random.below(3) as u32;
+    let argument = Some(scope.formula(ty, depth, random));
+    let ty = match function {
+        AggregateFunction::Count => Type::Int,
+        AggregateFunction::Avg => Type::Double,
+        _ => ty,
+    };
+    Aggregate { name, function, argument, ty }
+}

@@ -1,0 +1,151 @@
+//! Generated topologies as topology files.
+
+use std::fmt::Write;
+
+use super::formula::Formula;
+use super::{Choice, Generated, Operator, OperatorKind, Source, Window};
+use crate::record::{Field, FieldForm, Type};
+use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
+
+impl Generated {
+    /// The topology file. Writing to text cannot fail.
+    pub fn text(&self) -> String {
+        let mut out = String::with_capacity(2_048);
+        let _ = writeln!(out, "version: 1\nname: {}\nsources:", self.name);
+        for source in &self.sources {
+            self.source(source, &mut out);
+        }
+        if !self.operators.is_empty() {
+            out.push_str("operators:\n");
+        }
+        for operator in &self.operators {
+            self.operator(operator, &mut out);
+        }
+        out.push_str("sinks:\n");
+        for sink in &self.sinks {
+            let _ = write!(out, "  {}: {{ input: {}, topic: {}", sink.id, self.id(sink.input), sink.topic);
+            if !sink.key.is_empty() {
+                let fields = self.fields(sink.input);
+                let names: Vec<&str> = sink.key.iter().map(|slot| fields[*slot].name.as_str()).collect();
+                let _ = write!(out, ", key: [{}]", names.join(", "));
+            }
+            if self.creates(&sink.topic) {
+                let _ = write!(out, ", create: {{ partitions: {} }}", self.partitions(&sink.topic));
+            }
+            out.push_str(", format: { type: json }, on_error: skip }\n");
+        }
+        out
+    }
+
+    fn id(&self, stream: StreamRef) -> &str {
+        match stream {
+            StreamRef::Source(i) => &self.sources[i].id,
+            StreamRef::Operator(i) => &self.operators[i].id,
+        }
+    }
+
+    fn source(&self, source: &Source, out: &mut String) {
+        let _ = writeln!(out, "  {}:\n    topic: {}\n    format: {{ type: json }}", source.id, source.topic);
+        if !source.partitioned_by.is_empty() {
+            let names = source.partitioned_by.iter().map(|slot| source.fields[*slot].0.name.as_str());
+            let _ = writeln!(out, "    partitioned_by: [{}]", names.collect::<Vec<_>>().join(", "));
+        }
+        out.push_str("    schema:\n");
+        for (field, path) in &source.fields {
+            let ty = match (field.ty, field.form) {
+                (Type::Timestamp, FieldForm::Plain) => "timestamp_ms".to_owned(),
+                (ty, _) => ty.to_string(),
+            };
+            let null = if field.nullable { "?" } else { "" };
+            let _ = match path.join(".") {
+                path if path == field.name => writeln!(out, "      {path}: {ty}{null}"),
+                path => writeln!(out, "      {}: {{ type: \"{ty}{null}\", path: {path} }}", field.name),
+            };
+        }
+        let _ = write!(out, "    event_time: {{ max_out_of_orderness: {}ms", source.max_out_of_orderness_ms);
+        if let Some(slot) = source.time {
+            let name = &source.fields[slot].0.name;
+            let _ = write!(out, ", field: {name}, max_ahead: {}ms", source.max_ahead_ms);
+        }
+        out.push_str(" }\n");
+        on_error(&source.on_error, out);
+    }
+
+    fn operator(&self, operator: &Operator, out: &mut String) {
+        let fields = self.fields(operator.input);
+        let ty = match operator.kind {
+            OperatorKind::Filter(_) => "filter",
+            OperatorKind::Map(_) => "map",
+            OperatorKind::Window(_) => "window",
+        };
+        let (id, input) = (&operator.id, self.id(operator.input));
+        let _ = writeln!(out, "  {id}:\n    type: {ty}\n    input: {input}");
+        match &operator.kind {
+            OperatorKind::Filter(predicate) => {
+                let _ = writeln!(out, "    where: {}", quoted(&cel(predicate, &fields)));
+            }
+            OperatorKind::Map(map) => {
+                if !map.set.is_empty() {
+                    out.push_str("    set:\n");
+                }
+                for (name, formula) in &map.set {
+                    let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, &fields)));
+                }
+                let _ = match &map.choice {
+                    Choice::All => Ok(()),
+                    Choice::Keep(names) => writeln!(out, "    keep: [{}]", names.join(", ")),
+                    Choice::Drop(names) => writeln!(out, "    drop: [{}]", names.join(", ")),
+                };
+            }
+            OperatorKind::Window(window) => render_window(window, &fields, out),
+        }
+        on_error(&operator.on_error, out);
+    }
+}
+
+fn render_window(window: &Window, fields: &[Field], out: &mut String) {
+    let names: Vec<&str> = window.key.iter().map(|slot| fields[*slot].name.as_str()).collect();
+    let _ = writeln!(out, "    key_by: [{}]", names.join(", "));
+    let (size_ms, lateness_ms) = (window.size_ms, window.allowed_lateness_ms);
+    let _ = writeln!(
+        out,
+        "    window: {{ type: tumbling, size: {size_ms}ms, allowed_lateness: {lateness_ms}ms }}"
+    );
+    if window.on_update {
+        out.push_str("    emit: on_update\n");
+    }
+    if let Some(topic) = &window.late {
+        let _ = writeln!(out, "    late: {{ topic: {topic} }}");
+    }
+    out.push_str("    aggregate:\n");
+    for aggregate in &window.aggregates {
+        let function = match aggregate.function {
+            AggregateFunction::Count => "count",
+            AggregateFunction::Sum => "sum",
+            AggregateFunction::Min => "min",
+            AggregateFunction::Max => "max",
+            AggregateFunction::Avg => "avg",
+        };
+        let argument = aggregate.argument.as_ref().map_or(String::new(), |formula| cel(formula, fields));
+        let _ = writeln!(out, "      {}: {}", aggregate.name, quoted(&format!("{function}({argument})")));
+    }
+}
+
+fn on_error(on_error: &OnError, out: &mut String) {
+    let _ = match on_error {
+        OnError::Fail => Ok(()),
+        OnError::Skip => writeln!(out, "    on_error: skip"),
+        OnError::DeadLetter(topic) => writeln!(out, "    on_error: {{ dead_letter: {topic} }}"),
+    };
+}
+
+fn cel(formula: &Formula, fields: &[Field]) -> String {
+    let mut out = String::new();
+    formula.render(fields, &mut out);
+    out
+}
+
+/// As a YAML scalar.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}

@@ -1,0 +1,143 @@
+//! What must hold in every history, beside the outputs: what stores and changelogs hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::Record;
+use crate::simulator::disk::Content;
+use crate::state::codec::{RecordHeader, read_record};
+use crate::state::header::Header;
+
+/// The state of a task, as a plain fold of its changelog.
+pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// Folds the committed changelog up to an offset: each delta's range deletions, then its points. Chunks
+/// repeat what is there: one that says otherwise is an error.
+pub fn fold(records: &[(i64, Arc<Record>)], to: i64) -> Result<State, String> {
+    let mut state = State::new();
+    for (offset, record) in records.iter().filter(|(offset, _)| *offset < to) {
+        let value = record.value.as_deref().unwrap_or_default();
+        let record = read_record(value).map_err(|error| format!("changelog offset {offset}: {error}"))?;
+        let is_chunk = matches!(record.header, RecordHeader::Chunk(_));
+        for (from, low) in record.ranges() {
+            let gone: Vec<Vec<u8>> =
+                state.range(from.to_vec()..low.to_vec()).map(|(key, _)| key.clone()).collect();
+            for key in gone {
+                state.remove(&key);
+            }
+        }
+        let mut points = record.points();
+        while let Some((key, value)) = points.next().map_err(|error| format!("offset {offset}: {error}"))? {
+            let value = value.map(<[u8]>::to_vec);
+            if is_chunk && state.get(key) != value.as_ref() {
+                return Err(format!(
+                    "the chunk at changelog offset {offset} is not the state: key {key:02x?}"
+                ));
+            }
+            match value {
+                Some(value) => state.insert(key.to_vec(), value),
+                None => state.remove(key),
+            };
+        }
+    }
+    Ok(state)
+}
+
+/// A store equals the fold of the committed changelog up to its position, unless it is in the middle of a
+/// restore. Says whether there was anything to compare.
+pub fn store_equals_changelog(
+    content: &Content,
+    records: &[(i64, Arc<Record>)],
+    high_watermark: i64,
+) -> Result<bool, String> {
+    let Some(position) = &content.position else {
+        return match content.entries.len() {
+            0 => Ok(false),
+            entries => Err(format!("a store without a position has {entries} entries")),
+        };
+    };
+    if position.next_offset > high_watermark {
+        return Err(format!(
+            "the store is at {}, the changelog ends at {high_watermark}",
+            position.next_offset
+        ));
+    }
+    if position.restoring {
+        return Ok(false);
+    }
+    let expected = fold(records, position.next_offset)?;
+    match difference(&content.entries, &expected) {
+        None => Ok(true),
+        Some(difference) => {
+            Err(format!("the store at changelog offset {}: {difference}", position.next_offset))
+        }
+    }
+}
+
+/// The first key in which two states differ.
+pub fn difference(found: &State, expected: &State) -> Option<String> {
+    let keys = found.keys().chain(expected.keys());
+    let key = keys.filter(|key| found.get(*key) != expected.get(*key)).min()?;
+    Some(format!("key {key:02x?} is {:02x?} instead of {:02x?}", found.get(key), expected.get(key)))
+}
+
+/// Checkpoints follow each other one by one; offsets, watermarks and what has fired never go back. Returns
+/// how many sweeps were completed.
+pub fn headers_only_rise(records: &[(i64, Arc<Record>)]) -> Result<u64, String> {
+    let mut sweeps = 0;
+    let mut last: Option<Header> = None;
+    for (offset, record) in records {
+        let value = record.value.as_deref().unwrap_or_default();
+        let record = read_record(value).map_err(|error| format!("changelog offset {offset}: {error}"))?;
+        let RecordHeader::Delta(header) = record.header else { continue };
+        if header.part > 0 {
+            continue;
+        }
+        if let Some(last) = &last {
+            follows(last, &header).map_err(|why| format!("changelog offset {offset}: {why}"))?;
+            sweeps += u64::from(header.restore_point != last.restore_point);
+        }
+        let seen = header.sources.first().and_then(|source| source.max_event_time_ms);
+        if header.watermark_ms > seen {
+            let watermark = header.watermark_ms;
+            return Err(format!("changelog offset {offset}: the watermark {watermark:?} is above {seen:?}"));
+        }
+        last = Some(header);
+    }
+    Ok(sweeps)
+}
+
+/// The header of the last checkpoint.
+pub fn last_header(records: &[(i64, Arc<Record>)]) -> Option<Header> {
+    records.iter().rev().find_map(|(_, record)| match read_record(record.value.as_deref()?).ok()?.header {
+        RecordHeader::Delta(header) if header.part == 0 => Some(header),
+        _ => None,
+    })
+}
+
+fn follows(last: &Header, next: &Header) -> Result<(), String> {
+    if next.checkpoint != last.checkpoint + 1 {
+        return Err(format!("checkpoint {} follows checkpoint {}", next.checkpoint, last.checkpoint));
+    }
+    let at = |header: &Header| header.sources.first().map(|source| source.next_offset);
+    if at(next) < at(last) {
+        return Err(format!("the source's offset goes back from {:?} to {:?}", at(last), at(next)));
+    }
+    if next.watermark_ms < last.watermark_ms {
+        return Err(format!(
+            "the watermark goes back from {:?} to {:?}",
+            last.watermark_ms, next.watermark_ms
+        ));
+    }
+    for operator in &next.operators {
+        let before = last.operators.iter().find(|before| before.id == operator.id);
+        if let Some(before) = before.filter(|before| operator.fired_watermark_ms < before.fired_watermark_ms)
+        {
+            return Err(format!(
+                "operator {} had fired up to {:?} and is back at {:?}",
+                operator.id, before.fired_watermark_ms, operator.fired_watermark_ms
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,391 @@
+//! A simulated process: workers with their clients and jobs, and a disk.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::model::ClientSettings;
+use crate::model::clients::{ModelLog, ModelReader, ModelTransactionLog};
+use crate::record::{Records, TopicPartition};
+use crate::simulator::disk::Disk;
+use crate::simulator::job::{Clients, Finished, Running, begin, late_ms};
+use crate::simulator::paths;
+use crate::simulator::shared::Shared;
+use crate::simulator::trace::Who;
+use crate::task::TaskId;
+use crate::worker::port::{Log, LogError, LogEvent};
+use crate::worker::{Exit, Job, Phase, Step, Worker, WorkerEvent, WorkerSpec};
+
+/// What the processes of a simulation have in common.
+pub struct Common {
+    /// What is shared by everything.
+    pub shared: Rc<Shared>,
+    /// What each worker does.
+    pub spec: Arc<WorkerSpec>,
+    /// The topics that are read.
+    pub sources: Vec<String>,
+    /// The consumer group, and the begin of each transactional id.
+    pub application: String,
+    /// How long a member may be silent.
+    pub session_timeout_ms: u64,
+    /// How long a transaction may stay open.
+    pub transaction_timeout_ms: u64,
+    /// The size of the largest record of the input.
+    pub record_bytes_max: usize,
+}
+
+impl Common {
+    fn client(&self, identity: usize, worker: usize) -> ClientSettings {
+        ClientSettings {
+            group: self.application.clone(),
+            instance_id: Some(format!("identity {identity} worker {worker}")),
+            session_timeout_ms: self.session_timeout_ms,
+            max_poll_interval_ms: 60_000,
+            transactional_id: format!("{}-{identity}-{worker}", self.application),
+            transaction_timeout_ms: self.transaction_timeout_ms,
+        }
+    }
+}
+
+/// Polls and fetches fail, or come to nothing, once in so many.
+const CALLS_PER_FAULT: u64 = 400;
+
+/// A consumer whose answers may be late or errors.
+pub struct FaultyLog {
+    inner: ModelLog,
+    shared: Rc<Shared>,
+    who: Who,
+    /// The partitions were wanted back since this was last looked at.
+    revoked: Cell<bool>,
+}
+
+impl FaultyLog {
+    fn fails(&self, what: &'static str) -> Option<LogError> {
+        self.shared.strike(CALLS_PER_FAULT)?;
+        self.shared.note(self.who, what, String::new);
+        Some(LogError::Retry(format!("{what} (simulated)")))
+    }
+}
+
+impl Log for FaultyLog {
+    fn poll(&mut self) -> Result<Option<LogEvent>, LogError> {
+        if let Some(error) = self.fails("poll failed") {
+            return Err(error);
+        }
+        let event = self.inner.poll()?;
+        let what = match &event {
+            None => return Ok(None),
+            Some(LogEvent::Assigned { .. }) => "assigned",
+            Some(LogEvent::Revoked) => "revoked",
+            Some(LogEvent::Lost) => "session lost",
+        };
+        self.revoked.set(self.revoked.get() || matches!(event, Some(LogEvent::Revoked)));
+        self.shared.note(self.who, what, || match &event {
+            Some(LogEvent::Assigned { partitions, member }) => {
+                let names: Vec<String> = partitions.iter().map(ToString::to_string).collect();
+                format!("generation {}, {}", member.generation, names.join(" "))
+            }
+            _ => String::new(),
+        });
+        Ok(event)
+    }
+
+    fn start(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), LogError> {
+        match self.fails("start failed") {
+            Some(error) => Err(error),
+            None => self.inner.start(positions),
+        }
+    }
+
+    fn release(&mut self) -> Result<(), LogError> {
+        self.inner.release()
+    }
+
+    fn fetch(&mut self, records_max: usize) -> Result<Vec<Box<dyn Records>>, LogError> {
+        match self.fails("fetch failed") {
+            Some(error) => Err(error),
+            None => self.inner.fetch(records_max),
+        }
+    }
+
+    fn read_up_to(&self, partition: &TopicPartition) -> Option<i64> {
+        self.inner.read_up_to(partition)
+    }
+
+    fn end_offset(&self, partition: &TopicPartition) -> Option<i64> {
+        self.inner.end_offset(partition)
+    }
+
+    fn leave(&mut self, limit_ms: u64) -> Result<(), LogError> {
+        self.inner.leave(limit_ms)
+    }
+}
+
+/// A worker's place in a process.
+pub struct Seat {
+    /// Who it is.
+    pub who: Who,
+    /// The worker.
+    pub worker: Worker<FaultyLog>,
+    clients: Clients,
+    running: Vec<Running>,
+    /// Jobs that have ended and are not told yet, with the time from which on they may be.
+    finished: Vec<(u64, Finished)>,
+    /// It has stopped in order.
+    pub stopped: bool,
+}
+
+/// What a step, or the end of a job, led to.
+#[derive(Default)]
+pub struct Told {
+    /// What happened.
+    pub events: Vec<WorkerEvent>,
+    /// Whether there is more to do at once.
+    pub busy: bool,
+    /// The worker's end.
+    pub exit: Option<Exit>,
+}
+
+impl Seat {
+    fn new(common: &Common, identity: usize, number: usize, worker: usize) -> Seat {
+        let cluster = &common.shared.cluster;
+        let client = common.client(identity, worker);
+        let inner = ModelLog::new(cluster, &client, &common.sources);
+        let producer = ModelTransactionLog::new(cluster, &client, &inner);
+        let reader = ModelReader::new(cluster, &client.group);
+        let who = Who::Worker(number, worker);
+        let log = FaultyLog { inner, shared: common.shared.clone(), who, revoked: Cell::new(false) };
+        Seat {
+            who,
+            worker: Worker::new(common.spec.clone(), log),
+            clients: Clients { producer: Some(producer), reader: Some(reader) },
+            running: Vec::new(),
+            finished: Vec::new(),
+            stopped: false,
+        }
+    }
+
+    /// Lets the worker do a step.
+    pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
+        let step = self.worker.step(common.shared.now_ms());
+        if self.worker.log().revoked.take() && self.worker.phase() == Phase::Committing {
+            common.shared.note(self.who, "commit ends while partitions are wanted back", String::new);
+        }
+        self.take(step, common, disk)
+    }
+
+    /// Lets one of its jobs go on, or tells the worker of one that has ended. `None` when there is none
+    /// for which it is time.
+    pub fn go_on(
+        &mut self,
+        common: &Common,
+        disk: &Disk,
+        place: impl FnOnce(usize) -> usize,
+    ) -> Result<Option<Told>, String> {
+        let now_ms = common.shared.now_ms();
+        let due: Vec<usize> =
+            (0..self.running.len()).filter(|at| self.running[*at].resume_ms <= now_ms).collect();
+        let told: Vec<usize> = (0..self.finished.len()).filter(|at| self.finished[*at].0 <= now_ms).collect();
+        let choices = due.len() + told.len();
+        if choices == 0 {
+            return Ok(None);
+        }
+        let chosen = place(choices);
+        if let Some(at) = due.get(chosen) {
+            if let Some(finished) = self.running[*at].resume() {
+                self.running.swap_remove(*at).end(&common.shared);
+                self.finished
+                    .push((now_ms + late_ms(&common.shared, self.who, "job's end told late"), finished));
+            }
+            return Ok(Some(Told::default()));
+        }
+        let (_, finished) = self.finished.remove(told[chosen - due.len()]);
+        self.tell(finished, common, disk).map(Some)
+    }
+
+    fn tell(&mut self, finished: Finished, common: &Common, disk: &Disk) -> Result<Told, String> {
+        let Finished { done, clients } = finished;
+        self.clients.producer = clients.producer.or(self.clients.producer.take());
+        self.clients.reader = clients.reader.or(self.clients.reader.take());
+        paths::of_job_done(&done, self.who, &common.shared);
+        let step = self.worker.job_done(done, common.shared.now_ms());
+        self.take(step, common, disk)
+    }
+
+    fn take(&mut self, step: Step, common: &Common, disk: &Disk) -> Result<Told, String> {
+        for job in step.jobs {
+            self.check(&job)?;
+            let running = begin(job, self.who, &mut self.clients, disk, &common.shared)
+                .map_err(|why| format!("{}: {why}", self.who))?;
+            common.shared.note(self.who, running.what, String::new);
+            self.running.push(running);
+        }
+        self.check_memory(&common.spec, common.record_bytes_max)?;
+        Ok(Told { events: step.events, busy: step.busy, exit: step.exit })
+    }
+
+    fn check(&self, job: &Job) -> Result<(), String> {
+        let runs = |what: &str| self.running.iter().any(|running| running.what == what);
+        let twice = match job {
+            Job::Init | Job::Commit { .. } => runs("init") || runs("commit"),
+            Job::Restore { .. } => runs("restore"),
+            Job::Flush { .. } | Job::Cut { .. } => false,
+        };
+        if twice {
+            return Err(format!("{}: two jobs at once that need the same client", self.who));
+        }
+        if let Job::Flush { task, .. } = job
+            && self.running.iter().any(|running| running.flushes.as_ref() == Some(task))
+        {
+            return Err(format!("{}: two flushes of task {task} at once", self.who));
+        }
+        if matches!(job, Job::Commit { .. }) && self.worker.phase() != Phase::Committing {
+            return Err(format!("{}: a commit in phase {:?}", self.who, self.worker.phase()));
+        }
+        Ok(())
+    }
+
+    /// What is dirty, pinned and waits to be flushed stays near its bound: one batch may go over it.
+    fn check_memory(&mut self, spec: &WorkerSpec, record_bytes_max: usize) -> Result<(), String> {
+        let pinned: usize = self.worker.tasks_mut().map(|task| task.memory().pinned).sum();
+        let at_once = spec.batch_records_max * self.worker.sources().len();
+        let bound = spec.pinned_bytes_max + OVERSHOOT_BYTES + PINNED_RATIO_MAX * at_once * record_bytes_max;
+        if pinned > bound {
+            return Err(format!("{}: {pinned} bytes are pinned, with a bound of {bound}", self.who));
+        }
+        Ok(())
+    }
+
+    /// Whether a bounded run is over for it; whether it has anything at all.
+    pub fn is_finished(&self) -> (bool, bool) {
+        (self.worker.is_finished(), !self.worker.sources().is_empty())
+    }
+
+    fn end(self, shared: &Shared) {
+        self.running.into_iter().for_each(|running| running.end(shared));
+    }
+}
+
+/// What a checkpoint may pin beyond the bound, beside what the records of one call do.
+const OVERSHOOT_BYTES: usize = 16 << 10;
+/// What a record of the input may pin, in its own size: its text in rows, keys and dead letters.
+const PINNED_RATIO_MAX: usize = 12;
+
+/// A process.
+pub struct Process {
+    /// Its number in the story.
+    pub number: usize,
+    /// Which state directory it has: its clients' names come from it.
+    pub identity: usize,
+    /// Its disk.
+    pub disk: Disk,
+    /// Its workers.
+    pub seats: Vec<Seat>,
+    /// It is paused until then.
+    pub frozen_until_ms: Option<u64>,
+    /// It was paused before.
+    pub was_frozen: bool,
+    /// Another process has its identity now: when it ends, nobody starts it again.
+    pub replaced: bool,
+    /// It leaves in order, and starts again.
+    pub leaving: bool,
+    /// It was a bounded run, and is over.
+    pub finished: bool,
+    /// Jobs of workers that were replaced: their end interests nobody.
+    orphans: Vec<Running>,
+}
+
+impl Process {
+    /// A process that starts.
+    pub fn start(common: &Common, number: usize, identity: usize, disk: Disk, workers: usize) -> Process {
+        Process {
+            seats: (0..workers).map(|worker| Seat::new(common, identity, number, worker)).collect(),
+            number,
+            identity,
+            disk,
+            frozen_until_ms: None,
+            was_frozen: false,
+            replaced: false,
+            leaving: false,
+            finished: false,
+            orphans: Vec::new(),
+        }
+    }
+
+    /// Pauses it, as SIGSTOP does, or wakes it.
+    pub fn freeze(&mut self, until_ms: Option<u64>) {
+        self.frozen_until_ms = until_ms;
+        self.was_frozen |= until_ms.is_some();
+        for seat in &self.seats {
+            let log = seat.worker.log();
+            log.shared.cluster.freeze(log.inner.consumer(), until_ms.is_some());
+        }
+    }
+
+    /// Lets nothing through between it and its group until then.
+    pub fn cut_off(&self, until_ms: u64) {
+        for seat in &self.seats {
+            let log = seat.worker.log();
+            log.shared.cluster.cut_off(log.inner.consumer(), until_ms);
+        }
+    }
+
+    /// Asks all workers to stop.
+    pub fn stop(&mut self) {
+        self.leaving = true;
+        self.seats.iter_mut().for_each(|seat| seat.worker.stop());
+    }
+
+    /// Whether all workers have stopped.
+    pub fn has_stopped(&self) -> bool {
+        self.seats.iter().all(|seat| seat.stopped)
+    }
+
+    /// Whether a bounded run is over.
+    pub fn is_finished(&self) -> bool {
+        let shares: Vec<(bool, bool)> = self.seats.iter().map(Seat::is_finished).collect();
+        shares.iter().all(|(finished, _)| *finished) && shares.iter().any(|(_, something)| *something)
+    }
+
+    /// Puts a new worker in the place of one whose consumer is broken. Its jobs run on.
+    pub fn rebuild(&mut self, common: &Common, at: usize) {
+        let seat = Seat::new(common, self.identity, self.number, at);
+        let old = std::mem::replace(&mut self.seats[at], seat);
+        self.orphans.extend(old.running);
+        if self.leaving {
+            self.seats[at].worker.stop();
+        }
+    }
+
+    /// Lets a job of a worker that is gone go on.
+    pub fn go_on_orphan(&mut self, shared: &Shared) {
+        let now_ms = shared.now_ms();
+        if let Some(at) = self.orphans.iter().position(|orphan| orphan.resume_ms <= now_ms)
+            && self.orphans[at].resume().is_some()
+        {
+            self.orphans.swap_remove(at).end(shared);
+        }
+    }
+
+    /// The tasks that run here, that are its own as the group sees it, and whose logs nobody else has cut: a
+    /// member that does not know yet that it is none any more may do that, at the owner's cost.
+    pub fn owned(&self) -> Vec<TaskId> {
+        let mut owned = Vec::new();
+        for seat in &self.seats {
+            let log = seat.worker.log();
+            let owns = |partition: &TopicPartition| log.shared.cluster.owns(log.inner.consumer(), partition);
+            let cut_it = |task: &TaskId| log.shared.cutters.borrow().get(task) == Some(&seat.who);
+            let tasks = seat.worker.sources().into_iter();
+            let tasks = tasks.filter(|(task, partition)| owns(partition) && cut_it(task));
+            owned.extend(tasks.map(|(task, _)| task));
+        }
+        owned
+    }
+
+    /// It dies where it is. What is left is its disk.
+    pub fn die(self, shared: &Shared) -> Disk {
+        self.orphans.into_iter().for_each(|orphan| orphan.end(shared));
+        self.seats.into_iter().for_each(|seat| seat.end(shared));
+        self.disk
+    }
+}

@@ -1,0 +1,581 @@
+//! What a generated topology must write: a plain fold over the records of each source partition, by
+//! SEMANTICS and the documents alone. It shares no code with the engine's operators, formats, expressions
+//! and windows.
+
+mod compare;
+mod evaluate;
+pub mod json;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::Input;
+use super::generate::formula::Value;
+use super::generate::{Generated, Operator, OperatorKind, Sink, Source, Window};
+use crate::record::{Field, FieldForm, TopicPartition, Type};
+use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
+use evaluate::{Environment, Failed, Origin, double, finite};
+use json::{Json, RFC3339_MS, parse_rfc3339, push_int, push_rfc3339, push_text};
+
+pub use compare::compare;
+
+/// What must be written.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// For each topic what each writer writes to it, in its order. A topic of another name gets nothing.
+    pub topics: BTreeMap<String, BTreeMap<Writer, Vec<Row>>>,
+    /// Late records by window operator.
+    pub late: BTreeMap<String, u64>,
+    /// Records that a source or operator failed on, by its id.
+    pub failed: BTreeMap<String, u64>,
+    /// Records read.
+    pub records: u64,
+}
+
+/// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Writer {
+    /// The id of the source, operator or sink.
+    pub id: String,
+    /// The partition that its task reads.
+    pub task: TopicPartition,
+}
+
+/// A record to be written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// The partition.
+    pub partition: i32,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value.
+    pub value: Option<Vec<u8>>,
+    /// The headers in order. The text of `thalweg.error` is free, and stands here as `None`.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// The timestamp in milliseconds; `None`: that of sending.
+    pub timestamp_ms: Option<i64>,
+}
+
+/// The header whose text is free.
+const ERROR: &str = "thalweg.error";
+
+/// What `generated` must write of these records, which stand in the order of their offsets.
+///
+/// `ends` are those of a bounded run: what lies at or behind the end of its partition is not read, and all
+/// windows close there. Without them only the watermark closes windows.
+pub fn expected(
+    generated: &Generated,
+    records: &BTreeMap<TopicPartition, Vec<(i64, Arc<Input>)>>,
+    ends: Option<&BTreeMap<TopicPartition, i64>>,
+) -> Expected {
+    let mut expected = Expected::default();
+    let shape = Shape::new(generated);
+    for (partition, records) in records {
+        let Some(index) =
+            generated.sources.iter().position(|source| source.topic.as_str() == &*partition.topic)
+        else {
+            continue;
+        };
+        let windows = generated.operators.iter().map(|_| OpenWindows::default()).collect();
+        let mut task = Task {
+            generated,
+            shape: &shape,
+            partition,
+            windows,
+            max_time_ms: None,
+            rows: BTreeMap::new(),
+            out: &mut expected,
+        };
+        let end = ends.map(|ends| ends.get(partition).copied().unwrap_or(0));
+        for (offset, input) in records.iter().filter(|(offset, _)| end.is_none_or(|end| *offset < end)) {
+            task.record(index, Origin { input, offset: *offset });
+        }
+        if ends.is_some() {
+            task.advance(StreamRef::Source(index), i64::MAX);
+        }
+        task.end();
+    }
+    expected
+}
+
+/// Who reads what, and the fields of each stream.
+struct Shape<'g> {
+    sources: Vec<Stream<'g>>,
+    operators: Vec<Stream<'g>>,
+}
+
+#[derive(Default)]
+struct Stream<'g> {
+    fields: Vec<Field>,
+    operators: Vec<usize>,
+    sinks: Vec<&'g Sink>,
+}
+
+impl<'g> Shape<'g> {
+    fn new(generated: &'g Generated) -> Shape<'g> {
+        let stream = |at: StreamRef| {
+            let operators = generated.operators.iter().enumerate();
+            Stream {
+                fields: generated.fields(at),
+                operators: operators.filter(|(_, of)| of.input == at).map(|(index, _)| index).collect(),
+                sinks: generated.sinks.iter().filter(|sink| sink.input == at).collect(),
+            }
+        };
+        Shape {
+            sources: (0..generated.sources.len()).map(|index| stream(StreamRef::Source(index))).collect(),
+            operators: (0..generated.operators.len())
+                .map(|index| stream(StreamRef::Operator(index)))
+                .collect(),
+        }
+    }
+
+    fn stream(&self, at: StreamRef) -> &Stream<'g> {
+        match at {
+            StreamRef::Source(index) => &self.sources[index],
+            StreamRef::Operator(index) => &self.operators[index],
+        }
+    }
+}
+
+/// What a window operator keeps.
+#[derive(Default)]
+struct OpenWindows {
+    watermark_ms: Option<i64>,
+    /// By end and key, which is the order in which they close.
+    open: BTreeMap<(i64, Vec<KeyPart>), Vec<Fold>>,
+}
+
+/// A value of a key, in the order of the values.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum KeyPart {
+    Bool(bool),
+    Int(i64),
+    Text(Arc<str>),
+}
+
+/// An aggregate of some values.
+#[derive(Clone, Debug)]
+struct Fold {
+    /// How many were not null.
+    count: i64,
+    /// Their sum, least or greatest; of an average the sum as a double.
+    value: Value,
+}
+
+/// A row on its way.
+struct Event<'r> {
+    row: &'r [Value],
+    time_ms: i64,
+    origin: Option<Origin<'r>>,
+}
+
+/// One source partition.
+struct Task<'t, 'g> {
+    generated: &'g Generated,
+    shape: &'t Shape<'g>,
+    partition: &'t TopicPartition,
+    windows: Vec<OpenWindows>,
+    max_time_ms: Option<i64>,
+    /// What is written, by topic and writer.
+    rows: BTreeMap<(&'g str, &'g str), Vec<Row>>,
+    out: &'t mut Expected,
+}
+
+impl<'t, 'g> Task<'t, 'g> {
+    fn record(&mut self, index: usize, origin: Origin<'_>) {
+        self.out.records += 1;
+        let source = &self.generated.sources[index];
+        let Some((row, time_ms)) = decode(source, origin.input) else {
+            return self.failed(&source.id, &source.on_error, Some(origin), Vec::new);
+        };
+        let at = StreamRef::Source(index);
+        self.process(at, &Event { row: &row, time_ms, origin: Some(origin) });
+        if self.max_time_ms.is_none_or(|max| time_ms > max) {
+            self.max_time_ms = Some(time_ms);
+            self.advance(at, time_ms - source.max_out_of_orderness_ms);
+        }
+    }
+
+    /// Hands a row to all that read a stream.
+    fn process(&mut self, at: StreamRef, event: &Event<'_>) {
+        let shape = self.shape;
+        let stream = shape.stream(at);
+        for index in &stream.operators {
+            self.operate(*index, &stream.fields, event);
+        }
+        for sink in &stream.sinks {
+            self.write(sink, &stream.fields, event);
+        }
+    }
+
+    fn operate(&mut self, index: usize, fields: &[Field], event: &Event<'_>) {
+        let operator = &self.generated.operators[index];
+        let environment = Environment { row: event.row, origin: event.origin };
+        let result = match &operator.kind {
+            OperatorKind::Filter(predicate) => match environment.evaluate(predicate) {
+                Ok(Value::Bool(true)) => {
+                    self.process(StreamRef::Operator(index), event);
+                    Ok(())
+                }
+                other => other.map(drop),
+            },
+            OperatorKind::Map(map) => {
+                let row: Result<Vec<Value>, Failed> =
+                    map.slots.iter().map(|formula| environment.evaluate(formula)).collect();
+                row.map(|row| self.process(StreamRef::Operator(index), &Event { row: &row, ..*event }))
+            }
+            OperatorKind::Window(window) => self.group(index, operator, window, fields, event),
+        };
+        if result.is_err() {
+            self.failed(&operator.id, &operator.on_error, event.origin, || object(fields, event.row));
+        }
+    }
+
+    fn group(
+        &mut self,
+        index: usize,
+        operator: &'g Operator,
+        window: &'g Window,
+        fields: &[Field],
+        event: &Event<'_>,
+    ) -> Result<(), Failed> {
+        let end_ms = event.time_ms.div_euclid(window.size_ms) * window.size_ms + window.size_ms;
+        let closes_ms = end_ms + window.allowed_lateness_ms;
+        if self.windows[index].watermark_ms.is_some_and(|watermark_ms| watermark_ms >= closes_ms) {
+            self.late(operator, window, fields, event);
+            return Ok(());
+        }
+        let key: Result<Vec<KeyPart>, Failed> =
+            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
+        let environment = Environment { row: event.row, origin: event.origin };
+        let arguments = window.aggregates.iter().map(|aggregate| match &aggregate.argument {
+            Some(argument) => environment.evaluate(argument),
+            None => Ok(Value::Bool(true)),
+        });
+        let (key, arguments) = (key?, arguments.collect::<Result<Vec<Value>, Failed>>()?);
+        let place = (end_ms, key);
+        let before = self.windows[index].open.get(&place);
+        let empty = Fold { count: 0, value: Value::Null };
+        let folds =
+            window.aggregates.iter().zip(&arguments).enumerate().map(|(number, (aggregate, argument))| {
+                let fold = before.map_or(&empty, |folds| &folds[number]);
+                fold.with(aggregate.function, argument)
+            });
+        let folds = folds.collect::<Result<Vec<Fold>, Failed>>()?;
+        let row = window.on_update.then(|| result(window, &place, &folds, false));
+        self.windows[index].open.insert(place, folds);
+        if let Some(row) = row {
+            self.process(StreamRef::Operator(index), &Event { row: &row, time_ms: end_ms - 1, origin: None });
+        }
+        Ok(())
+    }
+
+    /// No earlier row is expected on a stream any more.
+    fn advance(&mut self, at: StreamRef, watermark_ms: i64) {
+        let shape = self.shape;
+        for index in &shape.stream(at).operators {
+            let mut behind_ms = watermark_ms;
+            if let OperatorKind::Window(window) = &self.generated.operators[*index].kind {
+                self.windows[*index].watermark_ms = Some(watermark_ms);
+                while let Some(first) = self.windows[*index].open.first_entry() {
+                    if watermark_ms < first.key().0.saturating_add(window.allowed_lateness_ms) {
+                        break;
+                    }
+                    let (place, folds) = first.remove_entry();
+                    let row = result(window, &place, &folds, true);
+                    let event = Event { row: &row, time_ms: place.0 - 1, origin: None };
+                    self.process(StreamRef::Operator(*index), &event);
+                }
+                // Its rows of windows that are still open lie behind this instant.
+                if watermark_ms < i64::MAX {
+                    behind_ms -= window.allowed_lateness_ms;
+                }
+            }
+            self.advance(StreamRef::Operator(*index), behind_ms);
+        }
+    }
+
+    fn write(&mut self, sink: &'g Sink, fields: &[Field], event: &Event<'_>) {
+        let key = sink_key(sink, fields, event.row);
+        let partition = self.partition_of(&sink.topic, key.as_deref());
+        let (value, timestamp_ms) = (Some(object(fields, event.row)), Some(event.time_ms));
+        self.put(&sink.topic, &sink.id, Row { partition, key, value, headers: Vec::new(), timestamp_ms });
+    }
+
+    fn late(&mut self, operator: &'g Operator, window: &'g Window, fields: &[Field], event: &Event<'_>) {
+        *self.out.late.entry(operator.id.clone()).or_default() += 1;
+        let Some(topic) = &window.late else { return };
+        let key = event.origin.and_then(|origin| origin.input.key.clone());
+        let row = Row {
+            partition: self.partition_of(topic, key.as_deref()),
+            key,
+            value: Some(object(fields, event.row)),
+            headers: event.origin.map(provenance).unwrap_or_default(),
+            timestamp_ms: Some(event.time_ms),
+        };
+        self.put(topic, &operator.id, row);
+    }
+
+    /// A record that failed. `derived` is that of a row which comes from no record.
+    fn failed(
+        &mut self,
+        id: &'g str,
+        on_error: &'g OnError,
+        origin: Option<Origin<'_>>,
+        derived: impl FnOnce() -> Vec<u8>,
+    ) {
+        *self.out.failed.entry(id.to_owned()).or_default() += 1;
+        let OnError::DeadLetter(topic) = on_error else { return };
+        let key = origin.and_then(|origin| origin.input.key.clone());
+        let mut headers = origin.map(provenance).unwrap_or_default();
+        headers.push((ERROR.to_owned(), None));
+        headers.push(("thalweg.operator".to_owned(), Some(id.as_bytes().to_vec())));
+        let row = Row {
+            partition: self.partition_of(topic, key.as_deref()),
+            key,
+            value: origin.map_or_else(|| Some(derived()), |origin| origin.input.value.clone()),
+            headers,
+            timestamp_ms: origin.map(|origin| origin.input.timestamp_ms),
+        };
+        self.put(topic, id, row);
+    }
+
+    /// Without a key: the number of the task's own partition, so that its rows keep their order.
+    fn partition_of(&self, topic: &str, key: Option<&[u8]>) -> i32 {
+        let partitions = self.generated.partitions(topic);
+        match key {
+            Some(key) => (murmur2(key) & 0x7fff_ffff) as i32 % partitions,
+            None => self.partition.partition % partitions,
+        }
+    }
+
+    fn put(&mut self, topic: &'g str, id: &'g str, row: Row) {
+        self.rows.entry((topic, id)).or_default().push(row);
+    }
+
+    /// Hands over what was written.
+    fn end(self) {
+        for ((topic, id), rows) in self.rows {
+            let writer = Writer { id: id.to_owned(), task: self.partition.clone() };
+            self.out.topics.entry(topic.to_owned()).or_default().insert(writer, rows);
+        }
+    }
+}
+
+/// A record's headers, and where it stood.
+fn provenance(origin: Origin<'_>) -> Vec<(String, Option<Vec<u8>>)> {
+    let Origin { input, offset } = origin;
+    let mut headers = input.headers.clone();
+    headers.extend([
+        ("thalweg.topic".to_owned(), Some(input.partition.topic.as_bytes().to_vec())),
+        ("thalweg.partition".to_owned(), Some(input.partition.partition.to_string().into_bytes())),
+        ("thalweg.offset".to_owned(), Some(offset.to_string().into_bytes())),
+        ("thalweg.timestamp".to_owned(), Some(input.timestamp_ms.to_string().into_bytes())),
+    ]);
+    headers
+}
+
+fn key_part(value: &Value) -> Result<KeyPart, Failed> {
+    match value {
+        Value::Bool(value) => Ok(KeyPart::Bool(*value)),
+        Value::Int(value) => Ok(KeyPart::Int(*value)),
+        Value::Text(text) => Ok(KeyPart::Text(text.clone())),
+        // Null. The generator groups by no other type.
+        _ => Err(Failed),
+    }
+}
+
+/// The row of a key and window.
+fn result(window: &Window, place: &(i64, Vec<KeyPart>), folds: &[Fold], last: bool) -> Vec<Value> {
+    let key = place.1.iter().map(|part| match part {
+        KeyPart::Bool(value) => Value::Bool(*value),
+        KeyPart::Int(value) => Value::Int(*value),
+        KeyPart::Text(text) => Value::Text(text.clone()),
+    });
+    let mut row: Vec<Value> = key.collect();
+    row.extend([Value::Timestamp(place.0 - window.size_ms), Value::Timestamp(place.0)]);
+    row.extend(window.aggregates.iter().zip(folds).map(|(aggregate, fold)| {
+        match (aggregate.function, &fold.value) {
+            (AggregateFunction::Count, _) => Value::Int(fold.count),
+            (AggregateFunction::Avg, Value::Double(sum)) => Value::Double(sum / fold.count as f64),
+            (_, value) => value.clone(),
+        }
+    }));
+    row.extend(window.on_update.then_some(Value::Bool(last)));
+    row
+}
+
+impl Fold {
+    /// With one more value. Null changes nothing.
+    fn with(&self, function: AggregateFunction, argument: &Value) -> Result<Fold, Failed> {
+        if *argument == Value::Null {
+            return Ok(self.clone());
+        }
+        let add = |double: f64| match self.value {
+            Value::Double(sum) => finite(sum + double).map(Value::Double),
+            _ => finite(0.0 + double).map(Value::Double),
+        };
+        let value = match (function, &self.value, argument) {
+            (AggregateFunction::Count, ..) => Value::Null,
+            (AggregateFunction::Avg, ..) => add(double(argument).ok_or(Failed)?)?,
+            (AggregateFunction::Sum, _, Value::Double(value)) => add(*value)?,
+            (AggregateFunction::Sum, Value::Int(sum), Value::Int(value)) => {
+                Value::Int(sum.checked_add(*value).ok_or(Failed)?)
+            }
+            (_, Value::Null, _) => argument.clone(),
+            (_, best, _) => {
+                let order = order(argument, best);
+                let better = if function == AggregateFunction::Min { order.is_lt() } else { order.is_gt() };
+                if better { argument.clone() } else { best.clone() }
+            }
+        };
+        Ok(Fold { count: self.count + 1, value })
+    }
+}
+
+/// The order of two values of one type. Of the zeros the negative one is less: nowhere said, and seen
+/// only in how a least or greatest value is written.
+fn order(left: &Value, right: &Value) -> std::cmp::Ordering {
+    match (left, right) {
+        (Value::Int(a), Value::Int(b))
+        | (Value::Timestamp(a), Value::Timestamp(b))
+        | (Value::Duration(a), Value::Duration(b)) => a.cmp(b),
+        (Value::Double(a), Value::Double(b)) => a.total_cmp(b),
+        (Value::Text(a), Value::Text(b)) => a.cmp(b),
+        _ => std::cmp::Ordering::Equal,
+    }
+}
+
+/// A record's row and event time; `None` if it is an error of the source.
+fn decode(source: &Source, input: &Input) -> Option<(Vec<Value>, i64)> {
+    let json = Json::parse(input.value.as_deref()?)?;
+    if !matches!(json, Json::Object(_)) {
+        return None;
+    }
+    let mut row = Vec::with_capacity(source.fields.len());
+    for (field, path) in &source.fields {
+        let mut value = Some(&json);
+        for (depth, name) in path.iter().enumerate() {
+            value = match value {
+                Some(object @ Json::Object(_)) => object.member(name),
+                None | Some(Json::Null) => None,
+                // Inside of what is no object.
+                Some(_) if depth > 0 => return None,
+                Some(_) => None,
+            };
+        }
+        let value = match value {
+            None | Some(Json::Null) => Value::Null,
+            Some(value) => value_of(field, value)?,
+        };
+        if value == Value::Null && !field.nullable {
+            return None;
+        }
+        row.push(value);
+    }
+    let time_ms = match source.time {
+        None => input.timestamp_ms,
+        Some(slot) => match row[slot] {
+            Value::Timestamp(time_ms) if time_ms - input.timestamp_ms <= source.max_ahead_ms => time_ms,
+            _ => return None,
+        },
+    };
+    RFC3339_MS.contains(&time_ms).then_some((row, time_ms))
+}
+
+/// The value of a field that is not null; `None` if it is of another type.
+fn value_of(field: &Field, json: &Json<'_>) -> Option<Value> {
+    // A double below 2^53 is the integer that was written.
+    let int = |text: &str| {
+        text.parse().ok().or_else(|| {
+            let value: f64 = text.parse().ok()?;
+            let exact = text.contains(['.', 'e', 'E'])
+                && value.fract() == 0.0
+                && value.abs() < 9_007_199_254_740_992.0;
+            exact.then_some(value as i64)
+        })
+    };
+    match (field.ty, field.form, json) {
+        (Type::String, _, Json::Text(text)) => Some(Value::Text((**text).into())),
+        (Type::Bool, _, Json::Bool(value)) => Some(Value::Bool(*value)),
+        (Type::Int, _, Json::Number(text)) => int(text).map(Value::Int),
+        (Type::Double, _, Json::Number(text)) => {
+            text.parse().ok().filter(|value: &f64| value.is_finite()).map(Value::Double)
+        }
+        (Type::Timestamp, FieldForm::Plain, Json::Number(text)) => int(text).map(Value::Timestamp),
+        (Type::Timestamp, FieldForm::Rfc3339, Json::Text(text)) => parse_rfc3339(text).map(Value::Timestamp),
+        _ => None,
+    }
+}
+
+/// The key of a sink's record: a text as it is, another value as JSON, several as an object.
+fn sink_key(sink: &Sink, fields: &[Field], row: &[Value]) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    match &sink.key[..] {
+        [] => return None,
+        [slot] => match &row[*slot] {
+            Value::Text(text) => out.extend_from_slice(text.as_bytes()),
+            value => push_value(&fields[*slot], value, &mut out),
+        },
+        slots => push_object(slots.iter().map(|slot| (&fields[*slot], &row[*slot])), &mut out),
+    }
+    Some(out)
+}
+
+/// A row as JSON.
+fn object(fields: &[Field], row: &[Value]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128);
+    push_object(fields.iter().zip(row), &mut out);
+    out
+}
+
+fn push_object<'r>(members: impl Iterator<Item = (&'r Field, &'r Value)>, out: &mut Vec<u8>) {
+    for (place, (field, value)) in members.enumerate() {
+        out.push(if place == 0 { b'{' } else { b',' });
+        push_text(&field.name, out);
+        out.push(b':');
+        push_value(field, value, out);
+    }
+    out.push(b'}');
+}
+
+fn push_value(field: &Field, value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+        Value::Int(value) | Value::Duration(value) => push_int(*value, out),
+        Value::Timestamp(ms) if field.form == FieldForm::Rfc3339 && RFC3339_MS.contains(ms) => {
+            push_rfc3339(*ms, out);
+        }
+        Value::Timestamp(ms) => push_int(*ms, out),
+        Value::Text(text) => push_text(text, out),
+        Value::Double(value) => {
+            // The shortest digits; their layout is that of the library. Writing to memory cannot fail.
+            let written = serde_json::to_writer(out, value);
+            debug_assert!(written.is_ok());
+        }
+    }
+}
+
+/// The hash of the Java client's partitioner (org.apache.kafka.common.utils.Utils.murmur2).
+fn murmur2(key: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mut hash = 0x9747_b28c ^ key.len() as u32;
+    let mut chunks = key.chunks_exact(4);
+    for chunk in &mut chunks {
+        let word = chunk.iter().rev().fold(0_u32, |word, byte| (word << 8) | u32::from(*byte));
+        let word = word.wrapping_mul(M);
+        hash = hash.wrapping_mul(M) ^ (word ^ (word >> 24)).wrapping_mul(M);
+    }
+    let rest = chunks.remainder();
+    if !rest.is_empty() {
+        for (place, byte) in rest.iter().enumerate() {
+            hash ^= u32::from(*byte) << (8 * place);
+        }
+        hash = hash.wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    hash ^ (hash >> 15)
+}

@@ -1,0 +1,176 @@
+//! What everything in a simulation shares: the cluster with its clock, the faults, the trace.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+
+use corosensei::stack::DefaultStack;
+
+use crate::model::link::Fate;
+use crate::model::request::Request;
+use crate::model::{Cluster, Code};
+use crate::record::TopicPartition;
+use crate::simulator::random::Random;
+use crate::simulator::scenario::CommitPoint;
+use crate::simulator::trace::{Trace, Who};
+use crate::task::TaskId;
+
+/// Decides what goes wrong. Each fault has a number, in the order in which they strike, and its own
+/// chance: leaving one out does not change what the others are.
+pub struct FaultSource {
+    seed: u64,
+    random: Random,
+    /// Whether anything goes wrong at all.
+    pub on: bool,
+    /// Histories differ in how often things go wrong: a fault's chance is so many quarters of the usual.
+    quarters: u64,
+    struck: u64,
+    left_out: BTreeSet<u64>,
+}
+
+impl FaultSource {
+    /// The faults of this seed, without those with these numbers.
+    pub fn new(seed: u64, on: bool, left_out: BTreeSet<u64>) -> FaultSource {
+        let mut random = Random::new(seed);
+        let quarters = *random.pick(&[1, 2, 4, 8, 16]);
+        FaultSource { seed, random, on, quarters, struck: 0, left_out }
+    }
+
+    /// Whether a fault strikes that has a chance of one in `bound` here; then, with what it decides its
+    /// particulars by.
+    pub fn strike(&mut self, bound: u64) -> Option<Random> {
+        if !self.on || !self.random.one_in((bound * 4 / self.quarters).max(2)) {
+            return None;
+        }
+        let number = self.struck;
+        self.struck += 1;
+        (!self.left_out.contains(&number)).then(|| Random::new(self.seed ^ (number + 1).rotate_left(32)))
+    }
+
+    /// How many have struck, those left out included: their numbers are below it.
+    pub fn struck(&self) -> u64 {
+        self.struck
+    }
+}
+
+/// A request is lost, late, repeated or refused once in so many.
+const REQUESTS_PER_FAULT: u64 = 50;
+/// The same of the end of a transaction, on which the most depends.
+const ENDS_PER_FAULT: u64 = 15;
+/// A request takes long once in so many.
+const REQUESTS_PER_SLOW: u64 = 100;
+/// What a stack of a job has, in bytes.
+const STACK_BYTES: usize = 256 << 10;
+
+/// What brokers answer for other reasons than being away for a moment.
+const REFUSALS: [Code; 7] = [
+    Code::ConcurrentTransactions,
+    Code::InvalidProducerEpoch,
+    Code::InvalidTxnState,
+    Code::InvalidProducerIdMapping,
+    Code::IllegalGeneration,
+    Code::UnknownMemberId,
+    Code::RebalanceInProgress,
+];
+
+/// See the module.
+pub struct Shared {
+    /// The cluster; its virtual time is everybody's.
+    pub cluster: Cluster,
+    /// What goes wrong.
+    pub faults: RefCell<FaultSource>,
+    /// What happened.
+    pub trace: RefCell<Trace>,
+    /// The commit in which the process dies, if one is to.
+    pub crash_at: Cell<Option<(u64, CommitPoint)>>,
+    /// How many commits were begun.
+    pub commits: Cell<u64>,
+    /// The process that has come to where it dies.
+    pub dying: Cell<Option<usize>>,
+    /// What brokers answered by mistake: a process may end because of it.
+    pub answers: RefCell<BTreeSet<String>>,
+    /// Who restored a task last.
+    pub owners: RefCell<BTreeMap<TaskId, Who>>,
+    /// Who cut a task's changelog last.
+    pub cutters: RefCell<BTreeMap<TaskId, Who>>,
+    /// Offsets whose commit ended in doubt.
+    pub doubts: RefCell<BTreeMap<TopicPartition, i64>>,
+    stacks: RefCell<Vec<DefaultStack>>,
+}
+
+impl Shared {
+    /// A new simulation.
+    pub fn new(cluster: Cluster, faults: FaultSource, trace: Trace) -> Shared {
+        Shared {
+            cluster,
+            faults: RefCell::new(faults),
+            trace: RefCell::new(trace),
+            crash_at: Cell::new(None),
+            commits: Cell::new(0),
+            dying: Cell::new(None),
+            answers: RefCell::default(),
+            owners: RefCell::default(),
+            cutters: RefCell::default(),
+            doubts: RefCell::default(),
+            stacks: RefCell::default(),
+        }
+    }
+
+    /// The virtual time.
+    pub fn now_ms(&self) -> u64 {
+        self.cluster.now_ms()
+    }
+
+    /// Notes what happened.
+    pub fn note(&self, who: Who, what: &'static str, detail: impl FnOnce() -> String) {
+        self.trace.borrow_mut().note(self.now_ms(), who, what, detail);
+    }
+
+    /// Whether a fault strikes.
+    pub fn strike(&self, bound: u64) -> Option<Random> {
+        self.faults.borrow_mut().strike(bound)
+    }
+
+    /// What becomes of a request.
+    pub fn fate(&self, who: Who, request: &Request) -> Fate {
+        let ends = matches!(request, Request::EndTxn { .. });
+        let bound = if ends { ENDS_PER_FAULT } else { REQUESTS_PER_FAULT };
+        let Some(mut chance) = self.strike(bound) else { return Fate::Arrives };
+        let (fate, what) = match chance.below(12) {
+            0..2 => (Fate::Lost, "request lost"),
+            2..5 => (Fate::AnswerLost, "answer lost"),
+            5..7 => (Fate::Repeated, "request repeated"),
+            7..9 => (Fate::Late(chance.below(4) * chance.below(700)), "request late"),
+            9 => (Fate::Late(chance.below(90_000)), "request very late"),
+            _ => {
+                let passing = request.passing_errors();
+                let wrong = passing.is_empty() || chance.one_in(2);
+                let code = *chance.pick(if wrong { &REFUSALS } else { passing });
+                self.answers.borrow_mut().insert(format!("{code:?}"));
+                (Fate::Refused(code), "request refused")
+            }
+        };
+        self.note(who, what, || format!("{} ({fate:?})", request.name()));
+        fate
+    }
+
+    /// Until when a request is under way, if it takes long.
+    pub fn slow(&self, who: Who, request: &Request) -> Option<u64> {
+        let mut chance = self.strike(REQUESTS_PER_SLOW)?;
+        let ms = chance.below(4) * chance.below(4_000);
+        self.note(who, "request slow", || format!("{}: {ms} ms", request.name()));
+        Some(self.now_ms() + ms)
+    }
+
+    /// A stack for a job.
+    pub fn take_stack(&self) -> std::io::Result<DefaultStack> {
+        match self.stacks.borrow_mut().pop() {
+            Some(stack) => Ok(stack),
+            None => DefaultStack::new(STACK_BYTES),
+        }
+    }
+
+    /// A job has ended.
+    pub fn give_stack_back(&self, stack: DefaultStack) {
+        self.stacks.borrow_mut().push(stack);
+    }
+}

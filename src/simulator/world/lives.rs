@@ -1,0 +1,67 @@
+//! Processes come and go.
+
+use super::{Down, RESTART_MS, World};
+use crate::simulator::disk::Disk;
+use crate::simulator::process::Process;
+use crate::simulator::trace::Who;
+
+impl World {
+    pub(super) fn start_new(&mut self) {
+        self.identities += 1;
+        self.start(self.identities, Disk::default());
+    }
+
+    pub(super) fn start(&mut self, identity: usize, disk: Disk) {
+        let number = self.started;
+        self.started += 1;
+        self.note(Who::Process(number), "started", || format!("identity {identity}"));
+        self.processes.push(Process::start(
+            &self.common,
+            number,
+            identity,
+            disk,
+            self.scenario.workers.max(1),
+        ));
+    }
+
+    /// Wakes who was paused, starts who was down, ends who has stopped.
+    pub(super) fn wake(&mut self) {
+        let now_ms = self.now_ms();
+        for at in 0..self.processes.len() {
+            if self.processes[at].frozen_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
+                self.processes[at].freeze(None);
+                let process = &self.processes[at];
+                let what = if process.replaced { "replaced process woken" } else { "zombie woken" };
+                self.note(Who::Process(process.number), what, String::new);
+            }
+        }
+        while let Some(at) = self.down.iter().position(|down| down.restart_ms <= now_ms) {
+            let Down { identity, disk, .. } = self.down.swap_remove(at);
+            self.start(identity, disk);
+        }
+        for at in (0..self.processes.len()).rev() {
+            if self.scenario.bounded && !self.processes[at].leaving && self.processes[at].is_finished() {
+                self.note(Who::Process(self.processes[at].number), "bounded run finished", String::new);
+                self.processes[at].finished = true;
+                self.processes[at].stop();
+            }
+            if self.processes[at].has_stopped() {
+                self.retire(at);
+            }
+        }
+    }
+
+    /// A process that has stopped in order is started again, unless it was to end.
+    fn retire(&mut self, at: usize) {
+        let process = self.processes.remove(at);
+        let Process { identity, replaced, finished, .. } = process;
+        let shared = self.common.shared.clone();
+        // It closes its stores; what it flushed last is synced.
+        let disk = process.die(&shared).after_crash(0);
+        if finished || self.over {
+            self.disks.push(disk);
+        } else if !replaced {
+            self.down.push(Down { identity, disk, restart_ms: self.now_ms() + RESTART_MS });
+        }
+    }
+}
