@@ -211,12 +211,7 @@ impl Partition {
 
     /// All committed records with their offsets, also those that are deleted.
     pub fn committed(&self) -> Vec<(i64, Arc<Record>)> {
-        let entries = (0..).zip(&self.entries);
-        let committed = entries.filter_map(|(offset, entry)| match entry {
-            Entry::Committed(record) => Some((offset, record.clone())),
-            Entry::Open(..) | Entry::Aborted(_) | Entry::Marker => None,
-        });
-        committed.collect()
+        self.decided(&[])
     }
 
     /// Hides what lies before `offset` (-1: before the high watermark); returns the log start, which

@@ -86,7 +86,7 @@ pub struct Shared {
     pub commits: Cell<u64>,
     /// The process that has come to where it dies.
     pub dying: Cell<Option<usize>>,
-    /// What brokers answered by mistake: a process may end because of it.
+    /// What brokers answered that does not pass by itself: a process may end because of it.
     pub answers: RefCell<BTreeSet<String>>,
     /// Who restored a task last.
     pub owners: RefCell<BTreeMap<TaskId, Who>>,
@@ -145,7 +145,9 @@ impl Shared {
                 let passing = request.passing_errors();
                 let wrong = passing.is_empty() || chance.one_in(2);
                 let code = *chance.pick(if wrong { &REFUSALS } else { passing });
-                self.answers.borrow_mut().insert(format!("{code:?}"));
+                if wrong {
+                    self.answers.borrow_mut().insert(format!("{code:?}"));
+                }
                 (Fate::Refused(code), "request refused")
             }
         };

@@ -119,11 +119,15 @@ impl World {
             for number in 0..self.partitions(source) {
                 let partition = TopicPartition::new(source, number);
                 let Some(last) = cluster.last_offset(&partition) else { continue };
+                let committed = cluster.committed_offset(&self.common.application, &partition);
+                let is_unread = |last: i64| committed.is_none_or(|committed| committed <= last);
+                if !is_unread(last) {
+                    continue;
+                }
                 // What lies behind the end of a bounded run is none of its business.
                 let end = self.scenario.bounded.then(|| self.end_offset(&partition)).flatten();
                 let last = end.map_or(last, |end| last.min(end - 1));
-                let committed = cluster.committed_offset(&self.common.application, &partition);
-                if committed.is_none_or(|committed| committed <= last) {
+                if is_unread(last) {
                     return Some((partition, last));
                 }
             }
