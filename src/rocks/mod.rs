@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use options::RocksSettings;
 use options::Shared;
-use store::RocksStore;
+pub(crate) use store::RocksStore;
 
 use crate::state::store::{Store, StoreError, StoreFactory};
 
@@ -34,6 +34,11 @@ impl RocksStores {
         Ok(RocksStores { dir: dir.to_path_buf(), shared })
     }
 
+    /// Opens a store as [`open`](StoreFactory::open) does, for what only RocksDB has.
+    pub(crate) fn open_store(&self, name: &str) -> Result<Arc<RocksStore>, StoreError> {
+        RocksStore::open(self.path(name)?, &self.shared).map(Arc::new)
+    }
+
     /// Where the store called `name` lies.
     fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {
@@ -47,7 +52,7 @@ impl RocksStores {
 
 impl StoreFactory for RocksStores {
     fn open(&self, name: &str) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(Arc::new(RocksStore::open(self.path(name)?, &self.shared)?))
+        Ok(self.open_store(name)?)
     }
 
     fn set_aside(&self, name: &str, why: &str) -> Result<(), StoreError> {

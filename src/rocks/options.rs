@@ -66,6 +66,8 @@ impl Shared {
         options.set_level_compaction_dynamic_level_bytes(true);
         options.set_bytes_per_sync(1 << 20);
         options.set_block_based_table_factory(&tables(settings));
+        // It is short: a task's files are few. The usual 4 MiB for each open store add up.
+        options.set_manifest_preallocation_size(64 << 10);
         // Its own log and statistics: enough to see what it complained about.
         options.set_log_level(LogLevel::Warn);
         options.set_keep_log_file_num(2);

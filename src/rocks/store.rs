@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
-use rocksdb::{DB, DBRawIterator, Error, ErrorKind, ReadOptions, WriteBatch, WriteOptions};
+use rocksdb::{
+    DB, DBRawIterator, Error, ErrorKind, ReadOptions, WaitForCompactOptions, WriteBatch, WriteOptions,
+};
 
 use super::options::Shared;
 use crate::state::Header;
@@ -64,7 +66,7 @@ impl PositionRecord {
 }
 
 /// A task's store.
-pub(super) struct RocksStore {
+pub(crate) struct RocksStore {
     path: PathBuf,
     pub(super) db: DB,
 }
@@ -73,6 +75,13 @@ impl RocksStore {
     pub(super) fn open(path: PathBuf, shared: &Shared) -> Result<RocksStore, StoreError> {
         let db = DB::open(shared.options(), &path).map_err(|error| store_error("open", &path, error))?;
         Ok(RocksStore { path, db })
+    }
+
+    /// Waits until RocksDB has done all that it does by itself, on threads of its own: a copy of its files
+    /// is what a crash at this instant would leave, the same each time.
+    pub(crate) fn settle(&self) -> Result<(), StoreError> {
+        let waited = self.db.wait_for_compact(&WaitForCompactOptions::default());
+        waited.map_err(|error| self.error("wait for", error))
     }
 
     fn error(&self, doing: &str, error: Error) -> StoreError {

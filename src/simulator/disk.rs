@@ -1,13 +1,18 @@
-//! A process's disk: stores in memory that keep what RocksDB without its log would keep, and fail as disks
-//! do.
+//! A process's disk: stores in memory that keep what RocksDB without its log would keep, or those of RocksDB
+//! itself. They fail as disks do.
+
+mod backing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::state::key::{END, START};
-use crate::state::memory::MemoryStores;
 use crate::state::store::{Entry, Store, StoreError, StoreFactory, StorePosition, StoreWrites};
+
+pub use backing::{Kind, without_folders};
+
+use backing::Backing;
 
 /// How often a restore looks whether a store was given back.
 const LOOK_MS: u64 = 10;
@@ -36,23 +41,29 @@ pub struct Content {
 }
 
 /// A disk. Clones share it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Disk {
-    stores: MemoryStores,
+    stores: Backing,
     state: Arc<Mutex<State>>,
 }
 
 impl Disk {
+    /// An empty one.
+    pub fn new(kind: Kind) -> Result<Disk, String> {
+        let stores = Backing::new(kind).map_err(|error| error.to_string())?;
+        Ok(Disk { stores, state: Arc::default() })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // A panic ends the history.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a crash of the machine leaves: the first `writes_max` writes of each store since its last sync
-    /// and everything before. Whoever still has the old disk does not reach the new one.
-    pub fn after_crash(&self, writes_max: usize) -> Disk {
-        let stores = self.stores.copy();
-        stores.crash_keeping(writes_max);
+    /// and everything before; see [`Backing::after_crash`]. Whoever still has the old disk does not reach
+    /// the new one.
+    pub fn after_crash(&self, writes_max: usize) -> Result<Disk, String> {
+        let stores = self.stores.after_crash(writes_max).map_err(|error| error.to_string())?;
         let State { corrupt, were_corrupt, violations, .. } = &*self.state();
         let state = State {
             corrupt: corrupt.clone(),
@@ -60,7 +71,7 @@ impl Disk {
             violations: violations.clone(),
             ..State::default()
         };
-        Disk { stores, state: Arc::new(Mutex::new(state)) }
+        Ok(Disk { stores, state: Arc::new(Mutex::new(state)) })
     }
 
     /// From now on every write fails, or none does.
@@ -75,14 +86,15 @@ impl Disk {
 
     /// Damages a store, in one of its entries if it has an even number of them: whoever reads that notices,
     /// by its checksums.
-    pub fn corrupt(&self, name: &str) {
-        let copy = Disk { stores: self.stores.copy(), ..Disk::default() };
-        let entries = copy.content(name).map(|content| content.entries).unwrap_or_default();
+    pub fn corrupt(&self, name: &str) -> Result<(), String> {
+        let entries = self.after_crash(usize::MAX)?.content(name).map(|content| content.entries);
+        let entries = entries.unwrap_or_default();
         let single = entries.len() > 1 && entries.len().is_multiple_of(2);
         let key = entries.into_keys().nth_back(0).filter(|_| single);
         let mut state = self.state();
         state.corrupt.insert(name.to_owned(), key);
         state.were_corrupt.insert(name.to_owned());
+        Ok(())
     }
 
     /// What was done to a store that must not be done.
@@ -91,15 +103,16 @@ impl Disk {
     }
 
     /// The names of the stores that are there and not damaged.
-    pub fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Result<Vec<String>, String> {
         let corrupt = self.state().corrupt.clone();
         let is_sound = |name: &String| !corrupt.contains_key(name) && !name.ends_with(".corrupt");
-        self.stores.names().into_iter().filter(is_sound).collect()
+        let names = self.stores.names().map_err(|error| error.to_string())?;
+        Ok(names.into_iter().filter(is_sound).collect())
     }
 
     /// What a store holds that nobody has open.
     pub fn content(&self, name: &str) -> Result<Content, StoreError> {
-        let store = self.stores.open(name)?;
+        let store = self.stores.stores().open(name)?;
         let mut entries = BTreeMap::new();
         for entry in store.scan(START, END)? {
             let (key, value) = entry?;
@@ -146,7 +159,7 @@ impl StoreFactory for Lessee<'_> {
     fn open(&self, name: &str) -> Result<Arc<dyn Store>, StoreError> {
         let lease = self.lease(name)?;
         lease.check_readable()?;
-        let inner = self.disk.stores.open(name)?;
+        let inner = self.disk.stores.stores().open(name)?;
         Ok(Arc::new(Leased { inner, lease }))
     }
 
@@ -160,14 +173,14 @@ impl StoreFactory for Lessee<'_> {
             }
         }
         (self.note)("store set aside");
-        lease.disk.stores.set_aside(name, why)
+        lease.disk.stores.stores().set_aside(name, why)
     }
 
     fn destroy(&self, name: &str) -> Result<(), StoreError> {
         let lease = self.lease(name)?;
         lease.disk.state().corrupt.remove(name);
         (self.note)("store dropped");
-        lease.disk.stores.destroy(name)
+        lease.disk.stores.stores().destroy(name)
     }
 }
 

@@ -72,7 +72,7 @@ impl World {
     pub(super) fn check_reach(&self, disk: &Disk, owned: &[TaskId]) -> Result<(), String> {
         for task in self.logged().iter().filter(|task| owned.contains(&task.id)) {
             let name = task.id.to_string();
-            if !disk.names().contains(&name) {
+            if !disk.names()?.contains(&name) {
                 continue;
             }
             let content = disk.content(&name).map_err(|error| error.to_string())?;
@@ -89,7 +89,7 @@ impl World {
 
     fn compare(&self, disk: &Disk, task: &Logged<'_>) -> Result<(), String> {
         let name = task.id.to_string();
-        if !disk.names().contains(&name) {
+        if !disk.names()?.contains(&name) {
             return Ok(());
         }
         let content = disk.content(&name).map_err(|error| error.to_string())?;
@@ -105,7 +105,7 @@ impl World {
     /// What a new owner with an empty disk restores is the fold of the whole changelog.
     fn restore_anew(&self, task: &Logged<'_>) -> Result<State, String> {
         let cluster = &self.shared().cluster;
-        let disk = Disk::default();
+        let disk = self.new_disk()?;
         let (cancelled, pause, note) = (AtomicBool::new(false), |_: u64| {}, |_: &'static str| {});
         let request = RestoreRequest {
             spec: Arc::new(TaskSpec {

@@ -8,7 +8,7 @@ use crate::worker::JobDone;
 use crate::worker::port::CommitError;
 
 /// Paths that a campaign has to have taken: one that was never taken is a finding.
-pub const PATHS: [&str; 26] = [
+pub const PATHS: [&str; 27] = [
     "commit acknowledged",
     "commit in doubt",
     "commit of no owner",
@@ -35,6 +35,7 @@ pub const PATHS: [&str; 26] = [
     "worker replaced",
     "process gave up",
     "bounded run finished",
+    "history on RocksDB",
 ];
 
 /// Notes what became of a job.

@@ -101,6 +101,9 @@ pub struct Scenario {
     pub workers: usize,
     /// What goes wrong.
     pub faults: Faults,
+    /// Whether the stores are RocksDB in temporary folders, in memory where there is a file system for that,
+    /// and not stores in memory: tens of times as slow.
+    pub rocks: bool,
     /// What is left to chance is decided by this: the same seed, the same history.
     pub seed: u64,
 }

@@ -1,6 +1,6 @@
 //! The simulator itself: what it plays is the same each time, and what fails is made smaller.
 
-use super::campaign::{LeftOut, history};
+use super::campaign::{LeftOut, ROCKS_ONE_IN, history};
 
 #[test]
 fn the_same_seed_is_the_same_history() {
@@ -29,4 +29,18 @@ fn a_fault_that_is_left_out_does_not_strike() {
     let calm = history(seed, &none, false);
     assert_eq!(calm.failure, None);
     assert!(!calm.counts.contains_key("crash"), "{:?}", calm.counts);
+}
+
+#[test]
+fn histories_on_rocksdb_are_the_same_each_time() {
+    let mut compared = 0;
+    for seed in (1..=10).map(|number| number * ROCKS_ONE_IN) {
+        let (first, second) =
+            (history(seed, &LeftOut::default(), false), history(seed, &LeftOut::default(), false));
+        assert_eq!(first.failure, None, "seed {seed}");
+        assert_eq!(first.counts.get("history on RocksDB"), Some(&1), "seed {seed}");
+        assert_eq!((first.digest, &first.counts), (second.digest, &second.counts), "seed {seed}");
+        compared += first.counts.get("store compared with its changelog").copied().unwrap_or_default();
+    }
+    assert!(compared > 0);
 }

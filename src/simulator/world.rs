@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::model::clients::ModelAdmin;
 use crate::model::{Cluster, Record};
 use crate::operator::Counters;
-use crate::simulator::disk::{Disk, FULL};
+use crate::simulator::disk::{Disk, FULL, Kind};
 use crate::simulator::process::{Common, Process, Told};
 use crate::simulator::random::Random;
 use crate::simulator::scenario::{Faults, Pace, Scenario, Step};
@@ -123,8 +123,11 @@ impl World {
             counters: Counters::default(),
             disks: Vec::new(),
         };
+        if scenario.rocks {
+            world.note(Who::World, "history on RocksDB", || format!("{:?}", Kind::of(scenario)));
+        }
         for _ in 0..scenario.processes.max(1) {
-            world.start_new();
+            world.start_new()?;
         }
         Ok(world)
     }
@@ -215,7 +218,7 @@ impl World {
         if let Some(chance) = self.common.shared.strike(TURNS_PER_FAULT) {
             self.go_wrong(chance)?;
         }
-        self.wake();
+        self.wake()?;
         if self.processes.is_empty() {
             let ms = 1 + self.random.below(200);
             self.advance(ms);

@@ -39,6 +39,7 @@ pub fn run(plan: &Arc<Plan>, input: &str, play: &Play<'_>) -> Result<String, Str
         processes: 1,
         workers: 1,
         faults: Faults::None,
+        rocks: false,
         seed: 0,
     })
     .map_err(|failure| failure.to_string())?;

@@ -121,6 +121,7 @@ fn play_variant(
         processes: variant.processes,
         workers: variant.workers,
         faults: variant.faults,
+        rocks: false,
         seed: variant.seed,
     };
     let failure = match play(&scenario) {

@@ -79,7 +79,7 @@ impl World {
         }
         self.idle_ms = if went_on { BUSY_MS } else { IDLE_MS_MAX.min(2 * self.idle_ms) };
         self.advance(self.idle_ms);
-        self.wake();
+        self.wake()?;
         if self.scenario.bounded
             && self.processes.is_empty()
             && self.down.is_empty()
@@ -87,7 +87,7 @@ impl World {
         {
             // Those who ended did their own share; what a process left that died for good needs another run.
             self.note(Who::World, "bounded run started once more", String::new);
-            self.start_new();
+            self.start_new()?;
         }
         Ok(())
     }

@@ -3,7 +3,6 @@
 use super::{Down, RESTART_MS, World};
 use crate::model::Service;
 use crate::record::TopicPartition;
-use crate::simulator::disk::Disk;
 use crate::simulator::random::Random;
 use crate::simulator::trace::Who;
 
@@ -23,14 +22,14 @@ impl World {
             }
             4 => {
                 self.note(who, "crash, and the disk is lost", String::new);
-                self.processes[at].disk = Disk::default();
+                self.processes[at].disk = self.new_disk()?;
                 if chance.one_in(2) {
                     self.identities += 1;
                     self.processes[at].identity = self.identities;
                 }
                 self.crash(at, 0, chance.below(10_000))?;
             }
-            5..7 => self.damage(at, &mut chance),
+            5..7 => self.damage(at, &mut chance)?,
             7 => {
                 self.note(who, "disk full", String::new);
                 self.processes[at].disk.set_full(true);
@@ -39,7 +38,7 @@ impl World {
                 self.note(who, "disk has room again", String::new);
                 self.processes[at].disk.set_full(false);
             }
-            9..11 if self.processes[at].frozen_until_ms.is_none() => self.pause(at, &mut chance),
+            9..11 if self.processes[at].frozen_until_ms.is_none() => self.pause(at, &mut chance)?,
             11 if !self.processes[at].leaving => {
                 self.note(who, "stop asked for", String::new);
                 self.processes[at].stop();
@@ -56,7 +55,7 @@ impl World {
             }
             14 => {
                 self.note(Who::World, "a process more", String::new);
-                self.start_new();
+                self.start_new()?;
             }
             15..17 => self.take_a_service_away(&mut chance),
             17 => self.move_a_log_start_back(&mut chance),
@@ -97,18 +96,18 @@ impl World {
         cluster.move_log_start_back(partition, to);
     }
 
-    fn damage(&mut self, at: usize, chance: &mut Random) {
-        let names = self.processes[at].disk.names();
+    fn damage(&mut self, at: usize, chance: &mut Random) -> Result<(), String> {
+        let names = self.processes[at].disk.names()?;
         if names.is_empty() {
-            return;
+            return Ok(());
         }
         let name = chance.pick(&names);
         self.note(Who::Process(self.processes[at].number), "store damaged", || name.clone());
-        self.processes[at].disk.corrupt(name);
+        self.processes[at].disk.corrupt(name)
     }
 
     /// Pauses a process; perhaps somebody starts another one in its place meanwhile.
-    fn pause(&mut self, at: usize, chance: &mut Random) {
+    fn pause(&mut self, at: usize, chance: &mut Random) -> Result<(), String> {
         let ms = 200 + chance.below(4) * chance.below(20_000);
         let number = self.processes[at].number;
         self.note(Who::Process(number), "paused", || format!("for {ms} ms"));
@@ -118,12 +117,13 @@ impl World {
             self.processes[at].replaced = true;
             let (identity, kept) = (self.processes[at].identity, chance.below(4) as usize);
             self.contested.insert(identity);
-            let disk = self.processes[at].disk.after_crash(kept);
+            let disk = self.processes[at].disk.after_crash(kept)?;
             self.note(Who::Process(number), "replaced while paused", || {
                 format!("process {} has its identity and a copy of its disk", self.started)
             });
             self.start(identity, disk);
         }
+        Ok(())
     }
 
     /// A process dies; what it leaves starts again later.
@@ -132,11 +132,12 @@ impl World {
         let (identity, replaced, number) = (process.identity, process.replaced, process.number);
         let shared = self.common.shared.clone();
         let owned = process.owned();
-        let before = process.die(&shared);
-        if let Some(violation) = before.violation() {
+        if let Some(violation) = process.disk.violation() {
             return Err(format!("process {number}: {violation}"));
         }
-        let disk = before.after_crash(kept);
+        // Before its stores are closed: RocksDB writes out what it has then.
+        let disk = process.disk.after_crash(kept)?;
+        process.die(&shared);
         self.check_disk(&disk)?;
         self.check_reach(&disk, &owned)?;
         if !replaced {

@@ -1,14 +1,20 @@
 //! Processes come and go.
 
 use super::{Down, RESTART_MS, World};
-use crate::simulator::disk::Disk;
+use crate::simulator::disk::{Disk, Kind};
 use crate::simulator::process::Process;
 use crate::simulator::trace::Who;
 
 impl World {
-    pub(super) fn start_new(&mut self) {
+    pub(super) fn start_new(&mut self) -> Result<(), String> {
         self.identities += 1;
-        self.start(self.identities, Disk::default());
+        self.start(self.identities, self.new_disk()?);
+        Ok(())
+    }
+
+    /// An empty disk of the kind that this history has.
+    pub(in crate::simulator) fn new_disk(&self) -> Result<Disk, String> {
+        Disk::new(Kind::of(&self.scenario))
     }
 
     pub(super) fn start(&mut self, identity: usize, disk: Disk) {
@@ -25,7 +31,7 @@ impl World {
     }
 
     /// Wakes who was paused, starts who was down, ends who has stopped.
-    pub(super) fn wake(&mut self) {
+    pub(super) fn wake(&mut self) -> Result<(), String> {
         let now_ms = self.now_ms();
         for at in 0..self.processes.len() {
             if self.processes[at].frozen_until_ms.is_some_and(|until_ms| until_ms <= now_ms) {
@@ -46,22 +52,24 @@ impl World {
                 self.processes[at].stop();
             }
             if self.processes[at].has_stopped() {
-                self.retire(at);
+                self.retire(at)?;
             }
         }
+        Ok(())
     }
 
     /// A process that has stopped in order is started again, unless it was to end.
-    fn retire(&mut self, at: usize) {
+    fn retire(&mut self, at: usize) -> Result<(), String> {
         let process = self.processes.remove(at);
         let Process { identity, replaced, finished, .. } = process;
         let shared = self.common.shared.clone();
         // It closes its stores; what it flushed last is synced.
-        let disk = process.die(&shared).after_crash(0);
+        let disk = process.die(&shared).after_crash(0)?;
         if finished || self.over {
             self.disks.push(disk);
         } else if !replaced {
             self.down.push(Down { identity, disk, restart_ms: self.now_ms() + RESTART_MS });
         }
+        Ok(())
     }
 }
