@@ -5,10 +5,8 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/thalweg
 export CARGO_TARGET_DIR ?= $(CACHE)/target
 export KAFKA_PORT ?= 9092
 KILLS ?= 1000
-export SEEDS ?= 2000
-export SEED_FROM ?= 1
-export SEED ?=
-export PLANTED ?=
+SEEDS ?= 2000
+SEED_FROM ?= 1
 CARGO := tests/support/cargo.sh
 
 .DEFAULT_GOAL := help
@@ -53,11 +51,11 @@ campaign: setup ## The long exactly-once campaign, KILLS=1000 kills
 
 simulate: setup ## Histories of the whole engine on a model of Kafka (SEEDS=2000, SEED_FROM=1; SEED= tells one)
 	@$(CARGO) build --release --locked --example simulate
-	@$(CARGO_TARGET_DIR)/release/examples/simulate
+	@SEEDS='$(SEEDS)' SEED_FROM='$(SEED_FROM)' SEED='$(SEED)' $(CARGO_TARGET_DIR)/release/examples/simulate
 
 planted: setup ## Plants bugs in the engine and shows after how many histories the simulator finds each (PLANTED=, SEEDS=)
 	@$(CARGO) build --release --locked --features planted-bugs --example planted
-	@$(CARGO_TARGET_DIR)/release/examples/planted
+	@SEEDS='$(SEEDS)' SEED_FROM='$(SEED_FROM)' PLANTED='$(PLANTED)' $(CARGO_TARGET_DIR)/release/examples/planted
 
 audit: ## Licences and advisories of all dependencies, by cargo-deny
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }

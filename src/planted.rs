@@ -1,6 +1,7 @@
 //! Bugs that can be planted on purpose, to show that the simulator finds each.
 //!
-//! At each place where the engine could go wrong in a way that matters, the wrong variant stands beside the
+//! At each place where the engine (or a client of the model, which does what that on librdkafka does) could go
+//! wrong in a way that matters, the wrong variant stands beside the
 //! right one behind [`is_planted`]. That is `false` at compile time, and the wrong variant is gone from
 //! the binary, unless this crate is built for its own tests or with the feature `planted-bugs`. Even then
 //! nothing is planted unless a thread asks for it (`plant`), and for that thread alone.

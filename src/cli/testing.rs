@@ -80,25 +80,25 @@ impl Shell<'_> {
 
     fn read_input(&mut self, input: Option<&PathBuf>) -> Result<String, String> {
         let name = input.map_or_else(|| "standard input".to_owned(), |input| input.display().to_string());
-        let failed =
-            |error: io::Error| format!("cannot read {name}: {error}; it must be JSON lines in UTF-8");
-        let mut text = String::new();
-        match input {
-            Some(input) => File::open(input).and_then(|file| read(file, &mut text)).map_err(failed)?,
-            None => read(&mut *self.input, &mut text).map_err(failed)?,
+        let read = match input {
+            Some(input) => File::open(input).and_then(read),
+            None => read(&mut *self.input),
         };
-        if text.len() as u64 > INPUT_BYTES_MAX {
+        let bytes = read.map_err(|error| format!("cannot read {name}: {error}"))?;
+        if bytes.len() as u64 > INPUT_BYTES_MAX {
             return Err(format!(
                 "{name} is larger than {INPUT_BYTES_MAX} bytes, which an embedded run would hold in memory: take a \
                  part of it, or run on a Kafka cluster"
             ));
         }
-        Ok(text)
+        String::from_utf8(bytes).map_err(|error| format!("{name} must be JSON lines in UTF-8: {error}"))
     }
 }
 
-fn read(from: impl Read, text: &mut String) -> io::Result<usize> {
-    from.take(INPUT_BYTES_MAX + 1).read_to_string(text)
+fn read(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(INPUT_BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The case of that name; without one, all whose name contains it.

@@ -120,7 +120,7 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
         arena: &Bump,
         staged: &mut Staged,
     ) -> Result<Progress, OperatorError> {
-        let within_batch = source.index + 1 < source.records.len();
+        let within_batch = is_planted(Bug::LateByBatch) && source.index + 1 < source.records.len();
         let time_ms = match self.decode(&source, arena) {
             Ok(Decoded { record, time_ms }) => {
                 let event = Event { record, time_ms, source: Some(source) };
@@ -132,7 +132,7 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
                 return Ok(Progress::Done);
             }
         };
-        if !self.observe(time_ms) || (within_batch && is_planted(Bug::LateByBatch)) {
+        if !self.observe(time_ms) || within_batch {
             return Ok(Progress::Done);
         }
         self.resume(arena, staged)

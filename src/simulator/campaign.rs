@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use crate::operator::Counters;
 use crate::record::TopicPartition;
 use crate::simulator::disk::without_folders;
 use crate::simulator::generate::{Generated, generate};
 use crate::simulator::input::inputs;
 use crate::simulator::random::Random;
-use crate::simulator::reference;
-use crate::simulator::scenario::{Faults, Input, Pace, Scenario, Step};
+use crate::simulator::reference::{self, Expected};
+use crate::simulator::scenario::{Faults, Input, Outcome, Pace, Scenario, Step};
 use crate::simulator::world::World;
 use crate::topology;
 
@@ -52,17 +53,18 @@ pub struct History {
 /// Plays the history of a seed.
 pub fn history(seed: u64, left_out: &LeftOut, story: bool) -> History {
     let mut history = History::default();
-    let played = catch_unwind(AssertUnwindSafe(|| play(seed, left_out, story, &mut history)));
-    history.failure = match played {
-        Ok(result) => result.err().map(|why| without_folders(&why)),
-        Err(panic) => Some(format!("panic: {}", message(&*panic))),
-    };
+    let played = caught(|| play(seed, left_out, story, &mut history));
+    history.failure = played.err().map(|why| without_folders(&why));
     history
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().cloned();
-    text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+/// A panic is a failure like others.
+fn caught(play: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    catch_unwind(AssertUnwindSafe(play)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+        Err(format!("panic: {}", text.unwrap_or_default()))
+    })
 }
 
 fn play(seed: u64, left_out: &LeftOut, story: bool, history: &mut History) -> Result<(), String> {
@@ -71,8 +73,11 @@ fn play(seed: u64, left_out: &LeftOut, story: bool, history: &mut History) -> Re
     let scenario = scenario(seed, &generated, &mut random, left_out)?;
     history.steps = scenario.steps.len() + left_out.steps.len();
     let mut world = World::new(&scenario, left_out.faults.clone(), story)?;
-    let played = world.play().and_then(|()| world.outcome());
-    let played = played.and_then(|outcome| compare(&generated, &world, &outcome.topics));
+    let played = caught(|| {
+        world.play()?;
+        let outcome = world.outcome()?;
+        compare(&generated, &world, &outcome)
+    });
     let trace = world.shared().trace.borrow();
     history.digest = trace.digest();
     history.counts = trace.counts().clone();
@@ -103,6 +108,7 @@ fn scenario(
         steps: steps.filter(|(at, _)| !left_out.steps.contains(at)).map(|(_, step)| step).collect(),
         pace: Pace::Mixed,
         bounded: generated.bounded,
+        after_the_end: random.place(10),
         processes: 1 + random.below(3) as usize,
         workers: 1 + random.below(2) as usize,
         faults: if random.one_in(20) { Faults::None } else { Faults::Seeded },
@@ -111,11 +117,7 @@ fn scenario(
     })
 }
 
-fn compare(
-    generated: &Generated,
-    world: &World,
-    written: &BTreeMap<String, Vec<crate::simulator::scenario::Written>>,
-) -> Result<(), String> {
+fn compare(generated: &Generated, world: &World, outcome: &Outcome) -> Result<(), String> {
     let (mut partitions, mut ends) = (BTreeMap::new(), BTreeMap::new());
     for source in generated.sources.iter().map(|source| &source.topic) {
         for number in 0..world.partitions(source) {
@@ -141,7 +143,32 @@ fn compare(
         }
     }
     let ends = generated.bounded.then_some(&ends);
-    reference::compare(&reference::expected(generated, &partitions, ends), written)
+    let expected = reference::expected(generated, &partitions, ends);
+    reference::compare(&expected, &outcome.topics)?;
+    // After a fault, what an unheard commit had counted is missing.
+    if world.scenario.faults == Faults::None { counts(&expected, &outcome.counters) } else { Ok(()) }
+}
+
+/// Late and failing records are counted.
+fn counts(expected: &Expected, counted: &Counters) -> Result<(), String> {
+    let by_name = |counts: &BTreeMap<Arc<str>, u64>| -> BTreeMap<String, u64> {
+        let counts = counts.iter().filter(|(_, count)| **count > 0);
+        counts.map(|(name, count)| (name.to_string(), *count)).collect()
+    };
+    let positive = |counts: &BTreeMap<String, u64>| -> BTreeMap<String, u64> {
+        counts.iter().filter(|(_, count)| **count > 0).map(|(name, count)| (name.clone(), *count)).collect()
+    };
+    let (late, failed) = (by_name(&counted.late), by_name(&counted.failed));
+    if late != positive(&expected.late) {
+        return Err(format!("late records: {late:?} are counted instead of {:?}", expected.late));
+    }
+    if failed != positive(&expected.failed) {
+        return Err(format!("failed records: {failed:?} are counted instead of {:?}", expected.failed));
+    }
+    if counted.records_in != expected.records {
+        return Err(format!("{} records are counted instead of {}", counted.records_in, expected.records));
+    }
+    Ok(())
 }
 
 /// How many histories a reduction plays at most.
@@ -180,13 +207,14 @@ pub fn reduce(seed: u64) -> (LeftOut, History) {
     (left_out, told)
 }
 
-/// What a failure is about: its first words, without numbers.
+/// What a failure is about: its first line, without what may be part of a number.
 fn kind(failure: &str) -> String {
-    failure.chars().filter(|c| !c.is_ascii_digit()).take(KIND_CHARS).collect()
+    let first = failure.lines().next().unwrap_or_default();
+    first.chars().filter(|c| !c.is_ascii_hexdigit()).take(KIND_CHARS).collect()
 }
 
 /// Enough to tell failures apart, and not who failed where.
-const KIND_CHARS: usize = 60;
+const KIND_CHARS: usize = 100;
 
 #[derive(Clone, Copy)]
 enum Part {

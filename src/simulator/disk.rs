@@ -64,8 +64,9 @@ impl Disk {
     /// the new one.
     pub fn after_crash(&self, writes_max: usize) -> Result<Disk, String> {
         let stores = self.stores.after_crash(writes_max).map_err(|error| error.to_string())?;
-        let State { corrupt, were_corrupt, violations, .. } = &*self.state();
+        let State { full, corrupt, were_corrupt, violations, .. } = &*self.state();
         let state = State {
+            full: *full,
             corrupt: corrupt.clone(),
             were_corrupt: were_corrupt.clone(),
             violations: violations.clone(),
@@ -90,7 +91,7 @@ impl Disk {
         let entries = self.after_crash(usize::MAX)?.content(name).map(|content| content.entries);
         let entries = entries.unwrap_or_default();
         let single = entries.len() > 1 && entries.len().is_multiple_of(2);
-        let key = entries.into_keys().nth_back(0).filter(|_| single);
+        let key = entries.into_keys().next_back().filter(|_| single);
         let mut state = self.state();
         state.corrupt.insert(name.to_owned(), key);
         state.were_corrupt.insert(name.to_owned());

@@ -59,7 +59,23 @@ impl World {
             state.insert(task.id.clone(), self.restore_anew(&task)?);
         }
         let commits = self.shared().commits.get();
-        Ok(Outcome { topics: self.written(), counters: self.counters.clone(), state, commits })
+        let outcome = Outcome { topics: self.written(), counters: self.counters.clone(), state, commits };
+        self.hash(&outcome);
+        Ok(outcome)
+    }
+
+    /// What came out is part of the history's hash.
+    fn hash(&self, outcome: &Outcome) {
+        let mut trace = self.shared().trace.borrow_mut();
+        for record in outcome.topics.values().flatten() {
+            trace.hash(&record.offset.to_le_bytes());
+            trace.hash(record.key.as_deref().unwrap_or_default());
+            trace.hash(record.value.as_deref().unwrap_or_default());
+        }
+        for (key, value) in outcome.state.values().flatten() {
+            trace.hash(key);
+            trace.hash(value);
+        }
     }
 
     /// Compares the stores of a disk that nobody uses with the changelogs.

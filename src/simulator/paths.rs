@@ -8,7 +8,7 @@ use crate::worker::JobDone;
 use crate::worker::port::CommitError;
 
 /// Paths that a campaign has to have taken: one that was never taken is a finding.
-pub const PATHS: [&str; 27] = [
+pub const PATHS: [&str; 28] = [
     "commit acknowledged",
     "commit in doubt",
     "commit of no owner",
@@ -26,6 +26,7 @@ pub const PATHS: [&str; 27] = [
     "log start moved back",
     "new owner in the middle of a sweep",
     "sweep complete",
+    "store compared with its changelog",
     "store dropped",
     "store set aside",
     "flushed",

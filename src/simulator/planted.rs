@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     /// Bugs that need many more histories than a test has time for, or something that no history has;
-    /// `docs/testing.md` says which.
+    /// `docs/simulation.md` says which.
     const BEYOND_THIS_TEST: [Bug; 6] = [
         Bug::AutomaticReset,
         Bug::CommitAsNewerMember,

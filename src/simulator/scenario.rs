@@ -48,7 +48,7 @@ impl Step {
 pub enum Pace {
     /// Each record is processed and committed before the next one comes.
     OneByOne,
-    /// Everything is there before anything runs (`Advance` steps follow at the end).
+    /// Everything is there before anything runs; no time passes between.
     AllAtOnce,
     /// Records come while others are processed, at moments that the seed chooses.
     Mixed,
@@ -95,6 +95,8 @@ pub struct Scenario {
     pub pace: Pace,
     /// Whether the run ends at the end of the input, and closes its windows there.
     pub bounded: bool,
+    /// How many of the last steps come only when a bounded run has begun: its end lies before them.
+    pub after_the_end: usize,
     /// How many processes run.
     pub processes: usize,
     /// How many workers each has.

@@ -58,6 +58,8 @@ pub struct World {
     /// The coordinator of groups has moved: it may have forgotten that a static member came back as a new
     /// client, and fences that one.
     groups_moved: bool,
+    /// A process came back under another name: what the old one had is nobody's until its session ends.
+    names_lost: bool,
     /// The next step of the scenario.
     next: usize,
     /// Processes that stop are not started any more.
@@ -117,6 +119,7 @@ impl World {
             identities: 0,
             contested: BTreeSet::new(),
             groups_moved: false,
+            names_lost: false,
             next: 0,
             over: false,
             idle_ms: 1,
@@ -137,12 +140,12 @@ impl World {
         match self.scenario.pace {
             // A bounded run ends where the input ends when it starts; what comes then is none of its business.
             _ if self.scenario.bounded => {
-                let later = self.random.place(10);
-                while self.next + later < self.scenario.steps.len() && self.take_input(false) {}
+                let later = self.scenario.after_the_end;
+                while self.next + later < self.scenario.steps.len() && self.take_input(false)? {}
             }
-            Pace::AllAtOnce => while self.take_input(false) {},
+            Pace::AllAtOnce => while self.take_input(false)? {},
             Pace::OneByOne => {
-                while self.take_input(true) {
+                while self.take_input(true)? {
                     self.settle()?;
                 }
             }
@@ -151,7 +154,7 @@ impl World {
         if self.shared().faults.borrow().on {
             self.turns()?;
         }
-        while self.take_input(true) {
+        while self.take_input(true)? {
             self.turn()?;
         }
         self.shared().faults.borrow_mut().on = false;
@@ -167,7 +170,7 @@ impl World {
             self.turn()?;
             if self.random.one_in(TURNS_PER_INPUT) {
                 for _ in 0..=self.random.below(8) {
-                    self.take_input(true);
+                    self.take_input(true)?;
                 }
             }
             if self.next == self.scenario.steps.len() {
@@ -192,8 +195,8 @@ impl World {
     // ---- the input ----
 
     /// Takes the next step of the scenario; whether there was one. `passing`: time passes as it says.
-    fn take_input(&mut self, passing: bool) -> bool {
-        let Some(step) = self.scenario.steps.get(self.next) else { return false };
+    fn take_input(&mut self, passing: bool) -> Result<bool, String> {
+        let Some(step) = self.scenario.steps.get(self.next) else { return Ok(false) };
         self.next += 1;
         match step {
             Step::Append(input) => {
@@ -203,12 +206,15 @@ impl World {
                     headers: input.headers.clone(),
                     timestamp_ms: input.timestamp_ms,
                 };
-                self.common.shared.cluster.append_record(&input.partition, record);
+                let appended = self.common.shared.cluster.append_record(&input.partition, record);
+                appended.ok_or_else(|| {
+                    format!("a record of the input is for {}, which does not exist", input.partition)
+                })?;
             }
             Step::Advance(ms) if passing => self.common.shared.cluster.advance(*ms),
             Step::Advance(_) => {}
         }
-        true
+        Ok(true)
     }
 
     // ---- one turn ----
@@ -313,10 +319,12 @@ impl World {
     fn is_excused(&self, at: usize, why: &str) -> bool {
         let answered =
             self.common.shared.answers.borrow().iter().any(|code| why.contains(&format!("says {code}")));
-        let process = &self.processes[at];
-        answered
-            || why.contains("without a single commit")
-            || why.contains(FULL)
-            || ((self.contested.contains(&process.identity) || self.groups_moved) && why.contains("Fenced"))
+        let is_contested = self.contested.contains(&self.processes[at].identity);
+        self.scenario.faults == Faults::Seeded
+            && (answered
+                || why.contains("without a single commit")
+                || why.contains(FULL)
+                || (is_contested && why.contains("Fenced"))
+                || (self.groups_moved && why.contains("FencedInstanceId")))
     }
 }

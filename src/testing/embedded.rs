@@ -39,6 +39,7 @@ pub fn run(plan: &Arc<Plan>, input: &str, play: &Play<'_>) -> Result<String, Str
         processes: 1,
         workers: 1,
         faults: Faults::None,
+        after_the_end: 0,
         rocks: false,
         seed: 0,
     })

@@ -78,7 +78,7 @@ pub fn prepare(mut plan: Plan) -> Arc<Plan> {
 /// anything differs. `plan` is what [`prepare`] made.
 ///
 /// # Errors
-/// If no variant is called `only`; the text says which there are.
+/// If no variant is called `only`, or its commit never comes; the text says which there are.
 pub fn run_case(
     plan: &Arc<Plan>,
     case: &Case,
@@ -89,7 +89,15 @@ pub fn run_case(
     let partitions = case.partitions.unwrap_or(1);
     if let Some(name) = only {
         let variant = Variant::named(name, partitions).ok_or_else(|| variant::unknown(name))?;
-        play_variant(plan, case, variant, play, &mut report);
+        let faults = variant.faults;
+        let outcome = play_variant(plan, case, variant, play, &mut report);
+        if let (Faults::CrashAt { commit, .. }, Some(Outcome { commits, .. })) = (faults, outcome)
+            && commits <= commit
+        {
+            return Err(format!(
+                "nothing crashes in variant `{name}`: the test has {commits} commits, numbered from 0"
+            ));
+        }
         return Ok(report);
     }
     let plain = Variant::named(PLAIN, partitions).ok_or_else(|| variant::unknown(PLAIN))?;
@@ -121,6 +129,7 @@ fn play_variant(
         processes: variant.processes,
         workers: variant.workers,
         faults: variant.faults,
+        after_the_end: 0,
         rocks: false,
         seed: variant.seed,
     };

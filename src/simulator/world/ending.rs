@@ -19,6 +19,7 @@ impl World {
     /// Ends what went wrong and lasts.
     pub(super) fn mend(&mut self) {
         self.common.shared.cluster.set_marker_delay_ms(0);
+        self.down.iter().for_each(|down| down.disk.set_full(false));
         for process in &mut self.processes {
             process.disk.set_full(false);
             process.frozen_until_ms = process.frozen_until_ms.map(|_| 0);
@@ -85,6 +86,9 @@ impl World {
             && self.down.is_empty()
             && self.unread().is_some()
         {
+            if !self.names_lost {
+                return Err(format!("a bounded run ended early: {}", self.what_is_missing()));
+            }
             // Those who ended did their own share; what a process left that died for good needs another run.
             self.note(Who::World, "bounded run started once more", String::new);
             self.start_new()?;

@@ -3,6 +3,7 @@
 use super::{Down, RESTART_MS, World};
 use crate::model::Service;
 use crate::record::TopicPartition;
+use crate::simulator::disk::Disk;
 use crate::simulator::random::Random;
 use crate::simulator::trace::Who;
 
@@ -22,8 +23,10 @@ impl World {
             }
             4 => {
                 self.note(who, "crash, and the disk is lost", String::new);
+                self.check_violations(&self.processes[at].disk)?;
                 self.processes[at].disk = self.new_disk()?;
                 if chance.one_in(2) {
+                    self.names_lost = true;
                     self.identities += 1;
                     self.processes[at].identity = self.identities;
                 }
@@ -67,6 +70,10 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    pub(super) fn check_violations(&self, disk: &Disk) -> Result<(), String> {
+        disk.violation().map_or(Ok(()), Err)
     }
 
     fn take_a_service_away(&mut self, chance: &mut Random) {

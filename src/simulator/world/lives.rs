@@ -65,6 +65,8 @@ impl World {
         let shared = self.common.shared.clone();
         // It closes its stores; what it flushed last is synced.
         let disk = process.die(&shared).after_crash(0)?;
+        self.check_violations(&disk)?;
+        self.check_disk(&disk)?;
         if finished || self.over {
             self.disks.push(disk);
         } else if !replaced {

@@ -10,6 +10,8 @@ use crate::topology::yaml::{Data, Kind, Node};
 /// The values of all tests of a file together have at most so many parts: an alias that repeats an alias
 /// would make any number of a few lines.
 pub(in crate::topology) const PARTS_MAX: usize = 1_000_000;
+/// So many bytes of a text count as one part.
+const PART_BYTES: usize = 64;
 
 /// A JSON value whose objects keep the order of their fields.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +123,8 @@ impl Reader<'_> {
             Data::Scalar { .. } => {
                 let scalar = self.scalar(node, &format!("{what} must be a value"))?;
                 let text = scalar.text.value;
+                // A long text that aliases repeat counts by its length.
+                self.parts = self.parts.saturating_add(text.len() / PART_BYTES).min(PARTS_MAX - 1);
                 let value = match scalar.kind {
                     Kind::Null => Some(Json::Null),
                     Kind::Bool => Some(Json::Bool(text.eq_ignore_ascii_case("true"))),
@@ -132,7 +136,7 @@ impl Reader<'_> {
                 };
                 if value.is_none() {
                     self.problems
-                        .error(node.span, format!("{what}: JSON has no number `{text}`"))
+                        .error(node.span, format!("{what}: `{text}` is no 64-bit int or finite double"))
                         .help(format!("quote it if it is meant as text: \"{text}\""));
                 }
                 value

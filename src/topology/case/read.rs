@@ -19,6 +19,8 @@ const RECORD_KEYS: [&str; 7] = ["source", "value", "raw", "key", "timestamp", "p
 const CASES_MAX: usize = 1_000;
 /// A case has at most so many steps. More make no better test, and every one is a commit to crash in.
 const STEPS_MAX: usize = 10_000;
+/// A case advances the clock by at most a day: every heartbeat of that time is played.
+const ADVANCED_MS_MAX: u64 = 24 * 3_600_000;
 /// A topic of a case has at most so many partitions.
 pub(super) const PARTITIONS_MAX: i32 = 64;
 
@@ -89,7 +91,7 @@ fn read_case(node: &Node, scope: &Scope, reader: &mut Reader) -> Option<(Case, S
     let (bounded, crashes) = (flag("bounded", false, reader), flag("crashes", true, reader));
     let steps = reader
         .required(&fields, "input", "list the records that come in; `input: []` if there are none")
-        .map(|node| read_steps(node, scope, partitions.unwrap_or(PARTITIONS_MAX), reader));
+        .map(|node| read_steps(node, scope, partitions, reader));
     let windows: Vec<&str> = scope.windows.iter().map(|(id, _)| *id).collect();
     let failing = [&scope.sources, &scope.operators, &windows, &scope.sinks].into_iter().flatten();
     let failing: Vec<&str> = failing.copied().collect();
@@ -114,10 +116,10 @@ fn read_case(node: &Node, scope: &Scope, reader: &mut Reader) -> Option<(Case, S
     Some((case, name?.span))
 }
 
-fn read_steps(node: &Node, scope: &Scope, partitions: i32, reader: &mut Reader) -> Vec<CaseStep> {
+fn read_steps(node: &Node, scope: &Scope, partitions: Option<i32>, reader: &mut Reader) -> Vec<CaseStep> {
     let help = "as in `input: [{ source: orders, value: { customer: ann } }]`";
     let Some(items) = reader.list(node, "`input`", help, STEPS_MAX) else { return Vec::new() };
-    let mut steps = Vec::new();
+    let (mut steps, mut advanced_ms) = (Vec::new(), 0);
     for item in items {
         let start = Span { start: item.span.start, end: item.span.start };
         if reader.count_part(start).is_none() {
@@ -127,8 +129,16 @@ fn read_steps(node: &Node, scope: &Scope, partitions: i32, reader: &mut Reader) 
         match fields.get("advance") {
             Some(node) => {
                 reader.check_keys(&fields, &["advance"]);
-                let ms = reader.duration(node, "`advance`");
-                steps.extend(ms.and_then(|ms| u64::try_from(ms).ok()).map(CaseStep::Advance));
+                let ms = reader.duration(node, "`advance`").and_then(|ms| u64::try_from(ms).ok());
+                advanced_ms += ms.unwrap_or(0);
+                if advanced_ms > ADVANCED_MS_MAX {
+                    reader
+                        .problems
+                        .error(node.span, "a test advances the clock by more than a day in all")
+                        .help("event time moves with the records and needs no `advance`");
+                    break;
+                }
+                steps.extend(ms.map(CaseStep::Advance));
             }
             None => steps.extend(read_record(&fields, scope, partitions, reader).map(CaseStep::Record)),
         }
@@ -136,7 +146,12 @@ fn read_steps(node: &Node, scope: &Scope, partitions: i32, reader: &mut Reader) 
     steps
 }
 
-fn read_record(fields: &Fields, scope: &Scope, partitions: i32, reader: &mut Reader) -> Option<CaseRecord> {
+fn read_record(
+    fields: &Fields,
+    scope: &Scope,
+    partitions: Option<i32>,
+    reader: &mut Reader,
+) -> Option<CaseRecord> {
     reader.check_keys(fields, &RECORD_KEYS);
     let source = match (fields.get("source"), &scope.sources[..]) {
         (None, [_]) => Some(0),
@@ -173,8 +188,16 @@ fn read_record(fields: &Fields, scope: &Scope, partitions: i32, reader: &mut Rea
             None
         }
     };
-    let partition =
-        fields.get("partition").and_then(|node| reader.int(node, "`partition`", 0..=partitions - 1));
+    let partition = fields.get("partition").and_then(|node| {
+        let partition = reader.int(node, "`partition`", 0..=partitions.unwrap_or(PARTITIONS_MAX) - 1);
+        if partitions.is_none() {
+            reader
+                .problems
+                .error(node.span, "a record has a `partition`, but the test does not say how many there are")
+                .help("add `partitions: 2`, or as many as the test is to have, beside the test's `name`");
+        }
+        partition
+    });
     Some(CaseRecord {
         line: reader.line(fields.owner),
         source: source?,
