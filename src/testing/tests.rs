@@ -156,8 +156,20 @@ fn every_variant_can_be_played_alone_by_its_name() {
     }
     let error = run_case(&plan, &cases[0], Some("crash-now-1"), &play).unwrap_err();
     assert!(error.contains("`crash-now-1`") && error.contains("crash-written-N"), "{error}");
-    let report = run_case(&plan, &cases[0], Some("crash-before-7"), &play).unwrap();
+    let report = run_case(&plan, &cases[0], Some("crash-before-3"), &play).unwrap();
     assert_eq!(report.variants, 1);
+    let error = run_case(&plan, &cases[0], Some("crash-before-7"), &play).unwrap_err();
+    assert!(error.contains("nothing crashes") && error.contains("4 commits"), "{error}");
+}
+
+#[test]
+fn a_record_for_a_partition_needs_the_number_of_partitions() {
+    let placed = case(RIGHT).replace("value: { k: b", "partition: 0\n        value: { k: b");
+    let found = parse(&format!("{WINDOWS}{placed}"), "w.yaml", &|_| Err("no files".into()), &|_| None);
+    let findings = found.unwrap_err();
+    assert!(findings[0].message.contains("does not say how many there are"), "{findings:?}");
+    let counted = placed.replace("    bounded: true", "    bounded: true\n    partitions: 2");
+    checked(&counted);
 }
 
 fn play_plain(plan: &Arc<Plan>, case: &Case) -> Outcome {

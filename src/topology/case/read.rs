@@ -190,7 +190,7 @@ fn read_record(
     };
     let partition = fields.get("partition").and_then(|node| {
         let partition = reader.int(node, "`partition`", 0..=partitions.unwrap_or(PARTITIONS_MAX) - 1);
-        if partitions.is_none() {
+        if partitions.is_none() && partition.is_some() {
             reader
                 .problems
                 .error(node.span, "a record has a `partition`, but the test does not say how many there are")
