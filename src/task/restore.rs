@@ -134,35 +134,17 @@ pub fn restore(
         None => reader.high_watermark(&changelog.partition)?,
     };
     wait_until_decided(request, &changelog.partition, end, reader, host)?;
-    let mut attempt = Attempt { request, changelog, end, reader, stores, host };
-    let filled = attempt.fill()?;
-    let next_offset = match (filled.header.as_ref(), committed) {
-        (None, None) => first_offset(spec, reader)?,
-        (header, committed) => match agree(spec, header, committed) {
-            Ok(offset) => offset,
-            Err(refused) => return Err(why_they_differ(request, reader, committed, refused)?),
-        },
-    };
-    let end_offset = match (&filled.header, spec.bounded) {
-        (_, false) => None,
-        (Some(header), true) => match header.sources.first().and_then(|source| source.end_offset) {
-            Some(end_offset) => Some(end_offset),
-            None => Some(reader.last_stable_offset(&spec.source)?),
-        },
-        (None, true) => Some(reader.last_stable_offset(&spec.source)?),
-    };
-    check_operators(spec, &request.operators, filled.header.as_ref())?;
-    check_bounded(spec, filled.header.as_ref())?;
-    Ok(Restored {
-        store: Some(filled.store),
-        header: filled.header,
-        next_offset,
-        unanchored: committed.is_none(),
-        end_offset,
-        synced_offset: end,
-        log_start: filled.log_start,
-        records_read: filled.records_read,
-    })
+    let mut attempt = Attempt { request, changelog, end, reader: &mut *reader, stores, host };
+    match attempt.restore(committed) {
+        // What was found is wrong only if it is still so.
+        Err(RestoreError::Refused(_)) if has_moved(request, changelog, committed, end, reader)? => {
+            Err(RestoreError::Retry(format!(
+                "task {}: its log or its offsets moved during the restore: somebody else owns it",
+                spec.id
+            )))
+        }
+        restored => restored,
+    }
 }
 
 fn first_offset(spec: &TaskSpec, reader: &mut dyn ChangelogReader) -> Result<i64, LogError> {
@@ -241,23 +223,19 @@ fn agree(spec: &TaskSpec, header: Option<&Header>, committed: Option<i64>) -> Re
     }
 }
 
-/// The group's offset was read before the changelog: if it is another one by now, the task has an owner who
-/// goes on, and whoever restores it here is about to learn so.
-fn why_they_differ(
+/// Whether somebody has committed since the look-ups. An owner goes on and cuts its log while a member that
+/// does not know yet that it is none any more restores beside it: what that one reads does not fit together,
+/// and nobody did anything wrong.
+fn has_moved(
     request: &RestoreRequest,
-    reader: &mut dyn ChangelogReader,
+    changelog: &Changelog,
     committed: Option<i64>,
-    refused: RestoreError,
-) -> Result<RestoreError, LogError> {
-    let source = &request.spec.source;
-    let now = reader.committed_offsets(std::slice::from_ref(source), request.stall_ms)?;
-    if now == [committed] {
-        return Ok(refused);
-    }
-    Ok(RestoreError::Retry(format!(
-        "task {}: the committed offset of {source} moved during the restore: somebody else owns it",
-        request.spec.id
-    )))
+    end: i64,
+    reader: &mut dyn ChangelogReader,
+) -> Result<bool, LogError> {
+    let source = std::slice::from_ref(&request.spec.source);
+    Ok(reader.high_watermark(&changelog.partition)? != end
+        || reader.committed_offsets(source, request.stall_ms)? != [committed])
 }
 
 /// A bounded run closes its windows without regard to the time; what would come after it would open them
@@ -336,6 +314,36 @@ struct Attempt<'r> {
 }
 
 impl Attempt<'_> {
+    /// Restores the task at the end of the changelog, as of these offsets of the group.
+    fn restore(&mut self, committed: Option<i64>) -> Result<Restored, RestoreError> {
+        let spec = &*self.request.spec;
+        let filled = self.fill()?;
+        let next_offset = match (filled.header.as_ref(), committed) {
+            (None, None) => first_offset(spec, self.reader)?,
+            (header, committed) => agree(spec, header, committed)?,
+        };
+        let end_offset = match (&filled.header, spec.bounded) {
+            (_, false) => None,
+            (Some(header), true) => match header.sources.first().and_then(|source| source.end_offset) {
+                Some(end_offset) => Some(end_offset),
+                None => Some(self.reader.last_stable_offset(&spec.source)?),
+            },
+            (None, true) => Some(self.reader.last_stable_offset(&spec.source)?),
+        };
+        check_operators(spec, &self.request.operators, filled.header.as_ref())?;
+        check_bounded(spec, filled.header.as_ref())?;
+        Ok(Restored {
+            store: Some(filled.store),
+            header: filled.header,
+            next_offset,
+            unanchored: committed.is_none(),
+            end_offset,
+            synced_offset: self.end,
+            log_start: filled.log_start,
+            records_read: filled.records_read,
+        })
+    }
+
     /// Brings the store to the end of the changelog.
     fn fill(&mut self) -> Result<Filled, RestoreError> {
         let name = self.request.spec.id.to_string();

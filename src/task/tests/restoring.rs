@@ -141,6 +141,24 @@ fn an_owner_that_goes_on_during_a_restore_is_no_reason_to_refuse() {
     assert_eq!(restore_with(&cluster, &stores, task_spec(0)).unwrap().next_offset, 3);
 }
 
+/// Its owner has cut the log meanwhile, where a sweep began that this restore does not see.
+#[test]
+fn an_owner_that_cuts_the_log_during_a_restore_is_no_reason_to_refuse() {
+    let (cluster, _) = after_checkpoints(3);
+    let mut next = Some(last_words(&cluster));
+    cluster.hook(move |content, name| {
+        if let Some(next) = next.take_if(|_| name == "log start") {
+            // Up to the last record that the restore means to read: it is of no sweep that the log has.
+            let end = content.high_watermark(&changelog(0));
+            content.write(0, &next);
+            content.end(0, true);
+            content.cut(&changelog(0), end - 1);
+        }
+    });
+    let error = restore_with(&cluster, &MemoryStores::new(), task_spec(0)).err().unwrap();
+    assert!(matches!(&error, RestoreError::Retry(why) if why.contains("somebody else owns it")), "{error}");
+}
+
 #[test]
 fn offsets_that_disagree_are_refused() {
     let (cluster, stores) = after_checkpoints(2);
