@@ -402,7 +402,14 @@ impl Group {
             return Err(Code::InvalidProducerEpoch);
         }
         *newest = writer.epoch;
-        let foreign = self.foreign(who, offsets);
+        // A late copy of what the transaction holds already was its owner's when that was sent.
+        let held = self.pending.get(&writer.producer);
+        let is_held = |(partition, offset): &&(TopicPartition, i64)| {
+            held.and_then(|held| held.offsets.get(partition)).is_some_and(|(found, _)| found == offset)
+        };
+        let fresh: Vec<(TopicPartition, i64)> =
+            offsets.iter().filter(|offset| !is_held(offset)).cloned().collect();
+        let foreign = self.foreign(who, &fresh);
         let pending = self.pending.entry(writer.producer).or_default();
         self.commits += 1;
         let commit = self.commits;

@@ -182,3 +182,39 @@ fn a_group_that_completes_a_rebalance_takes_transactional_offsets() {
     assert_eq!(group.joined(&of(&other, 2)), Ok(Some(2)), "it is to join again");
     assert_eq!(group.heartbeat(&of(&other, 2), 30_000), Err(Code::RebalanceInProgress));
 }
+
+/// A copy of a request that its sender got answered meanwhile, and gave its partitions back.
+#[test]
+fn a_late_copy_of_an_owners_offsets_is_nobody_elses_commit() {
+    use crate::model::group::{Group, Identity, Join};
+    let t = TopicPartition::new("t", 0);
+    let mut group = Group::new(0);
+    let join = |member: &str| Join {
+        member: member.into(),
+        instance: None,
+        topics: vec!["t".into()],
+        session_ms: 6_000,
+        rebalance_ms: 30_000,
+    };
+    let owner = group.join(join(""), "a".into(), 0).unwrap();
+    let who = Identity { generation: 1, member: owner.clone(), instance: None };
+    let all = group.range(&|_| 1);
+    group.sync(&who, Some(all), 0).unwrap();
+    let writer = Writer { producer: 1, epoch: 0 };
+    group.commit_pending(&who, writer, &[(t.clone(), 1)]).unwrap();
+    // Two join: the first one's generation stays while the second has not answered.
+    let other = group.join(join(""), "b".into(), 0).unwrap();
+    group.join(join(&owner), String::new(), 0).unwrap();
+    let who = Identity { generation: 2, member: owner.clone(), instance: None };
+    let all = group.range(&|_| 1);
+    group.sync(&who, Some(all), 0).unwrap();
+    group.join(join(""), "c".into(), 0).unwrap();
+    group.join(join(&owner), String::new(), 0).unwrap();
+    assert!(!group.owns(&owner, &t) && group.members().contains(&other));
+    group.commit_pending(&who, writer, &[(t.clone(), 1)]).unwrap();
+    group.end_transaction(writer, true);
+    assert_eq!(group.foreign_commits(), [] as [String; 0]);
+    group.commit_pending(&who, writer, &[(t.clone(), 2)]).unwrap();
+    group.end_transaction(writer, true);
+    assert_eq!(group.foreign_commits().len(), 1, "what it did not send as the owner still counts");
+}
