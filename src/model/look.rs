@@ -33,6 +33,12 @@ impl Cluster {
         group.owns(&who.member, partition)
     }
 
+    /// Whether a transaction is committed whose markers are still to come: neither its records nor its
+    /// offsets can be seen yet by those who read what is committed.
+    pub fn has_markers_to_write(&self) -> bool {
+        !self.state().transactions.deciders().is_empty()
+    }
+
     fn end_of(&self, partition: &TopicPartition, end: impl Fn(&Partition) -> i64) -> i64 {
         self.state().partition(partition).map_or(0, |partition| end(partition))
     }

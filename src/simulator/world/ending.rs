@@ -84,6 +84,7 @@ impl World {
         if self.scenario.bounded
             && self.processes.is_empty()
             && self.down.is_empty()
+            && !self.common.shared.cluster.has_markers_to_write()
             && self.unread().is_some()
         {
             if !self.names_lost {
