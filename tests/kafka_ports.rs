@@ -151,10 +151,6 @@ impl Pair {
     fn reader(&self) -> KafkaChangelogReader {
         KafkaChangelogReader::new(&self.settings).unwrap()
     }
-
-    fn committed(&self) -> Option<i64> {
-        self.reader().committed_offsets(std::slice::from_ref(&self.source), 30_000).unwrap()[0]
-    }
 }
 
 fn output(partition: &TopicPartition, value: &str) -> OutputRecord {
@@ -197,106 +193,6 @@ fn hold_at(
         }
     });
     (hook, go, reached)
-}
-
-#[test]
-fn a_commit_is_seen_whole_with_its_offsets() {
-    let mut pair = Pair::new("commit");
-    let (sink, changelog) =
-        (TopicPartition::new(&create("out", 2), 1), TopicPartition::new(&create("log", 1), 0));
-    assert_eq!(pair.committed(), None);
-    for round in 0..3 {
-        let mut transaction = pair.changing(&changelog, &["a", "b"], 10 + round);
-        transaction.outputs.push(output(&sink, &format!("out {round}")));
-        let receipt = pair.producer.commit(transaction, &pair.member).unwrap();
-        // Two records and a marker a round.
-        assert_eq!(receipt.change_offsets, [[3 * round, 3 * round + 1]]);
-        assert_eq!(pair.committed(), Some(10 + round));
-    }
-    let mut reader = pair.reader();
-    // A marker comes after the commit is answered.
-    until("the last marker", || (reader.last_stable_offset(&changelog).unwrap() == 9).then_some(()));
-    assert_eq!(reader.high_watermark(&changelog).unwrap(), 9);
-    assert_eq!(reader.log_start(&changelog).unwrap(), 0);
-    assert_eq!(read_all(&mut reader, &changelog, 0, 9).unwrap().len(), 6);
-    let out = read_all(&mut reader, &sink, 0, 6).unwrap();
-    assert_eq!(out.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["out 0", "out 1", "out 2"]);
-    assert_eq!(admin().group_offsets(&pair.settings.group).unwrap(), [(pair.source.clone(), 12)]);
-    pair.log.leave(10_000).unwrap();
-}
-
-#[test]
-fn a_second_producer_of_the_id_fences_the_first() {
-    let mut pair = Pair::new("fence");
-    let changelog = TopicPartition::new(&create("log", 1), 0);
-    let mut second = KafkaTransactionLog::new(&pair.settings, &pair.log, None);
-    second.init(INIT_MS).unwrap();
-    let zombie = pair.producer.commit(pair.changing(&changelog, &["zombie"], 1), &pair.member);
-    assert!(matches!(zombie, Err(CommitError::Doubt(_))), "{zombie:?}");
-    let unusable = pair.producer.commit(pair.transaction(1), &pair.member);
-    assert!(matches!(unusable, Err(CommitError::Doubt(_))), "{unusable:?}");
-    second.commit(pair.changing(&changelog, &["owner"], 2), &pair.member).unwrap();
-    let mut reader = pair.reader();
-    let read = until("the marker of the owner's commit", || {
-        let end = reader.last_stable_offset(&changelog).unwrap();
-        let read = read_all(&mut reader, &changelog, 0, end).unwrap();
-        (!read.is_empty()).then_some(read)
-    });
-    assert_eq!(read.iter().map(|(_, value)| value.as_str()).collect::<Vec<_>>(), ["owner"]);
-    assert_eq!(pair.committed(), Some(2));
-    // A new one fences in its turn.
-    pair.producer.init(INIT_MS).unwrap();
-    pair.producer.commit(pair.transaction(3), &pair.member).unwrap();
-    assert!(second.commit(pair.transaction(4), &pair.member).is_err());
-    assert_eq!(pair.committed(), Some(3));
-}
-
-#[test]
-fn another_generation_another_member_and_a_member_that_left_are_refused() {
-    let mut pair = Pair::new("owner");
-    let others = [
-        Member { generation: pair.member.generation + 1, ..pair.member.clone() },
-        Member { generation: -1, id: String::new() },
-        Member { generation: pair.member.generation, id: String::new() },
-        Member { generation: pair.member.generation, id: "somebody".into() },
-    ];
-    for other in others {
-        let refused = pair.producer.commit(pair.transaction(1), &other);
-        assert!(matches!(refused, Err(CommitError::NotOwner(_))), "{other:?}: {refused:?}");
-        pair.producer.init(INIT_MS).unwrap();
-    }
-    pair.log.leave(10_000).unwrap();
-    let empty = Member { generation: -1, id: String::new() };
-    for member in [pair.member.clone(), empty] {
-        let refused = pair.producer.commit(pair.transaction(1), &member);
-        assert!(matches!(refused, Err(CommitError::NotOwner(_))), "{member:?}: {refused:?}");
-        pair.producer.init(INIT_MS).unwrap();
-    }
-    assert_eq!(pair.committed(), None);
-}
-
-#[test]
-fn a_transaction_without_offsets_is_refused() {
-    let mut pair = Pair::new("empty");
-    let refused = pair.producer.commit(Transaction::default(), &pair.member);
-    assert!(matches!(refused, Err(CommitError::Doubt(_))), "{refused:?}");
-}
-
-#[test]
-fn what_an_operator_must_mend_stops_the_commit() {
-    let mut pair = Pair::new("stop");
-    let sink = TopicPartition::new(&create("out", 1), 0);
-    let large = "x".repeat(3_000_000);
-    let nowhere = TopicPartition::new(&unique("nowhere"), 0);
-    for record in [output(&sink, &large), output(&nowhere, "x")] {
-        let mut transaction = pair.transaction(1);
-        transaction.outputs.push(record);
-        let stopped = pair.producer.commit(transaction, &pair.member);
-        assert!(matches!(stopped, Err(CommitError::Stop(_))), "{stopped:?}");
-        pair.producer.init(INIT_MS).unwrap();
-    }
-    assert_eq!(admin().describe(&[nowhere.topic.to_string()]).unwrap(), [None], "no topic came by itself");
-    assert_eq!(pair.committed(), None);
 }
 
 #[test]
@@ -345,23 +241,6 @@ fn reading_goes_past_markers_and_aborted_records() {
         (pair.log.read_up_to(&pair.source) == Some(2) && pair.log.end_offset(&pair.source) == Some(2))
             .then_some(())
     });
-}
-
-#[test]
-fn a_record_that_cannot_be_applied_ends_the_read() {
-    let mut pair = Pair::new("apply");
-    let changelog = TopicPartition::new(&create("log", 1), 0);
-    pair.producer.commit(pair.changing(&changelog, &["a", "b"], 1), &pair.member).unwrap();
-    let mut reader = pair.reader();
-    let refused = reader.read(&changelog, 0, 3, 10_000, &mut |offset, _| {
-        if offset == 1 { Err("no room".into()) } else { Ok(()) }
-    });
-    assert!(matches!(&refused, Err(LogError::Stop(text)) if text.contains("no room")), "{refused:?}");
-    assert_eq!(
-        read_all(&mut reader, &changelog, 0, 3).unwrap().len(),
-        2,
-        "and the next one is not disturbed"
-    );
 }
 
 #[test]
@@ -620,63 +499,6 @@ fn a_consumer_may_be_dropped_in_any_state() {
     });
     limit("revocation not answered", revoking);
     limit("waiting for the group", other);
-}
-
-#[test]
-fn a_restore_may_last_longer_than_a_session() {
-    let mut pair = Pair::new("restore");
-    let end = Instant::now() + Duration::from_millis(pair.settings.session_timeout_ms + 2_000);
-    while Instant::now() < end {
-        assert!(pair.log.poll().unwrap().is_none());
-        std::thread::sleep(Duration::from_millis(500));
-    }
-    pair.producer.commit(pair.transaction(5), &pair.member).unwrap();
-    assert_eq!(pair.committed(), Some(5));
-}
-
-#[test]
-fn partitions_that_were_lost_are_told_and_committed_no_more() {
-    let topic = create("lost", 1);
-    let mut settings = settings(&unique("lost"), "0");
-    settings.librdkafka.push(("max.poll.interval.ms".into(), "6000".into()));
-    let mut log = KafkaLog::new(&settings, std::slice::from_ref(&topic)).unwrap();
-    let (partitions, member) = assigned(&mut log);
-    let mut producer = KafkaTransactionLog::new(&settings, &log, None);
-    producer.init(INIT_MS).unwrap();
-    let start = [(partitions[0].clone(), 0)];
-    log.start(&start).unwrap();
-    // Longer than it may go without a poll.
-    std::thread::sleep(Duration::from_millis(8_000));
-    let refused = producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &member);
-    assert!(matches!(refused, Err(CommitError::NotOwner(_))), "{refused:?}");
-    until("the loss", || match log.poll().unwrap() {
-        Some(LogEvent::Lost) => Some(()),
-        other => {
-            assert!(other.is_none(), "{other:?}");
-            None
-        }
-    });
-    log.release().unwrap();
-    let (again, now) = assigned(&mut log);
-    assert_eq!(again, partitions);
-    assert_ne!(now, member);
-    log.start(&start).unwrap();
-    producer.init(INIT_MS).unwrap();
-    producer.commit(Transaction { offsets: start.to_vec(), ..Transaction::default() }, &now).unwrap();
-}
-
-#[test]
-fn a_second_process_with_the_instance_id_fences_the_first() {
-    let mut pair = Pair::new("instance");
-    let mut second = KafkaLog::new(&pair.settings, &[pair.source.topic.to_string()]).unwrap();
-    let (_, member) = assigned(&mut second);
-    assert_ne!(member.id, pair.member.id);
-    let error = until("the fencing", || pair.log.poll().err());
-    assert!(matches!(error, LogError::Fenced(_)), "{error:?}");
-    let refused = pair.producer.commit(pair.transaction(1), &pair.member);
-    assert!(refused.is_err(), "a fenced member's commit");
-    assert_eq!(pair.committed(), None);
-    second.leave(10_000).unwrap();
 }
 
 #[test]

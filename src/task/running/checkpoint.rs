@@ -2,12 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Changes, Contribution, Durable, Pending, Task};
+use super::{Changes, Contribution, Pending, Task};
 use crate::operator::{Counters, OperatorError};
 use crate::planted::{Bug, is_planted};
-use crate::state::codec::read_record;
 use crate::state::header::{Header, OperatorState, SourcePosition};
-use crate::state::merge::Merge;
 use crate::state::store::StoreError;
 use crate::task::sweep::operators_in_key_order;
 
@@ -19,6 +17,7 @@ impl Task {
             return Ok(None);
         }
         let changes = self.collect_changes()?;
+        #[cfg(any(test, feature = "planted-bugs"))]
         if let (Some(changes), Some(durable)) = (&changes, &self.durable)
             && is_planted(Bug::StoreBeforeAck)
         {
@@ -118,9 +117,13 @@ impl Task {
     }
 }
 
-impl Durable {
+#[cfg(any(test, feature = "planted-bugs"))]
+impl super::Durable {
     /// [`Bug::StoreBeforeAck`].
     fn write_early(&self, changes: &Changes) -> Result<(), StoreError> {
+        use crate::state::codec::read_record;
+        use crate::state::merge::Merge;
+
         let Some(position) = self.store.position()? else { return Ok(()) };
         let mut merge = Merge::new();
         for record in changes.records.iter().filter_map(|record| read_record(record).ok()) {

@@ -53,7 +53,8 @@ impl Task {
     }
 
     /// [`Bug::CacheKept`]: goes back to what is committed, but for the state. Returns where to read on.
-    pub fn rewind(&mut self) -> i64 {
+    #[cfg(any(test, feature = "planted-bugs"))]
+    pub(crate) fn rewind(&mut self) -> i64 {
         self.queue.clear();
         (self.queued_records, self.pending) = (0, None);
         let _ = self.staged.take();

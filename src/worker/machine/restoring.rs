@@ -149,6 +149,7 @@ impl<L: Log> Worker<L> {
     fn all_restored(&mut self, now_ms: u64) -> Result<(), Exit> {
         let limits = Arc::new(self.spec.limits.shared_among(self.restored.len()));
         let mut positions = Vec::new();
+        #[cfg(any(test, feature = "planted-bugs"))]
         for task in self.tasks.values_mut().filter(|_| is_planted(Bug::CacheKept)) {
             positions.push((task.spec().source.clone(), task.rewind()));
         }
