@@ -60,6 +60,7 @@ labs! {
         a_copy_of_a_commit_is_refused_once_the_producer_is_replaced;
     brokers on alone:
         after_a_crash_the_log_start_may_have_moved_back,
+        a_member_that_holds_on_to_what_it_lost_is_fenced_by_its_own_past,
         a_restart_is_not_noticed_in_the_group_and_in_transactions,
         a_commit_waits_for_brokers_that_are_away,
         a_commit_that_cannot_end_in_its_time_is_in_doubt,

@@ -45,6 +45,8 @@ pub struct KafkaLog {
     positions: HashMap<TopicPartition, i64>,
     /// The group wants the partitions back and waits for `release`.
     revoking: bool,
+    /// It has been given partitions, and has not lost them since.
+    is_member: bool,
     closed: bool,
     /// An error that came behind records; told by the next fetch.
     failed: Option<LogError>,
@@ -72,6 +74,7 @@ impl KafkaLog {
             ends: HashMap::new(),
             positions: HashMap::new(),
             revoking: false,
+            is_member: false,
             closed: false,
             failed: None,
             wake: None,
@@ -100,6 +103,20 @@ impl KafkaLog {
         failure.during(&format!("{tried} (group {})", self.group))
     }
 
+    /// The client is of no more use. Once its session has ended, librdkafka goes on beating its heart as
+    /// a member without an id until the partitions are given back; the coordinator takes that for another
+    /// process of the same name, as it does with a join that it gets twice. So only a member can be told by
+    /// a fence that another has taken its place; one that is none joins again as a new client.
+    fn ended(&self, cause: &Failure) -> LogError {
+        match cause.remedy() {
+            Remedy::Fenced if !self.is_member => LogError::Client(format!(
+                "consuming (group {}): {} ({:?}) while it was no member",
+                self.group, cause.text, cause.code
+            )),
+            _ => self.failed("consuming", cause),
+        }
+    }
+
     /// Stops reading, and waits until librdkafka has let go of the partitions' queues: a forwarding
     /// set up before that would be undone.
     fn stop(&mut self, answer: Option<&[(TopicPartition, i64)]>) -> Result<(), Failure> {
@@ -117,12 +134,14 @@ impl KafkaLog {
             Event::Assign(partitions) => self.assigned(partitions),
             Event::Revoke => {
                 self.revoking = true;
-                Ok(Some(if self.client.assignment_lost() { LogEvent::Lost } else { LogEvent::Revoked }))
+                let lost = self.client.assignment_lost();
+                self.is_member &= !lost;
+                Ok(Some(if lost { LogEvent::Lost } else { LogEvent::Revoked }))
             }
             Event::Error(failure) => match failure.remedy() {
                 _ if failure.fatal => {
                     let cause = self.client.fatal().unwrap_or(failure);
-                    Err(self.failed("consuming", &cause))
+                    Err(self.ended(&cause))
                 }
                 Remedy::Stop | Remedy::Fenced => Err(self.failed("consuming", &failure)),
                 _ => {
@@ -155,6 +174,7 @@ impl KafkaLog {
         stopped.map_err(|failure| self.failed("accepting an assignment", &failure))?;
         match membership {
             Some(membership) => {
+                self.is_member = true;
                 Ok(Some(LogEvent::Assigned { partitions, member: membership.member.clone() }))
             }
             None => {

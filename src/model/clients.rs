@@ -93,6 +93,10 @@ impl ModelLog {
         let now_ms = state.now_ms;
         let result = match state.consumers.get_mut(&self.id) {
             Some(consumer) if !consumer.left() => match consumer.failed() {
+                Some(code) if consumer.is_fenced_by_itself() => Err(LogError::Client(format!(
+                    "{tried} (group {}): the model says {code:?} to one that is no member",
+                    self.group
+                ))),
                 Some(code) => Err(code.during(&format!("{tried} (group {})", self.group))),
                 None => act(consumer, now_ms).map(Some),
             },

@@ -43,6 +43,8 @@ pub struct Consumer {
     /// When the group last answered.
     heard_ms: u64,
     polled_ms: u64,
+    /// Whether it has been given partitions and not lost them since.
+    owns: bool,
     /// Its process is stopped: it does nothing at all.
     pub frozen: bool,
     /// Until then nothing gets through between it and its group.
@@ -76,6 +78,7 @@ impl Consumer {
             heartbeat_ms: now_ms,
             heard_ms: now_ms,
             polled_ms: now_ms,
+            owns: false,
             frozen: false,
             cut_off_ms: 0,
             member_before: String::new(),
@@ -97,6 +100,11 @@ impl Consumer {
     /// Why it cannot go on, if so.
     pub fn failed(&self) -> Option<Code> {
         if let Phase::Failed(code) = self.phase { Some(code) } else { None }
+    }
+
+    /// Whether it was fenced while it was no member: most likely by its own past.
+    pub fn is_fenced_by_itself(&self) -> bool {
+        self.phase == Phase::Failed(Code::FencedInstanceId) && !self.owns
     }
 
     /// Whether its user has to give the partitions back before it may read.
@@ -151,6 +159,7 @@ impl Consumer {
     /// The partitions are lost. A consumer that had none simply joins again; one whose user is giving
     /// them back already hears no more of it.
     fn lose(&mut self) {
+        self.owns = false;
         match self.phase {
             Phase::Revoking => {}
             Phase::Steady => {
@@ -266,6 +275,7 @@ impl Consumer {
                 match group.sync(&self.identity, all, now_ms) {
                     Ok(Some(partitions)) => {
                         self.phase = Phase::Steady;
+                        self.owns = true;
                         self.heartbeat_ms = now_ms + self.heartbeat_interval_ms();
                         self.heard_ms = now_ms;
                         let member =
@@ -308,18 +318,22 @@ impl Consumer {
     }
 
     fn beats(&self) -> bool {
-        let owns = matches!(self.phase, Phase::Steady | Phase::Revoking);
-        owns && !self.frozen && !self.identity.member.is_empty()
+        matches!(self.phase, Phase::Steady | Phase::Revoking) && !self.frozen
     }
 
     /// When its user has not called it for too long.
     fn unattended_ms(&self) -> u64 {
+        if self.identity.member.is_empty() {
+            // It has been given up already.
+            return u64::MAX;
+        }
         self.polled_ms + self.settings.max_poll_interval_ms
     }
 
-    /// When it has not heard of the group for so long that its session must have ended.
+    /// When it has not heard of the group for so long that its session must have ended. It does not look
+    /// while its user is to give the partitions back.
     fn session_end_ms(&self) -> u64 {
-        self.heard_ms + self.settings.session_timeout_ms
+        if self.phase == Phase::Steady { self.heard_ms + self.settings.session_timeout_ms } else { u64::MAX }
     }
 
     /// When it does something by itself next.
@@ -333,7 +347,7 @@ impl Consumer {
         Some(next_ms).filter(|next_ms| waits && *next_ms > now_ms)
     }
 
-    /// Beats its heart. Gives up who it was if it could not for a whole session, having been stopped or cut
+    /// Beats its heart, also while its user is to give back what is lost: as nobody then. Gives up who it was if it could not for a whole session, having been stopped or cut
     /// off; leaves if its user has not called for too long (a static member goes silent). `group` is `None` if
     /// its coordinator is away.
     pub fn tick(&mut self, group: Option<&mut Group>, now_ms: u64) {

@@ -55,9 +55,6 @@ pub struct World {
     identities: usize,
     /// Identities that two processes had at once: one of them is fenced.
     contested: BTreeSet<usize>,
-    /// The coordinator of groups has moved: it may have forgotten that a static member came back as a new
-    /// client, and fences that one.
-    groups_moved: bool,
     /// A process came back under another name: what the old one had is nobody's until its session ends.
     names_lost: bool,
     /// The next step of the scenario.
@@ -118,7 +115,6 @@ impl World {
             started: 0,
             identities: 0,
             contested: BTreeSet::new(),
-            groups_moved: false,
             names_lost: false,
             next: 0,
             over: false,
@@ -324,7 +320,6 @@ impl World {
             && (answered
                 || why.contains("without a single commit")
                 || why.contains(FULL)
-                || (is_contested && why.contains("Fenced"))
-                || (self.groups_moved && why.contains("FencedInstanceId")))
+                || (is_contested && why.contains("Fenced")))
     }
 }

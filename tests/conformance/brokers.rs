@@ -1,6 +1,6 @@
 //! Brokers that stop, crash, and are away for a while.
 
-use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, TransactionLog};
+use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, LogEvent, TransactionLog};
 
 use crate::common::{INIT_MS, Pair, class, commit_class, ends, read, single, start, values};
 use crate::world::{Lab, Steps, Who};
@@ -64,6 +64,24 @@ pub fn after_a_crash_the_log_start_may_have_moved_back<L: Lab>(lab: &L) {
     assert_eq!(ends(&mut reader, &log), [0, 3, 3]);
     assert_eq!(read(&mut reader, &log, 0, 3).unwrap(), values(&[(0, "a"), (1, "b"), (2, "c")]));
     assert_eq!(lab.admin().delete_records(&log, 1).unwrap(), 1, "a lower cut does something again");
+}
+
+/// It goes on beating its heart until it has given back what it lost, under its name but as no member; a
+/// coordinator that was away as well still knows the name and takes it for another's.
+pub fn a_member_that_holds_on_to_what_it_lost_is_fenced_by_its_own_past<L: Lab>(lab: &L) {
+    let source = single(lab, "in");
+    let who = Who::of(&lab.unique("past"), "0");
+    let topics = [source.topic.to_string()];
+    let mut log = lab.log(&who, &topics);
+    crate::common::assigned(lab, &mut log);
+    lab.pause(60_000);
+    let lost = lab.until("the end of its session", || log.poll().unwrap());
+    assert!(matches!(lost, LogEvent::Lost), "{lost:?}");
+    lab.crash();
+    let fenced = lab.until("the fence", || log.poll().map(|none| assert!(none.is_none())).err());
+    assert_eq!(class(&Err::<(), _>(fenced)), "client", "no other has its name: a new client mends it");
+    let mut log = lab.log(&who, &topics);
+    crate::common::assigned(lab, &mut log);
 }
 
 pub fn a_commit_waits_for_brokers_that_are_away<L: Lab>(lab: &L) {

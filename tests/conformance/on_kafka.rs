@@ -402,10 +402,13 @@ impl Lab for OnKafka {
 
     fn pause(&self, ms: u64) {
         let own = self.own.clone().expect("a broker of its own");
-        self.broker().pause();
+        let paused = self.broker().pause();
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(ms));
-            own.broker.lock().unwrap().go_on();
+            let broker = own.broker.lock().unwrap();
+            if broker.pid() == Some(paused) {
+                broker.go_on();
+            }
         });
     }
 

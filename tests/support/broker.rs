@@ -145,8 +145,15 @@ impl Broker {
     }
 
     /// SIGSTOP: its connections stay and nobody answers.
-    pub fn pause(&self) {
-        signal(self.process.as_ref().expect("the broker runs").id(), "STOP");
+    pub fn pause(&self) -> u32 {
+        let pid = self.pid().expect("the broker runs");
+        signal(pid, "STOP");
+        pid
+    }
+
+    /// Its process, if it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
     }
 
     /// SIGCONT.

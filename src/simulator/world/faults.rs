@@ -83,7 +83,6 @@ impl World {
             1 => Service::Transactions,
             _ => Service::Leader(chance.pick(&partitions).clone()),
         };
-        self.groups_moved |= service == Service::Groups;
         let ms = chance.below(4) * chance.below(2_000);
         self.note(Who::World, "service away", || format!("{service:?} for {ms} ms"));
         self.common.shared.cluster.set_away(service, self.now_ms() + ms);
