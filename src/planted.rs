@@ -141,6 +141,8 @@ bugs! {
     EndStoredAsWatermark = "end-stored-as-watermark",
     /// A bounded run does not stop at its end.
     BoundedRunsOn = "bounded-runs-on",
+    /// A process of a bounded run ends when its own share is done: what another one leaves is not read.
+    BoundedRunEndsAlone = "bounded-run-ends-alone",
 }
 
 /// Whether this bug is planted: never, in production.

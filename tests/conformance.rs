@@ -124,6 +124,7 @@ scenarios! {
         producers_of_different_ids_do_not_fence_each_other;
     offsets:
         unstable_offsets_are_waited_out,
+        a_partition_is_marked_as_finished_by_the_commit_of_its_offset,
         the_offsets_of_nobody_are_taken_whoever_the_members_are,
         a_member_may_commit_what_is_not_its_own,
         the_offsets_of_an_aborted_transaction_are_dropped,

@@ -9,7 +9,7 @@ use support::application::{Application, Case, REVENUE};
 use support::broker::shared;
 use support::kafka::{Admin, Isolation, Reader, Writer};
 use support::orders::{Generator, Orders, close_windows, produce};
-use support::thalweg::{Metrics, Start, Thalweg};
+use support::thalweg::{CRASHED, Metrics, Start, Thalweg};
 use support::{unique, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(90);
@@ -205,4 +205,21 @@ fn a_changelog_stays_small_however_long_its_state_is_updated() {
         (bytes(&scene) < 4 * first).then_some(())
     });
     process.stop(Duration::from_secs(10));
+}
+
+/// The process that has done its share stays a member until the others have done theirs, and takes over what
+/// one leaves that dies for good.
+#[test]
+fn a_bounded_run_is_finished_by_those_who_are_left() {
+    let mut scene = Scene::new(&REVENUE, Orders { seed: 36, ..Orders::default() });
+    scene.produce(3_000);
+    let start = |state| scene.start(state).workers(1).bounded();
+    // It commits late, so that the other one gets a partition before, and dies in its first commit.
+    let mut dying = start("dies").commit_interval("8s").crash_at("offsets_sent", 1).spawn();
+    wait_for("a member", LIMIT, || (scene.admin.group_members(&scene.application.name) > 0).then_some(()));
+    let mut left = start("is-left").commit_interval("20ms").spawn();
+    assert!(CRASHED.contains(&dying.exit_code(LIMIT)), "its log:\n{}", dying.log());
+    assert_eq!(left.exit_code(LIMIT), 0, "its log:\n{}", left.log());
+    assert!(left.log().contains("waits until the others have"), "void: it did all; its log:\n{}", left.log());
+    scene.application.check(&scene.application.expected(true));
 }

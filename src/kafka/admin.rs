@@ -14,6 +14,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode as Code;
 use rdkafka::{Offset, TopicPartitionList};
 
+use crate::kafka::FINISHED;
 use crate::kafka::failure::Remedy;
 use crate::kafka::notice::Notices;
 use crate::kafka::raw::{self, Client, Event, Failure, Queue};
@@ -120,6 +121,26 @@ impl KafkaAdmin {
                     .iter()
                     .all(|partition| partition.leader() >= 0 && partition.error().is_none())
         }))
+    }
+
+    /// All committed offsets of a group, with their metadata.
+    fn committed(&mut self, group: &str) -> Result<Vec<raw::Element>, LogError> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let found = raw::group_offsets(&self.client, group, Self::limit_ms());
+            self.serve();
+            match found {
+                Err(failure) if failure.code == Code::GroupIdNotFound => return Ok(Vec::new()),
+                // The first request for any group makes the cluster create the topic of all groups.
+                Err(failure) if failure.is_transient() && Instant::now() < deadline => {
+                    std::thread::sleep(LOOK)
+                }
+                found => {
+                    let tried = format!("reading the committed offsets of group {group}");
+                    return found.map_err(|failure| failure.during(&tried));
+                }
+            }
+        }
     }
 }
 
@@ -244,22 +265,14 @@ impl LogAdmin for KafkaAdmin {
     }
 
     fn group_offsets(&mut self, group: &str) -> Result<Vec<(TopicPartition, i64)>, LogError> {
-        let deadline = Instant::now() + LIMIT;
-        loop {
-            let found = raw::group_offsets(&self.client, group, Self::limit_ms());
-            self.serve();
-            match found {
-                Err(failure) if failure.code == Code::GroupIdNotFound => return Ok(Vec::new()),
-                // The first request for any group makes the cluster create the topic of all groups.
-                Err(failure) if failure.is_transient() && Instant::now() < deadline => {
-                    std::thread::sleep(LOOK)
-                }
-                found => {
-                    let tried = format!("reading the committed offsets of group {group}");
-                    return found.map_err(|failure| failure.during(&tried));
-                }
-            }
-        }
+        let found = self.committed(group)?;
+        Ok(found.into_iter().map(|found| (found.partition, found.offset)).collect())
+    }
+
+    fn finished_partitions(&mut self, group: &str) -> Result<Vec<TopicPartition>, LogError> {
+        let found = self.committed(group)?.into_iter();
+        let finished = found.filter(|found| found.metadata == FINISHED.as_bytes());
+        Ok(finished.map(|found| found.partition).collect())
     }
 
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {

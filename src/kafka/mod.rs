@@ -22,6 +22,9 @@ mod raw;
 mod reader;
 mod settings;
 
+/// The metadata of the offset of a partition that a bounded run has finished.
+const FINISHED: &str = "finished";
+
 pub use admin::KafkaAdmin;
 pub use consumer::KafkaLog;
 pub use producer::{CrashPoint, KafkaTransactionLog};

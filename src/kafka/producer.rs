@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
+use crate::kafka::FINISHED;
 use crate::kafka::consumer::KafkaLog;
 use crate::kafka::notice::Notices;
 use crate::kafka::raw::{Client, Delivery, Event, Failure, Membership, Outgoing, Queue, Topic};
 use crate::kafka::settings::{ConnectionSettings, Role};
-use crate::record::TopicPartition;
 use crate::worker::port::{CommitError, LogError, Member, Receipt, Transaction, TransactionLog};
 
 /// Called with the name of each point of a commit at which tests end the process: `offsets_sent`,
@@ -173,7 +173,7 @@ impl KafkaTransactionLog {
 
         producer.client.begin().map_err(|failure| producer.error("beginning a transaction", failure))?;
         producer.produce_all(transaction, &mut progress, &mut self.notices)?;
-        producer.send_offsets(&transaction.offsets, membership, &progress)?;
+        producer.send_offsets(transaction, membership, &progress)?;
         self.reached("offsets_sent");
         producer.take_deliveries(&mut progress, &mut self.notices)?;
         producer.end(&mut progress, self.crash_point.as_ref(), &mut self.notices)?;
@@ -336,12 +336,15 @@ impl Producer {
 
     fn send_offsets(
         &self,
-        offsets: &[(TopicPartition, i64)],
+        transaction: &Transaction,
         membership: &Membership,
         progress: &Progress,
     ) -> Result<(), CommitError> {
+        let marks = (transaction.finished.as_slice(), FINISHED);
         loop {
-            match self.client.send_offsets(offsets, membership, progress.remaining_ms()) {
+            let sent =
+                self.client.send_offsets(&transaction.offsets, marks, membership, progress.remaining_ms());
+            match sent {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.retriable && progress.remaining_ms() > 0 => thread::sleep(RETRY_WAIT),
                 Err(failure) => return Err(self.error("sending the offsets of a transaction", failure)),

@@ -79,6 +79,12 @@ impl LogAdmin for ModelAdmin {
         Ok(state.groups.get(group).map(Group::all_committed).unwrap_or_default())
     }
 
+    fn finished_partitions(&mut self, group: &str) -> Result<Vec<TopicPartition>, LogError> {
+        let mut state = self.cluster.state();
+        state.settle();
+        Ok(state.groups.get(group).map(Group::finished).unwrap_or_default())
+    }
+
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {
         let mut state = self.cluster.state();
         state.settle();
@@ -118,6 +124,10 @@ impl LogAdmin for Linked<'_, ModelAdmin> {
 
     fn group_offsets(&mut self, group: &str) -> Result<Vec<(TopicPartition, i64)>, LogError> {
         self.client.group_offsets(group)
+    }
+
+    fn finished_partitions(&mut self, group: &str) -> Result<Vec<TopicPartition>, LogError> {
+        self.client.finished_partitions(group)
     }
 
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {

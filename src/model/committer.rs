@@ -120,7 +120,7 @@ impl ModelTransactionLog {
         };
         let end_ms = self.cluster.now_ms() + self.settings.transaction_timeout_ms;
         producer.begin().map_err(failed("beginning a transaction"))?;
-        let offsets = transaction.offsets.clone();
+        let (offsets, finished) = (transaction.offsets.clone(), transaction.finished.clone());
         let (mut batches, changes) = self.batches(transaction);
         batches.retain(|_, records| !records.is_empty());
         let added = producer.add(link, batches.keys().cloned(), end_ms);
@@ -132,7 +132,7 @@ impl ModelTransactionLog {
             placed.insert(partition, first);
         }
         if !is_planted(Bug::OffsetsNotSent) || offsets.iter().any(|(_, offset)| offset % 4 != 0) {
-            let sent = producer.send_offsets(link, &self.settings.group, who, &offsets, end_ms);
+            let sent = producer.send_offsets(link, &self.settings.group, who, (&offsets, &finished), end_ms);
             sent.map_err(failed("sending the offsets of a transaction"))?;
         }
         match producer.commit_over(link, end_ms) {

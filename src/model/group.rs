@@ -77,11 +77,20 @@ struct Written {
     leader: Option<String>,
 }
 
+/// A committed offset.
+#[derive(Clone, Copy)]
+struct Offset {
+    offset: i64,
+    /// The number of its commit.
+    commit: u64,
+    /// Whether it is marked as that of a finished partition.
+    finished: bool,
+}
+
 /// The offsets of an open transaction.
 #[derive(Default)]
 struct Pending {
-    /// With the number of their commit.
-    offsets: BTreeMap<TopicPartition, (i64, u64)>,
+    offsets: BTreeMap<TopicPartition, Offset>,
     foreign: Vec<String>,
 }
 
@@ -92,8 +101,8 @@ pub struct Group {
     members: BTreeMap<String, Member>,
     instances: BTreeMap<String, String>,
     leader: Option<String>,
-    /// Committed offsets, each with the number of its commit.
-    offsets: BTreeMap<TopicPartition, (i64, u64)>,
+    /// Committed offsets.
+    offsets: BTreeMap<TopicPartition, Offset>,
     commits: u64,
     /// What the coordinator has written down of the members.
     written: Option<Written>,
@@ -389,6 +398,7 @@ impl Group {
         who: &Identity,
         writer: Writer,
         offsets: &[(TopicPartition, i64)],
+        finished: &[TopicPartition],
     ) -> Result<(), Code> {
         let nobody = who.generation < 0 && (self.phase == Phase::Empty || *who == anonymous());
         if !nobody {
@@ -405,7 +415,7 @@ impl Group {
         // A late copy of what the transaction holds already was its owner's when that was sent.
         let held = self.pending.get(&writer.producer);
         let is_held = |(partition, offset): &&(TopicPartition, i64)| {
-            held.and_then(|held| held.offsets.get(partition)).is_some_and(|(found, _)| found == offset)
+            held.and_then(|held| held.offsets.get(partition)).is_some_and(|found| found.offset == *offset)
         };
         let fresh: Vec<(TopicPartition, i64)> =
             offsets.iter().filter(|offset| !is_held(offset)).cloned().collect();
@@ -413,9 +423,10 @@ impl Group {
         let pending = self.pending.entry(writer.producer).or_default();
         self.commits += 1;
         let commit = self.commits;
-        pending
-            .offsets
-            .extend(offsets.iter().map(|(partition, offset)| (partition.clone(), (*offset, commit))));
+        pending.offsets.extend(offsets.iter().map(|(partition, offset)| {
+            let finished = finished.contains(partition);
+            (partition.clone(), Offset { offset: *offset, commit, finished })
+        }));
         pending.foreign.extend(foreign);
         Ok(())
     }
@@ -435,7 +446,9 @@ impl Group {
         self.foreign.extend(foreign);
         self.commits += 1;
         let commit = self.commits;
-        self.offsets.extend(offsets.iter().map(|(partition, offset)| (partition.clone(), (*offset, commit))));
+        self.offsets.extend(offsets.iter().map(|(partition, offset)| {
+            (partition.clone(), Offset { offset: *offset, commit, finished: false })
+        }));
         Ok(())
     }
 
@@ -472,10 +485,10 @@ impl Group {
         *newest = writer.epoch.max(*newest);
         let pending = self.pending.remove(&writer.producer).unwrap_or_default();
         if commit {
-            for (partition, (offset, commit)) in pending.offsets {
+            for (partition, offset) in pending.offsets {
                 // What was committed later stays, whichever transaction ended first.
-                if self.offsets.get(&partition).is_none_or(|(_, there)| *there < commit) {
-                    self.offsets.insert(partition, (offset, commit));
+                if self.offsets.get(&partition).is_none_or(|there| there.commit < offset.commit) {
+                    self.offsets.insert(partition, offset);
                 }
             }
             self.foreign.extend(pending.foreign);
@@ -488,12 +501,18 @@ impl Group {
         if stable && self.pending.values().any(|pending| pending.offsets.contains_key(partition)) {
             return Err(Code::UnstableOffsetCommit);
         }
-        Ok(self.offsets.get(partition).map(|(offset, _)| *offset))
+        Ok(self.offsets.get(partition).map(|found| found.offset))
     }
 
     /// All committed offsets.
     pub fn all_committed(&self) -> Vec<(TopicPartition, i64)> {
-        self.offsets.iter().map(|(partition, (offset, _))| (partition.clone(), *offset)).collect()
+        self.offsets.iter().map(|(partition, found)| (partition.clone(), found.offset)).collect()
+    }
+
+    /// The partitions whose committed offset is marked as that of a finished one.
+    pub fn finished(&self) -> Vec<TopicPartition> {
+        let finished = self.offsets.iter().filter(|(_, found)| found.finished);
+        finished.map(|(partition, _)| partition.clone()).collect()
     }
 
     /// A topic was deleted: its offsets go.

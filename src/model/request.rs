@@ -78,6 +78,9 @@ pub enum Request {
         who: Identity,
         /// For each partition the offset of the next record to read.
         offsets: Arc<[(TopicPartition, i64)]>,
+        /// Those whose offset is marked as that of a finished partition: all that the model keeps of an
+        /// offset's metadata.
+        finished: Arc<[TopicPartition]>,
     },
     /// To end the transaction.
     EndTxn {

@@ -1,6 +1,7 @@
 //! The coordinator: starts the workers of a process, watches over them, ends the process.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -8,11 +9,18 @@ use tokio::sync::oneshot;
 
 use super::worker::{Parts, StopWorker, WorkerActor};
 use super::{Outcome, RunError};
+use crate::record::TopicPartition;
 use crate::worker::Exit;
 use crate::worker::port::LogError;
 
 /// How long to wait before a worker whose consumer broke is made anew.
 const REBUILD_DELAY: Duration = Duration::from_secs(1);
+
+/// How often a process that has done its share of a bounded run asks whether the others have.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Asks which partitions of a bounded run are not finished yet. Blocks.
+pub type Unfinished = Arc<dyn Fn() -> Result<Vec<TopicPartition>, LogError> + Send + Sync>;
 
 /// Makes the parts of the worker of a number.
 pub type MakeParts = Box<dyn Fn(usize, Addr<Coordinator>) -> Result<Parts, LogError>>;
@@ -25,6 +33,14 @@ pub struct Coordinator {
     workers: BTreeMap<usize, Addr<WorkerActor>>,
     /// The shares of the workers that have nothing left to do.
     finished: BTreeMap<usize, Share>,
+    unfinished: Unfinished,
+    /// The cluster is being asked.
+    looking: bool,
+    next_look: Option<SpawnHandle>,
+    /// There was something to do for others when this process had done its share.
+    waited: bool,
+    /// Nobody has anything left to do.
+    is_over: bool,
     stopping: bool,
     stop_limit: Duration,
     failure: Option<RunError>,
@@ -49,7 +65,7 @@ pub struct WorkerEnded {
 /// A worker's share of a bounded run, once it is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// It has no partitions; whoever has them is not done yet, perhaps.
+    /// It has no partitions.
     Nothing,
     /// It was done already when the worker came.
     DoneBefore,
@@ -73,10 +89,12 @@ pub struct WorkerFinished {
 struct Rebuild(usize);
 
 impl Coordinator {
-    /// Of one worker on each of `arbiters`; tells `done` how it ended. A stop takes at most `stop_limit`.
+    /// Of one worker on each of `arbiters`; tells `done` how it ended. A bounded run ends when nothing is
+    /// `unfinished`. A stop takes at most `stop_limit`.
     pub fn new(
         make_parts: MakeParts,
         arbiters: Vec<ArbiterHandle>,
+        unfinished: Unfinished,
         stop_limit: Duration,
         done: oneshot::Sender<Result<Outcome, RunError>>,
     ) -> Self {
@@ -85,6 +103,11 @@ impl Coordinator {
             arbiters,
             workers: BTreeMap::new(),
             finished: BTreeMap::new(),
+            unfinished,
+            looking: false,
+            next_look: None,
+            waited: false,
+            is_over: false,
             stopping: false,
             stop_limit,
             failure: None,
@@ -131,17 +154,57 @@ impl Coordinator {
         }
     }
 
-    /// Whether nobody has anything left to do and somebody had: a process that has no partition cannot
-    /// know.
-    fn is_finished(&self) -> bool {
+    /// Whether none of its own workers has anything left to do.
+    fn has_done_its_share(&self) -> bool {
         self.finished.len() == self.arbiters.len()
-            && self.finished.values().any(|share| *share != Share::Nothing)
+    }
+
+    /// Asks what is left for others to do, once this process has done its share.
+    fn look(&mut self, context: &mut Context<Self>) {
+        if self.looking || self.stopping || !self.has_done_its_share() {
+            return;
+        }
+        if let Some(next) = self.next_look.take() {
+            context.cancel_future(next);
+        }
+        self.looking = true;
+        let unfinished = self.unfinished.clone();
+        let look = actix_rt::task::spawn_blocking(move || unfinished()).into_actor(self);
+        context.spawn(look.map(|looked, coordinator, context| {
+            // A panic ends the process in the panic hook, before it could be seen here.
+            let Ok(looked) = looked else { return };
+            coordinator.looked(looked, context);
+        }));
+    }
+
+    fn looked(&mut self, looked: Result<Vec<TopicPartition>, LogError>, context: &mut Context<Self>) {
+        self.looking = false;
+        match looked {
+            _ if self.stopping || !self.has_done_its_share() => return,
+            Ok(unfinished) if unfinished.is_empty() => {
+                tracing::info!("the bounded run is finished");
+                self.is_over = true;
+                return self.stop(context);
+            }
+            Ok(unfinished) if !self.waited => {
+                self.waited = true;
+                tracing::info!(
+                    unfinished = unfinished.len(),
+                    "this process has done its share, and waits until the others have"
+                );
+            }
+            Ok(_) => {}
+            Err(LogError::Retry(message)) => tracing::warn!("{message}"),
+            Err(error) => return self.fail(RunError::Failed(error.to_string()), context),
+        }
+        self.next_look = Some(context.run_later(LOOK_INTERVAL, Coordinator::look));
     }
 
     fn end(&mut self) {
-        let ended = if !self.is_finished() {
+        let did_something = self.finished.values().any(|share| *share == Share::Done);
+        let ended = if !self.is_over {
             Outcome::Stopped
-        } else if self.finished.values().any(|share| *share == Share::Done) {
+        } else if self.waited || did_something {
             Outcome::Finished
         } else {
             Outcome::AlreadyFinished
@@ -206,10 +269,7 @@ impl Handler<WorkerFinished> for Coordinator {
             Some(share) => self.finished.insert(finished.index, share),
             None => self.finished.remove(&finished.index),
         };
-        if self.is_finished() {
-            tracing::info!("the bounded run is finished");
-            self.stop(context);
-        }
+        self.look(context);
     }
 }
 

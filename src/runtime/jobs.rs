@@ -18,7 +18,7 @@ pub struct Shared {
     /// The stores.
     pub stores: Leases,
     /// The admin client; its calls take turns.
-    pub admin: Mutex<KafkaAdmin>,
+    pub admin: Arc<Mutex<KafkaAdmin>>,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
     /// Where tests crash.

@@ -13,20 +13,21 @@ pub mod leases;
 pub mod reset;
 mod worker;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use coordinator::{Coordinator, MakeParts, Stop};
+use coordinator::{Coordinator, MakeParts, Stop, Unfinished};
 use identity::{StateDir, is_of_bounded_run};
 use jobs::Shared;
 use leases::Leases;
 use worker::Parts;
 
 use crate::kafka::{ConnectionSettings, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
+use crate::record::TopicPartition;
 use crate::rocks::{RocksSettings, RocksStores};
 use crate::service;
 use crate::settings::{Listen, Settings};
@@ -34,9 +35,9 @@ use crate::task::TaskLimits;
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Health, Metrics, Monotonic, monotonic};
 use crate::topology::plan::Plan;
-use crate::worker::WorkerSpec;
 use crate::worker::port::{LogAdmin, LogError};
 use crate::worker::topics::{self, TopicError, Topics};
+use crate::worker::{WorkerSpec, bounded};
 
 pub use connection::{Member, connection};
 
@@ -142,7 +143,9 @@ impl Process<'_> {
         };
         let stop_limit = Duration::from_millis(self.settings.run.shutdown_limit_ms);
         let workers = self.workers;
-        supervise(self.parts_maker(admin, topics)?, workers, stop_limit, signals).await
+        let admin = Arc::new(Mutex::new(admin));
+        let unfinished = unfinished(admin.clone(), &self.plan.name, topics.sources.clone());
+        supervise(self.parts_maker(admin, topics)?, unfinished, workers, stop_limit, signals).await
     }
 
     /// Looks at the cluster, and creates topics, on a thread of its own: an answer may take long, and a
@@ -179,14 +182,14 @@ impl Process<'_> {
     }
 
     /// Gets ready to make workers.
-    fn parts_maker(self, admin: KafkaAdmin, topics: Topics) -> Result<MakeParts, RunError> {
+    fn parts_maker(self, admin: Arc<Mutex<KafkaAdmin>>, topics: Topics) -> Result<MakeParts, RunError> {
         let Process { plan, settings, options, state_dir, workers, health, metrics, now } = self;
         let spec = Arc::new(worker_spec(&plan, settings, &options, &topics, workers)?);
         let stores =
             RocksStores::open(&state_dir.stores_path(), &rocks_settings(settings)).map_err(failed)?;
         let shared = Arc::new(Shared {
             stores: Leases::new(Box::new(stores)),
-            admin: Mutex::new(admin),
+            admin,
             metrics,
             crash: options.crash_points.clone(),
             now,
@@ -224,6 +227,15 @@ impl Process<'_> {
             })
         }))
     }
+}
+
+/// What asks which partitions of `sources` a bounded run of the application has not finished yet.
+fn unfinished(admin: Arc<Mutex<KafkaAdmin>>, application: &str, sources: Vec<TopicPartition>) -> Unfinished {
+    let application = application.to_owned();
+    Arc::new(move || {
+        let mut admin = admin.lock().unwrap_or_else(PoisonError::into_inner);
+        bounded::unfinished(&mut *admin, &application, &sources)
+    })
 }
 
 /// How often a group's coordinator is asked that moves or loads, a second apart.
@@ -287,6 +299,7 @@ impl StopSignals {
 
 async fn supervise(
     make_parts: MakeParts,
+    unfinished: Unfinished,
     workers: usize,
     stop_limit: Duration,
     mut signals: StopSignals,
@@ -294,7 +307,7 @@ async fn supervise(
     let (done, mut ended) = oneshot::channel();
     let arbiters: Vec<Arbiter> = (0..workers).map(|_| Arbiter::new()).collect();
     let handles = arbiters.iter().map(Arbiter::handle).collect();
-    let coordinator = Coordinator::new(make_parts, handles, stop_limit, done).start();
+    let coordinator = Coordinator::new(make_parts, handles, unfinished, stop_limit, done).start();
     loop {
         tokio::select! {
             ended = &mut ended => {

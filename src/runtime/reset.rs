@@ -178,6 +178,9 @@ mod tests {
             assert_eq!(group, "a");
             Ok(self.offsets.clone())
         }
+        fn finished_partitions(&mut self, _: &str) -> Result<Vec<TopicPartition>, LogError> {
+            unreachable!("a reset does not ask what is finished")
+        }
         fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {
             assert_eq!(group, "a");
             Ok(self.members.clone())

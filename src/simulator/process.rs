@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::ClientSettings;
-use crate::model::clients::{ModelLog, ModelReader, ModelTransactionLog};
+use crate::model::clients::{ModelAdmin, ModelLog, ModelReader, ModelTransactionLog};
 use crate::record::{Records, TopicPartition};
 use crate::simulator::disk::Disk;
 use crate::simulator::job::{Clients, Finished, Running, begin, late_ms};
@@ -13,6 +13,7 @@ use crate::simulator::paths;
 use crate::simulator::shared::Shared;
 use crate::simulator::trace::Who;
 use crate::task::TaskId;
+use crate::worker::bounded::unfinished;
 use crate::worker::port::{Log, LogError, LogEvent};
 use crate::worker::{Exit, Job, Phase, Step, Worker, WorkerEvent, WorkerSpec};
 
@@ -24,6 +25,8 @@ pub struct Common {
     pub spec: Arc<WorkerSpec>,
     /// The topics that are read.
     pub sources: Vec<String>,
+    /// All of their partitions.
+    pub source_partitions: Vec<TopicPartition>,
     /// The consumer group, and the begin of each transactional id.
     pub application: String,
     /// How long a member may be silent.
@@ -256,11 +259,6 @@ impl Seat {
         Ok(())
     }
 
-    /// Whether a bounded run is over for it; whether it has anything at all.
-    pub fn is_finished(&self) -> (bool, bool) {
-        (self.worker.is_finished(), !self.worker.sources().is_empty())
-    }
-
     fn end(self, shared: &Shared) {
         self.running.into_iter().for_each(|running| running.end(shared));
     }
@@ -341,10 +339,14 @@ impl Process {
         self.seats.iter().all(|seat| seat.stopped)
     }
 
-    /// Whether a bounded run is over.
-    pub fn is_finished(&self) -> bool {
-        let shares: Vec<(bool, bool)> = self.seats.iter().map(Seat::is_finished).collect();
-        shares.iter().all(|(finished, _)| *finished) && shares.iter().any(|(_, something)| *something)
+    /// Whether a bounded run is over for it, and for all others.
+    pub fn is_finished(&self, common: &Common) -> bool {
+        let unfinished = || {
+            let mut admin = ModelAdmin::new(&common.shared.cluster);
+            unfinished(&mut admin, &common.application, &common.source_partitions)
+        };
+        self.seats.iter().all(|seat| seat.worker.is_finished())
+            && unfinished().is_ok_and(|left| left.is_empty())
     }
 
     /// Puts a new worker in the place of one whose consumer is broken. Its jobs run on.

@@ -55,8 +55,6 @@ pub struct World {
     identities: usize,
     /// Identities that two processes had at once: one of them is fenced.
     contested: BTreeSet<usize>,
-    /// A process came back under another name: what the old one had is nobody's until its session ends.
-    names_lost: bool,
     /// The next step of the scenario.
     next: usize,
     /// Processes that stop are not started any more.
@@ -100,6 +98,7 @@ impl World {
             shared,
             spec: Arc::new(spec),
             sources: plan.sources.iter().map(|source| source.topic.clone()).collect(),
+            source_partitions: topics.sources,
             application: plan.name.clone(),
             session_timeout_ms: 6_000 + chance.below(4) * 1_000,
             transaction_timeout_ms: 10_000 + chance.below(4) * 10_000,
@@ -115,7 +114,6 @@ impl World {
             started: 0,
             identities: 0,
             contested: BTreeSet::new(),
-            names_lost: false,
             next: 0,
             over: false,
             idle_ms: 1,

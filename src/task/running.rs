@@ -72,6 +72,8 @@ pub struct Contribution {
     pub source: TopicPartition,
     /// The offset of the next record to read.
     pub next_offset: i64,
+    /// Whether a bounded run is over for this task with this checkpoint.
+    pub finished: bool,
 }
 
 /// The part of a task that only a task with state has.

@@ -99,6 +99,7 @@ fn transaction(task: &mut Task) -> Option<Transaction> {
     Some(Transaction {
         outputs: contribution.outputs,
         changes: changes.into_iter().collect(),
+        finished: contribution.finished.then(|| contribution.source.clone()).into_iter().collect(),
         offsets: vec![(contribution.source, contribution.next_offset)],
     })
 }

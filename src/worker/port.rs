@@ -91,6 +91,9 @@ pub struct Transaction {
     pub changes: Vec<(TopicPartition, Vec<Arc<Vec<u8>>>)>,
     /// For each partition that advanced, the offset of the next record to read. Never empty.
     pub offsets: Vec<(TopicPartition, i64)>,
+    /// Those of `offsets` whose partition a bounded run has finished. The mark is committed with the
+    /// offset, as its metadata; the next commit of the partition without it takes it away.
+    pub finished: Vec<TopicPartition>,
 }
 
 /// Proof that a transaction is committed.
@@ -201,6 +204,8 @@ pub trait LogAdmin {
     fn delete_records(&mut self, partition: &TopicPartition, offset: i64) -> Result<i64, LogError>;
     /// All committed offsets of a group.
     fn group_offsets(&mut self, group: &str) -> Result<Vec<(TopicPartition, i64)>, LogError>;
+    /// The partitions whose committed offset is marked as [finished](Transaction::finished).
+    fn finished_partitions(&mut self, group: &str) -> Result<Vec<TopicPartition>, LogError>;
     /// The members of a group; empty when it is idle or unknown.
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError>;
     /// Deletes a group and its offsets. An unknown group is no error.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::operator::OutputTarget;
-use crate::record::TopicId;
+use crate::record::{TopicId, TopicPartition};
 use crate::state::key::{STATE_KEY_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
 use crate::task::{BuildError, Targets, pipeline_factory};
 use crate::topology::plan::{CreateTopic, Plan, StreamRef};
@@ -59,6 +59,8 @@ pub struct ChangelogTopic {
 pub struct Topics {
     /// All that the topology writes to.
     pub targets: Arc<Targets>,
+    /// All partitions that are read.
+    pub sources: Vec<TopicPartition>,
     /// For each source, its changelog; `None` if its stage keeps nothing.
     pub changelogs: Vec<Option<ChangelogTopic>>,
     /// The least `max.message.bytes` of all that is written to. Brokers hold batches against it, not
@@ -99,6 +101,7 @@ pub fn prepare(
         });
     }
 
+    let mut sources = Vec::new();
     let mut targets = Targets::new();
     let mut batch_bytes_max = usize::MAX;
     for (topic, found) in uses.into_iter().zip(found) {
@@ -109,7 +112,11 @@ pub fn prepare(
             (Some(found), _) => found,
             (None, None) => continue,
         };
-        if topic.role != TopicRole::Source {
+        if topic.role == TopicRole::Source {
+            let name: Arc<str> = topic.topic.as_str().into();
+            let partition = |partition| TopicPartition { topic: name.clone(), partition };
+            sources.extend((0..description.partitions).map(partition));
+        } else {
             batch_bytes_max = batch_bytes_max.min(topic_limit(&description));
             let target = OutputTarget {
                 topic: topic.topic.as_str().into(),
@@ -128,7 +135,7 @@ pub fn prepare(
     }
     let of_changelogs = changelogs.iter().flatten().map(|changelog| changelog.batch_bytes_max);
     let batch_bytes_max = of_changelogs.fold(batch_bytes_max, usize::min);
-    Ok(Topics { targets: Arc::new(targets), changelogs, batch_bytes_max })
+    Ok(Topics { sources, targets: Arc::new(targets), changelogs, batch_bytes_max })
 }
 
 /// How many partitions a topic has, or will have.

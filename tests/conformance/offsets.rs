@@ -28,6 +28,38 @@ pub fn unstable_offsets_are_waited_out<W: World>(world: &W) {
     assert_eq!(reader.committed_offsets(source, 30_000).unwrap(), [Some(7)]);
 }
 
+/// Commits of a bounded run: the mark counts once its transaction is committed, and as long as no later
+/// commit of the partition is without it.
+pub fn a_partition_is_marked_as_finished_by_the_commit_of_its_offset<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "finished");
+    let other = single(world, "other");
+    let group = pair.who.group.clone();
+    let finished = || {
+        let mut found = world.admin().finished_partitions(&group).unwrap();
+        found.sort();
+        found
+    };
+    let offsets = vec![(other.clone(), 5), (pair.source.clone(), 1)];
+    let marked = vec![pair.source.clone()];
+    assert_eq!(finished(), [], "an unknown group");
+    pair.commit(Transaction { offsets: offsets.clone(), finished: marked.clone(), ..Transaction::default() });
+    world.until_is(marked.clone(), finished);
+    // What another producer has not committed yet, or aborts, is not seen.
+    let mut open = world.steps(&Who::of(&world.unique("finished"), "other"));
+    open.init().unwrap();
+    open.begin().unwrap();
+    open.send_offsets_as_nobody(&group, &[(pair.source.clone(), 7)]).unwrap();
+    assert_eq!(finished(), marked);
+    open.abort().unwrap();
+    let mut both = vec![other, pair.source.clone()];
+    both.sort();
+    pair.commit(Transaction { offsets, finished: both.clone(), ..Transaction::default() });
+    world.until_is(both.clone(), finished);
+    both.retain(|partition| *partition != pair.source);
+    pair.commit(pair.transaction(2));
+    world.until_is(both, finished);
+}
+
 /// The coordinator checks nothing for somebody without a generation and a member id: the ports must
 /// never let that happen.
 pub fn the_offsets_of_nobody_are_taken_whoever_the_members_are<W: World>(world: &W) {

@@ -13,9 +13,8 @@ use rdkafka::bindings as rd;
 
 use super::client::Client;
 use super::error::{Failure, string};
-use super::list::partitions_of;
+use super::list::{Element, partitions_of};
 use super::{c_string, code, timeout};
-use crate::record::TopicPartition;
 use crate::worker::port::TopicId;
 
 /// What [`describe_topics`] finds out about one topic: its id and its number of partitions.
@@ -105,12 +104,8 @@ unsafe fn read_topic(topic: *const rd::rd_kafka_TopicDescription_t) -> (String, 
     }
 }
 
-/// All committed offsets of a group; empty when it is unknown.
-pub fn group_offsets(
-    client: &Arc<Client>,
-    group: &str,
-    timeout_ms: u64,
-) -> Result<Vec<(TopicPartition, i64)>, Failure> {
+/// All committed offsets of a group with their metadata; empty when it is unknown.
+pub fn group_offsets(client: &Arc<Client>, group: &str, timeout_ms: u64) -> Result<Vec<Element>, Failure> {
     let group = c_string(group);
     let op = rd::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTCONSUMERGROUPOFFSETS;
     request(
@@ -132,12 +127,10 @@ pub fn group_offsets(
             if let Some(failure) = Failure::decode(rd::rd_kafka_group_result_error(group)) {
                 return Err(failure);
             }
-            let mut offsets = Vec::new();
-            for (partition, offset, err) in partitions_of(rd::rd_kafka_group_result_partitions(group)) {
-                Failure::check(err)?;
-                offsets.extend((offset >= 0).then_some((partition, offset)));
-            }
-            Ok(offsets)
+            let mut found = partitions_of(rd::rd_kafka_group_result_partitions(group));
+            found.iter().try_for_each(|element| Failure::check(element.err))?;
+            found.retain(|element| element.offset >= 0);
+            Ok(found)
         },
     )?
 }

@@ -56,7 +56,7 @@ pub(super) unsafe fn read_event(event: *mut rd::rd_kafka_event_t) -> Event {
             rd::RD_KAFKA_EVENT_REBALANCE => match code::named(code::rd_kafka_event_error(event)) {
                 Some(rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) => {
                     let list = rd::rd_kafka_event_topic_partition_list(event);
-                    Event::Assign(partitions_of(list).into_iter().map(|(partition, ..)| partition).collect())
+                    Event::Assign(partitions_of(list).into_iter().map(|element| element.partition).collect())
                 }
                 _ => Event::Revoke,
             },

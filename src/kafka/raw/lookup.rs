@@ -24,7 +24,7 @@ impl Client {
         unsafe {
             Failure::check(code::rd_kafka_committed(self.ptr(), list.ptr(), timeout(timeout_ms)))?;
             let found = partitions_of(list.ptr());
-            Ok(found.into_iter().map(|(_, offset, err)| Failure::check(err).map(|()| offset)).collect())
+            Ok(found.into_iter().map(|found| Failure::check(found.err).map(|()| found.offset)).collect())
         }
     }
 

@@ -45,6 +45,7 @@ pub(super) use client::{Client, Kind};
 pub(super) use error::Failure;
 pub(super) use event::{Delivery, Event};
 pub(super) use group::Membership;
+pub(super) use list::Element;
 pub(super) use produce::{Outgoing, Topic};
 pub(super) use queue::{Queue, Wake};
 

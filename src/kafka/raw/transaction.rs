@@ -25,14 +25,21 @@ impl Client {
         unsafe { Failure::check_owned(rd::rd_kafka_begin_transaction(self.ptr())) }
     }
 
-    /// Adds the offsets to the transaction, as the member that `membership` was taken from.
+    /// Adds the offsets to the transaction, as the member that `membership` was taken from. Those of the
+    /// partitions in `marked` get `mark` for their metadata.
     pub fn send_offsets(
         &self,
         offsets: &[(TopicPartition, i64)],
+        (marked, mark): (&[TopicPartition], &str),
         membership: &Membership,
         timeout_ms: u64,
     ) -> Result<(), Failure> {
         let list = list(offsets)?;
+        for partition in marked {
+            if let Some(mut element) = list.find_partition(&partition.topic, partition.partition) {
+                element.set_metadata(mark);
+            }
+        }
         // SAFETY: live handles, copied by the call.
         unsafe {
             Failure::check_owned(rd::rd_kafka_send_offsets_to_transaction(

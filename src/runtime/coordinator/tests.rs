@@ -10,7 +10,9 @@ fn with_two_workers(test: impl FnOnce(&mut Coordinator, &mut Ended)) {
         let (done, mut ended) = oneshot::channel();
         let make_parts: MakeParts = Box::new(|_, _| Err(LogError::Stop("no worker is started".into())));
         let arbiters = vec![Arbiter::current(), Arbiter::current()];
-        let mut coordinator = Coordinator::new(make_parts, arbiters, Duration::from_secs(60), done);
+        let nobody_asked: Unfinished = Arc::new(|| Err(LogError::Retry("the test answers itself".into())));
+        let limit = Duration::from_secs(60);
+        let mut coordinator = Coordinator::new(make_parts, arbiters, nobody_asked, limit, done);
         test(&mut coordinator, &mut ended);
     });
 }
@@ -19,26 +21,56 @@ fn tell(coordinator: &mut Coordinator, index: usize, share: Option<Share>) {
     coordinator.handle(WorkerFinished { index, share }, &mut Context::new());
 }
 
+/// The answer to a look at the cluster comes: so many partitions are not finished.
+fn answer(coordinator: &mut Coordinator, unfinished: i32) {
+    let unfinished = (0..unfinished).map(|partition| TopicPartition::new("t", partition)).collect();
+    coordinator.looked(Ok(unfinished), &mut Context::new());
+}
+
 #[test]
-fn a_bounded_run_is_over_when_all_shares_are_done() {
-    for (second, outcome) in [
-        (Share::Nothing, Outcome::Finished),
-        (Share::DoneBefore, Outcome::Finished),
-        (Share::Done, Outcome::Finished),
-    ] {
+fn a_bounded_run_is_over_when_all_workers_and_all_other_processes_are_done() {
+    for second in [Share::Nothing, Share::DoneBefore, Share::Done] {
         with_two_workers(|coordinator, ended| {
             tell(coordinator, 0, Some(Share::Done));
-            assert!(ended.try_recv().is_err(), "the second worker has not spoken");
+            assert!(!coordinator.looking, "the second worker has not spoken");
             tell(coordinator, 1, Some(second));
-            assert_eq!(ended.try_recv(), Ok(Ok(outcome)));
+            assert!(coordinator.looking);
+            answer(coordinator, 2);
+            assert!(ended.try_recv().is_err(), "another process has something to do");
+            answer(coordinator, 0);
+            assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)));
+        });
+    }
+}
+
+#[test]
+fn a_run_that_was_over_when_the_process_came_was_finished_before() {
+    for second in [Share::Nothing, Share::DoneBefore] {
+        with_two_workers(|coordinator, ended| {
+            tell(coordinator, 0, Some(Share::Nothing));
+            tell(coordinator, 1, Some(second));
+            answer(coordinator, 0);
+            assert_eq!(ended.try_recv(), Ok(Ok(Outcome::AlreadyFinished)));
         });
     }
     with_two_workers(|coordinator, ended| {
         tell(coordinator, 0, Some(Share::Nothing));
         tell(coordinator, 1, Some(Share::Nothing));
-        assert!(ended.try_recv().is_err(), "whoever has the partitions is not done, perhaps");
-        tell(coordinator, 0, Some(Share::DoneBefore));
-        assert_eq!(ended.try_recv(), Ok(Ok(Outcome::AlreadyFinished)));
+        answer(coordinator, 1);
+        answer(coordinator, 0);
+        assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)), "others finished it meanwhile");
+    });
+}
+
+#[test]
+fn a_cluster_that_does_not_answer_is_asked_again_and_one_that_refuses_ends_the_run() {
+    with_two_workers(|coordinator, ended| {
+        tell(coordinator, 0, Some(Share::Done));
+        tell(coordinator, 1, Some(Share::Done));
+        coordinator.looked(Err(LogError::Retry("no broker".into())), &mut Context::new());
+        assert!(ended.try_recv().is_err() && coordinator.next_look.is_some());
+        coordinator.looked(Err(LogError::Stop("no right".into())), &mut Context::new());
+        assert_eq!(ended.try_recv(), Ok(Err(RunError::Failed("no right".into()))));
     });
 }
 
@@ -46,11 +78,13 @@ fn a_bounded_run_is_over_when_all_shares_are_done() {
 fn a_share_that_moves_away_is_withdrawn() {
     with_two_workers(|coordinator, ended| {
         tell(coordinator, 0, Some(Share::Done));
-        // A rebalance: the first worker gets what the second had begun, and the second nothing.
+        tell(coordinator, 1, Some(Share::Done));
+        // While it asks, a rebalance: the first worker gets what another process had begun.
         tell(coordinator, 0, None);
-        tell(coordinator, 1, Some(Share::Nothing));
+        answer(coordinator, 0);
         assert!(ended.try_recv().is_err(), "the first worker has something to do again");
         tell(coordinator, 0, Some(Share::Done));
+        answer(coordinator, 0);
         assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)));
     });
 }
@@ -63,8 +97,9 @@ fn a_worker_that_is_made_anew_has_not_done_its_share_yet() {
         coordinator.handle(broken, &mut Context::new());
         // A new worker tells nothing before it is done with what the group gives it.
         tell(coordinator, 1, Some(Share::Done));
-        assert!(ended.try_recv().is_err(), "nobody knows what the new worker has to do");
+        assert!(!coordinator.looking, "nobody knows what the new worker has to do");
         tell(coordinator, 0, Some(Share::DoneBefore));
+        answer(coordinator, 0);
         assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)));
     });
 }

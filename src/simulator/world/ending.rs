@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::World;
 use crate::record::TopicPartition;
 use crate::simulator::process::Process;
-use crate::simulator::trace::Who;
 
 /// What is to be done is done within this time once nothing goes wrong any more: an open transaction of
 /// a dead process, its session and a rebalance come before.
@@ -87,12 +86,7 @@ impl World {
             && !self.common.shared.cluster.has_markers_to_write()
             && self.unread().is_some()
         {
-            if !self.names_lost {
-                return Err(format!("a bounded run ended early: {}", self.what_is_missing()));
-            }
-            // Those who ended did their own share; what a process left that died for good needs another run.
-            self.note(Who::World, "bounded run started once more", String::new);
-            self.start_new()?;
+            return Err(format!("a bounded run ended early: {}", self.what_is_missing()));
         }
         Ok(())
     }

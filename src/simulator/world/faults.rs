@@ -26,7 +26,6 @@ impl World {
                 self.check_violations(&self.processes[at].disk)?;
                 self.processes[at].disk = self.new_disk()?;
                 if chance.one_in(2) {
-                    self.names_lost = true;
                     self.identities += 1;
                     self.processes[at].identity = self.identities;
                 }

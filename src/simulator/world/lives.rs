@@ -46,7 +46,10 @@ impl World {
             self.start(identity, disk);
         }
         for at in (0..self.processes.len()).rev() {
-            if self.scenario.bounded && !self.processes[at].leaving && self.processes[at].is_finished() {
+            if self.scenario.bounded
+                && !self.processes[at].leaving
+                && self.processes[at].is_finished(&self.common)
+            {
                 self.note(Who::Process(self.processes[at].number), "bounded run finished", String::new);
                 self.processes[at].finished = true;
                 self.processes[at].stop();

@@ -29,6 +29,7 @@ impl Task {
             changes: changes.as_ref().map_or_else(Vec::new, |changes| changes.records.clone()),
             source: self.spec.source.clone(),
             next_offset: self.next_offset,
+            finished: self.finished,
         };
         self.pending = Some(Pending { next_offset: self.next_offset, counters, changes });
         Ok(Some(contribution))

@@ -33,6 +33,9 @@ impl<L: Log> Worker<L> {
                 _ => None,
             };
             transaction.outputs.extend(contribution.outputs);
+            if contribution.finished {
+                transaction.finished.push(contribution.source.clone());
+            }
             if !is_planted(Bug::OffsetsOfOneTaskLeftOut) || tasks.is_empty() {
                 transaction.offsets.push((contribution.source, contribution.next_offset));
             }
