@@ -45,6 +45,8 @@ pub struct Consumer {
     polled_ms: u64,
     /// Whether it has been given partitions and not lost them since.
     owns: bool,
+    /// Its user has not called it for too long: it does not beat its heart before it joins again.
+    silent: bool,
     /// Its process is stopped: it does nothing at all.
     pub frozen: bool,
     /// Until then nothing gets through between it and its group.
@@ -79,6 +81,7 @@ impl Consumer {
             heard_ms: now_ms,
             polled_ms: now_ms,
             owns: false,
+            silent: false,
             frozen: false,
             cut_off_ms: 0,
             member_before: String::new(),
@@ -243,6 +246,7 @@ impl Consumer {
                     // There is nothing to join for.
                     return false;
                 }
+                self.silent = false;
                 self.member_before.clone_from(&self.identity.member);
                 *fresh += 1;
                 let name = self.settings.instance_id.as_deref().unwrap_or("thalweg");
@@ -318,15 +322,12 @@ impl Consumer {
     }
 
     fn beats(&self) -> bool {
-        matches!(self.phase, Phase::Steady | Phase::Revoking) && !self.frozen
+        let holds = matches!(self.phase, Phase::Steady | Phase::Revoking);
+        holds && !self.frozen && !self.silent
     }
 
     /// When its user has not called it for too long.
     fn unattended_ms(&self) -> u64 {
-        if self.identity.member.is_empty() {
-            // It has been given up already.
-            return u64::MAX;
-        }
         self.polled_ms + self.settings.max_poll_interval_ms
     }
 
@@ -362,6 +363,7 @@ impl Consumer {
             if let Some(group) = group.filter(|_| self.settings.instance_id.is_none()) {
                 group.leave(&self.identity.member, now_ms);
             }
+            self.silent = true;
             self.forget();
             self.lose();
         } else if self.heartbeat_ms <= now_ms {
