@@ -31,6 +31,17 @@ enum Phase {
     Left,
 }
 
+/// What may happen to a request of a consumer to its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mishap {
+    /// It does not arrive.
+    Lost,
+    /// It takes effect, and its answer does not arrive.
+    Unanswered,
+    /// It takes no effect, and is answered with this.
+    Refused(Code),
+}
+
 /// A consumer that subscribes.
 pub struct Consumer {
     pub settings: ClientSettings,
@@ -51,6 +62,8 @@ pub struct Consumer {
     pub frozen: bool,
     /// Until then nothing gets through between it and its group.
     pub cut_off_ms: u64,
+    /// What happens to its next request: to join, for its assignment, or a heartbeat.
+    pub mishap: Option<Mishap>,
     /// Who it was before it asked to join.
     member_before: String,
     /// How many partitions its topics have, as far as it knows.
@@ -84,6 +97,7 @@ impl Consumer {
             silent: false,
             frozen: false,
             cut_off_ms: 0,
+            mishap: None,
             member_before: String::new(),
             counts: Vec::new(),
             refresh_ms: now_ms,
@@ -250,6 +264,7 @@ impl Consumer {
                 self.member_before.clone_from(&self.identity.member);
                 *fresh += 1;
                 let name = self.settings.instance_id.as_deref().unwrap_or("thalweg");
+                let name = format!("{name}-{fresh}");
                 let asked = Join {
                     member: self.identity.member.clone(),
                     instance: self.settings.instance_id.clone(),
@@ -257,12 +272,13 @@ impl Consumer {
                     session_ms: self.settings.session_timeout_ms,
                     rebalance_ms: self.settings.max_poll_interval_ms,
                 };
-                match group.join(asked, format!("{name}-{fresh}"), now_ms) {
-                    Ok(member) => {
+                match self.request(|| group.join(asked, name, now_ms)) {
+                    Some(Ok(member)) => {
                         self.identity.member = member;
                         self.phase = Phase::Joining;
                     }
-                    Err(code) => self.refused(code),
+                    Some(Err(code)) => self.refused(code),
+                    None => {}
                 }
             }
             Phase::Joining => match group.joined(&self.identity) {
@@ -276,8 +292,9 @@ impl Consumer {
             },
             Phase::Syncing => {
                 let all = group.leads(&self.identity.member).then(|| group.range(count));
-                match group.sync(&self.identity, all, now_ms) {
-                    Ok(Some(partitions)) => {
+                let identity = self.identity.clone();
+                match self.request(|| group.sync(&identity, all, now_ms)) {
+                    Some(Ok(Some(partitions))) => {
                         self.phase = Phase::Steady;
                         self.owns = true;
                         self.heartbeat_ms = now_ms + self.heartbeat_interval_ms();
@@ -286,13 +303,29 @@ impl Consumer {
                             Member { generation: self.identity.generation, id: self.identity.member.clone() };
                         self.events.push_back(LogEvent::Assigned { partitions, member });
                     }
-                    Ok(None) => {}
-                    Err(code) => self.refused(code),
+                    Some(Ok(None)) => {}
+                    Some(Err(code)) => self.refused(code),
+                    None => self.phase = Phase::Out,
                 }
             }
             Phase::Steady | Phase::Revoking | Phase::Failed(_) | Phase::Left => {}
         }
         phase != self.phase
+    }
+
+    /// Sends a request to the group; `None` if no answer comes that tells anything.
+    fn request<T>(&mut self, send: impl FnOnce() -> Result<T, Code>) -> Option<Result<T, Code>> {
+        match self.mishap.take() {
+            None => Some(send()),
+            Some(Mishap::Lost) => None,
+            Some(Mishap::Unanswered) => {
+                // Whatever came of it.
+                let _unheard = send();
+                None
+            }
+            Some(Mishap::Refused(code)) if code.passes() => None,
+            Some(Mishap::Refused(code)) => Some(Err(code)),
+        }
     }
 
     fn refused(&mut self, code: Code) {
@@ -369,8 +402,10 @@ impl Consumer {
         } else if self.heartbeat_ms <= now_ms {
             self.heartbeat_ms = now_ms + self.heartbeat_interval_ms();
             let Some(group) = group else { return };
+            let identity = self.identity.clone();
+            let Some(answer) = self.request(|| group.heartbeat(&identity, now_ms)) else { return };
             self.heard_ms = now_ms;
-            match group.heartbeat(&self.identity, now_ms) {
+            match answer {
                 // It knows already.
                 Ok(()) | Err(Code::RebalanceInProgress) if self.phase == Phase::Revoking => {}
                 Ok(()) => {}

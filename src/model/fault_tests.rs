@@ -3,7 +3,7 @@
 use crate::model::clients::{ModelAdmin, ModelLog, ModelReader, ModelTransactionLog};
 use crate::model::producer::Producer;
 use crate::model::tests::{cluster, settings};
-use crate::model::{Cluster, Code, Operation, Resource, Service};
+use crate::model::{Cluster, Code, Mishap, Operation, Resource, Service};
 use crate::record::TopicPartition;
 use crate::worker::port::{
     ChangelogReader, CommitError, Log, LogAdmin, LogError, LogEvent, Member, Transaction, TransactionLog,
@@ -98,6 +98,48 @@ fn a_member_without_a_coordinator_gives_up_after_its_session() {
         }
         let left = log.leave(100);
         assert!(matches!(left, Err(LogError::Retry(_))), "{left:?}");
+    }
+}
+
+/// Whichever request it is and whatever happens to it, the member has its partitions in the end.
+#[test]
+fn a_request_to_the_group_that_goes_wrong_is_made_again() {
+    let refused =
+        [Code::NotCoordinator, Code::UnknownMemberId, Code::IllegalGeneration, Code::RebalanceInProgress];
+    let mishaps = refused.map(Mishap::Refused).into_iter().chain([Mishap::Lost, Mishap::Unanswered]);
+    for (mishap, request) in
+        mishaps.flat_map(|mishap| [(mishap, "join"), (mishap, "sync"), (mishap, "heartbeat")])
+    {
+        let (cluster, _) = cluster(2);
+        let (mut first, ..) = joined(&cluster, "a");
+        if request == "join" {
+            // It cannot have asked yet.
+            cluster.set_away(Service::Groups, 500);
+        }
+        let mut second = ModelLog::new(&cluster, &settings("b"), &["t".into()]);
+        match request {
+            "join" => cluster.disturb(second.consumer(), mishap),
+            "heartbeat" => cluster.disturb(first.consumer(), mishap),
+            _ => {
+                // It has asked to join; the group waits for the first one.
+                assert!(second.poll().unwrap().is_none());
+                cluster.disturb(second.consumer(), mishap);
+            }
+        }
+        let mut owned = [0, 0];
+        let mut heard = 0;
+        for _ in 0..400 {
+            for (consumer, owned) in [&mut first, &mut second].into_iter().zip(&mut owned) {
+                match consumer.poll().unwrap() {
+                    Some(LogEvent::Assigned { partitions, .. }) => *owned = partitions.len(),
+                    Some(LogEvent::Revoked | LogEvent::Lost) => consumer.release().unwrap(),
+                    None => continue,
+                }
+                heard += 1;
+            }
+            cluster.advance(100);
+        }
+        assert_eq!(owned, [1, 1], "{mishap:?} of a {request}, after {heard} events");
     }
 }
 

@@ -2,6 +2,7 @@
 //! that move back, rights that are missing, processes that are stopped or cut off.
 
 use crate::model::cluster::{Cluster, ConsumerId, State};
+use crate::model::consumer::Mishap;
 use crate::model::error::Code;
 use crate::model::request::Request;
 use crate::record::TopicPartition;
@@ -194,6 +195,13 @@ impl Cluster {
         }
         state.tick_consumers();
         state.settle();
+    }
+
+    /// What happens to a consumer's next request to its group.
+    pub fn disturb(&self, consumer: ConsumerId, mishap: Mishap) {
+        if let Some(consumer) = self.state().consumers.get_mut(&consumer.0) {
+            consumer.mishap = Some(mishap);
+        }
     }
 
     /// Lets nothing through between a consumer and its group until `until_ms`; what it reads still arrives.

@@ -26,14 +26,14 @@
 //!
 //! What it models besides, which a real broker is not brought to do on demand: requests that are lost or
 //! whose answer is, at any moment ([`link`]); a single partition's leader or a single coordinator that moves;
-//! consumers that are cut off from their group, and processes that are stopped and wake as zombies
+//! consumers that are cut off from their group or lose single requests to it, and processes that are stopped and wake as zombies
 //! (`faults`); the expiry of a group's offsets.
 //!
 //! What it does not model: replication, so that nothing that was acknowledged is ever lost; more than one
 //! broker; more than one user; the rights to create topics and to look at their settings; compression;
 //! retention of records by time and size, and compaction; quotas; what a topic's id does for a consumer that
 //! reads on while its topic is deleted and created again; the new group protocol. A consumer's own fetches
-//! and group requests are not lost one by one. Each file says where it is simpler than Kafka.
+//! are not lost one by one. Each file says where it is simpler than Kafka.
 
 mod admin;
 mod broker;
@@ -53,6 +53,7 @@ pub mod request;
 mod transactions;
 
 pub use cluster::{ClientSettings, Cluster, ConsumerId};
+pub use consumer::Mishap;
 pub use error::{Code, Severity};
 pub use faults::{Operation, Resource, Service};
 pub use group::Identity;

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::model::ClientSettings;
 use crate::model::clients::{ModelAdmin, ModelLog, ModelReader, ModelTransactionLog};
+use crate::model::{ClientSettings, Mishap};
 use crate::record::{Records, TopicPartition};
 use crate::simulator::disk::Disk;
 use crate::simulator::job::{Clients, Finished, Running, begin, late_ms};
@@ -257,6 +257,12 @@ impl Seat {
             return Err(format!("{}: {pinned} bytes are pinned, with a bound of {bound}", self.who));
         }
         Ok(())
+    }
+
+    /// What happens to its consumer's next request to the group.
+    pub fn disturb(&self, mishap: Mishap) {
+        let log = self.worker.log();
+        log.shared.cluster.disturb(log.inner.consumer(), mishap);
     }
 
     fn end(self, shared: &Shared) {

@@ -1,11 +1,21 @@
 //! What goes wrong around the clients: crashes, pauses, disks, services.
 
 use super::{Down, RESTART_MS, World};
-use crate::model::Service;
+use crate::model::{Code, Mishap, Service};
 use crate::record::TopicPartition;
 use crate::simulator::disk::Disk;
 use crate::simulator::random::Random;
 use crate::simulator::trace::Who;
+
+/// What a coordinator may answer to a member.
+const GROUP_ANSWERS: [Code; 6] = [
+    Code::NotCoordinator,
+    Code::CoordinatorLoadInProgress,
+    Code::RebalanceInProgress,
+    Code::IllegalGeneration,
+    Code::UnknownMemberId,
+    Code::FencedInstanceId,
+];
 
 impl World {
     pub(super) fn go_wrong(&mut self, mut chance: Random) -> Result<(), String> {
@@ -66,6 +76,7 @@ impl World {
                 self.note(who, "cut off from its group", || format!("for {ms} ms"));
                 self.processes[at].cut_off(self.now_ms() + ms);
             }
+            19 => self.disturb(at, &mut chance),
             _ => {}
         }
         Ok(())
@@ -73,6 +84,25 @@ impl World {
 
     pub(super) fn check_violations(&self, disk: &Disk) -> Result<(), String> {
         disk.violation().map_or(Ok(()), Err)
+    }
+
+    /// Something happens to the next request of one of its consumers to the group.
+    fn disturb(&mut self, at: usize, chance: &mut Random) {
+        let mishap = match chance.below(4) {
+            0 => Mishap::Lost,
+            1 => Mishap::Unanswered,
+            _ => {
+                let code = *chance.pick(&GROUP_ANSWERS);
+                if !code.passes() {
+                    self.common.shared.answers.borrow_mut().insert(format!("{code:?}"));
+                }
+                Mishap::Refused(code)
+            }
+        };
+        let process = &self.processes[at];
+        let seat = &process.seats[chance.place(process.seats.len())];
+        self.note(seat.who, "request to the group goes wrong", || format!("{mishap:?}"));
+        seat.disturb(mishap);
     }
 
     fn take_a_service_away(&mut self, chance: &mut Random) {
