@@ -242,6 +242,12 @@ fn a_changed_operator_is_refused() {
     let code = process.exit_code(LIMIT);
     assert_eq!(code, 2, "its log:\n{}", process.log());
     assert!(process.log().contains("per_minute"), "its log:\n{}", process.log());
+    // It has left the group: a reset need not wait until its session ends.
+    let file = scene.application.file.to_str().expect("a path").to_string();
+    let state_dir = start.state_dir.to_str().expect("a path");
+    let reset =
+        run_to_end(&["reset", &file, "--bootstrap-servers", &start.bootstrap, "--state-dir", state_dir]);
+    assert_eq!(reset.status.code(), Some(0), "{}", String::from_utf8_lossy(&reset.stderr));
 }
 
 #[test]

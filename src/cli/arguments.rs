@@ -30,9 +30,14 @@ Examples:
 With --embedded nothing is durable and no setting matters: it reads JSON lines from --input or standard
 input, to the end, closes all windows and prints what sinks, dead-letter and late topics hold, as JSON
 lines. A line is a record's value; of a topology with several sources it is {\"source\": ID, \"value\": {}},
-with \"key\" and \"timestamp\" where they matter.
+with \"key\" and \"timestamp\" where they matter. The input is held in memory and has at most 64 MiB. At the
+end it says on standard error how many records came in, went out, became dead letters, were late or failed.
 
-SIGTERM and SIGINT end it in order: it finishes, commits and leaves the group.";
+SIGTERM and SIGINT end it in order: it finishes, commits and leaves the group.
+
+Exit codes: 0 done, 1 failed while running, 2 a wrong file, setting or usage, or a file that does not fit
+the state that is there; with --embedded also an input that cannot be read or is too large, or a line of
+it that names no source.";
 
 const TEST_EXAMPLES: &str = "\
 Examples:
@@ -43,9 +48,10 @@ Examples:
 
 Plays each test of the files in many variants: record by record and all at once, with several workers and
 processes, with a crash at every commit point and with random faults. All must give what it expects. Needs
-no Kafka.
+no Kafka. A variant that can show nothing in a test is not applicable (n/a) and not played.
 
-Exit codes: 0 all passed, 1 some failed, 2 a file has mistakes, or there is no such test.";
+Exit codes: 0 all passed, or the files have no tests; 1 some failed; 2 a file has mistakes, no file has
+such a test, there is no such variant, or it applies to none of the tests.";
 
 const VALIDATE_EXAMPLES: &str = "\
 Examples:
@@ -144,7 +150,7 @@ pub(super) struct TestArguments {
     /// The topology files.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
-    /// Only the test of this name, or all that have it in their names.
+    /// Only the test of this name, or all that have it in their names, of all files together.
     #[arg(long, value_name = "NAME")]
     pub only: Option<String>,
     /// Only this variant, as a failure names it.

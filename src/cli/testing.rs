@@ -8,44 +8,45 @@ use super::arguments::TestArguments;
 use super::{Exit, Shell};
 use crate::simulator;
 use crate::telemetry::monotonic;
-use crate::testing::{self, CaseReport, FileReport};
+use crate::testing::embedded::{self, NotRun, Printed};
+use crate::testing::{self, FileReport};
 use crate::topology::Checked;
-use crate::topology::case::Case;
 
-/// An input of an embedded run is held in memory, and is no larger than this, in bytes.
-const INPUT_BYTES_MAX: u64 = 64 << 20;
+/// An input of an embedded run is held in memory, and is no larger than this.
+const INPUT_MIB_MAX: u64 = 64;
+const INPUT_BYTES_MAX: u64 = INPUT_MIB_MAX << 20;
 
 impl Shell<'_> {
     pub(super) fn test(&mut self, arguments: &TestArguments) -> io::Result<Exit> {
         let TestArguments { files, only, variant, format } = arguments;
-        let mut reports = Vec::new();
-        let mut names = Vec::new();
+        if let Some(Err(error)) = variant.as_deref().map(testing::check_variant) {
+            return self.complain(&error, Exit::Wrong);
+        }
+        let mut checked = Vec::new();
         for file in files {
-            let name = file.display().to_string();
-            let (checked, findings) = self.check(file);
+            let (of_file, findings) = self.check(file);
             self.err.write_all(findings.as_bytes())?;
-            let Some(Checked { plan, cases, .. }) = checked else {
-                reports.push(FileReport { file: name, cases: Vec::new(), wrong: Some(findings) });
-                continue;
-            };
-            names.extend(cases.iter().map(|case| case.name.clone()));
-            let plan = testing::prepare(plan);
-            let mut report = FileReport { file: name, cases: Vec::new(), wrong: None };
-            for case in chosen(&cases, only.as_deref()) {
-                let now = monotonic();
-                let start_ms = now();
-                match testing::run_case(&plan, case, variant.as_deref(), &simulator::run) {
-                    Ok(case) => report.cases.push((case, now() - start_ms)),
-                    Err(error) => return self.complain(&error, Exit::Wrong),
-                }
+            checked.push(of_file.ok_or(findings));
+        }
+        let names: Vec<String> =
+            checked.iter().flatten().flat_map(|file| &file.cases).map(|case| case.name.clone()).collect();
+        let whole = only.as_ref().is_some_and(|only| names.contains(only));
+        let chosen = |name: &str| {
+            only.as_ref().is_none_or(|only| if whole { name == only } else { name.contains(only) })
+        };
+        let mut reports = Vec::new();
+        for (file, checked) in files.iter().zip(checked) {
+            let file = file.display().to_string();
+            match test_file(file, checked, &chosen, variant.as_deref()) {
+                Ok(report) => reports.push(report),
+                Err(error) => return self.complain(&error, Exit::Wrong),
             }
-            reports.push(report);
         }
         write!(self.out, "{}", testing::render(&reports, (*format).into()))?;
-        let cases = || reports.iter().flat_map(|report| &report.cases);
         if reports.iter().any(|report| report.wrong.is_some()) {
             return Ok(Exit::Wrong);
         }
+        let cases = || reports.iter().flat_map(|report| &report.cases).map(|(case, _)| case);
         if let Some(only) = only
             && cases().next().is_none()
         {
@@ -53,8 +54,15 @@ impl Shell<'_> {
             return self
                 .complain(&format!("no test has `{only}` in its name; there are: {names}"), Exit::Wrong);
         }
-        let failed = |(case, _): &(CaseReport, u64)| case.failure.is_some();
-        Ok(if cases().any(failed) { Exit::Failed } else { Exit::Done })
+        if let Some(variant) = variant
+            && cases().all(|case| case.not_applicable.is_some())
+        {
+            return self.complain(
+                &format!("nothing was run: variant `{variant}` is for no test that was chosen"),
+                Exit::Wrong,
+            );
+        }
+        Ok(if cases().any(|case| case.failure.is_some()) { Exit::Failed } else { Exit::Done })
     }
 
     pub(super) fn run_embedded(&mut self, file: &Path, input: Option<&PathBuf>) -> io::Result<Exit> {
@@ -69,12 +77,15 @@ impl Shell<'_> {
             Ok(text) => text,
             Err(error) => return self.complain(&error, Exit::Wrong),
         };
-        match testing::embedded::run(&testing::prepare(plan), &text, &simulator::run) {
-            Ok(out) => {
-                self.out.write_all(out.as_bytes())?;
+        match embedded::run(&testing::prepare(plan), &text, &simulator::run) {
+            Ok(Printed { lines, summary }) => {
+                self.out.write_all(lines.as_bytes())?;
+                self.out.flush()?;
+                self.err.write_all(summary.as_bytes())?;
                 Ok(Exit::Done)
             }
-            Err(error) => self.complain(&error, Exit::Failed),
+            Err(NotRun::Input(error)) => self.complain(&error, Exit::Wrong),
+            Err(NotRun::Failed(error)) => self.complain(&error, Exit::Failed),
         }
     }
 
@@ -87,8 +98,8 @@ impl Shell<'_> {
         let bytes = read.map_err(|error| format!("cannot read {name}: {error}"))?;
         if bytes.len() as u64 > INPUT_BYTES_MAX {
             return Err(format!(
-                "{name} is larger than {INPUT_BYTES_MAX} bytes, which an embedded run would hold in memory: take a \
-                 part of it, or run on a Kafka cluster"
+                "{name} is larger than {INPUT_MIB_MAX} MiB, the most that an embedded run takes, since it holds all \
+                 of it in memory: take a part of it, or run on a Kafka cluster"
             ));
         }
         String::from_utf8(bytes).map_err(|error| format!("{name} must be JSON lines in UTF-8: {error}"))
@@ -101,11 +112,25 @@ fn read(from: impl Read) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The case of that name; without one, all whose name contains it.
-fn chosen<'c>(cases: &'c [Case], only: Option<&str>) -> Vec<&'c Case> {
-    let Some(only) = only else { return cases.iter().collect() };
-    match cases.iter().find(|case| case.name == only) {
-        Some(case) => vec![case],
-        None => cases.iter().filter(|case| case.name.contains(only)).collect(),
+/// Runs those tests of a file that are chosen, by their names. `checked`: the file, or its mistakes.
+fn test_file(
+    file: String,
+    checked: Result<Checked, String>,
+    chosen: &dyn Fn(&str) -> bool,
+    variant: Option<&str>,
+) -> Result<FileReport, String> {
+    let mut report = FileReport { file, tests: 0, cases: Vec::new(), wrong: None };
+    let Checked { plan, cases, .. } = match checked {
+        Ok(checked) => checked,
+        Err(findings) => return Ok(FileReport { wrong: Some(findings), ..report }),
+    };
+    report.tests = cases.len();
+    let plan = testing::prepare(plan);
+    for case in cases.iter().filter(|case| chosen(&case.name)) {
+        let now = monotonic();
+        let start_ms = now();
+        let case = testing::run_case(&plan, case, variant, &simulator::run)?;
+        report.cases.push((case, now() - start_ms));
     }
+    Ok(report)
 }

@@ -191,7 +191,7 @@ fn tests_of_files_are_run_and_reported() {
         "ok      it copies (",
         "FAILED  it invents (1 variant, ",
         "1 of 2 tests failed",
-        "none.yaml: there are no tests",
+        "none.yaml: it has no tests",
     ] {
         assert!(said.out.contains(part), "{part}: {}", said.out);
     }
@@ -276,4 +276,251 @@ fn an_embedded_run_needs_no_kafka() {
     for wrong in [&["run", file, "--embedded", "--bounded"][..], &["run", file, "--input", "x"]] {
         assert!(Arguments::try_parse_from(["thalweg"].iter().chain(wrong)).is_err(), "{wrong:?}");
     }
+}
+
+/// The files in a folder of their own, as paths.
+fn written<const N: usize>(temp: &tempfile::TempDir, files: [(&str, String); N]) -> [String; N] {
+    files.map(|(name, text)| {
+        let path = temp.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    })
+}
+
+#[test]
+fn a_variant_that_does_not_apply_is_not_said_to_have_passed() {
+    let temp = tempfile::tempdir().unwrap();
+    let fixed = TESTED.replace("it copies\n", "it copies\n    partitions: 1\n    crashes: false\n");
+    let [fixed, free] = written(
+        &temp,
+        [
+            ("fixed.yaml", format!("{COPY}{fixed}")),
+            ("free.yaml", format!("{COPY}{}", TESTED.replace("eve", "ann"))),
+        ],
+    );
+    for (variant, why) in [
+        ("partitions", "it says `partitions: 1` itself"),
+        ("crash-before-0", "it says `crashes: false`"),
+        ("faults-3", "it says `crashes: false`"),
+    ] {
+        let said = say(&["test", &fixed, "--only", "copies", "--variant", variant], &[]);
+        assert_eq!(said.exit, Exit::Wrong, "{}{}", said.out, said.err);
+        let line = format!("  n/a     it copies (variant {variant} is not for this test: {why})\n");
+        assert!(said.out.contains(&line) && !said.out.contains("passed"), "{}", said.out);
+        assert!(said.out.ends_with("no test was run; 1 not applicable\n"), "{}", said.out);
+        assert!(
+            said.err.contains(&format!("nothing was run: variant `{variant}` is for no test")),
+            "{}",
+            said.err
+        );
+    }
+    let said = say(&["test", &free, "--only", "invents", "--variant", "crash-written-99"], &[]);
+    assert_eq!(said.exit, Exit::Wrong, "{}", said.out);
+    assert!(said.out.contains("commits, numbered from 0)") && said.out.contains("  n/a "), "{}", said.out);
+
+    // What applies to one test at least has been run.
+    let arguments = ["test", &fixed, &free, "--only", "copies", "--variant", "partitions"];
+    let said = say(&arguments, &[]);
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""), "{}", said.out);
+    assert!(
+        said.out.contains("  n/a     it copies (") && said.out.contains("  ok      it copies ("),
+        "{}",
+        said.out
+    );
+    assert!(said.out.ends_with("1 test passed; 1 not applicable\n"), "{}", said.out);
+    let said = say(&[&arguments[..], &["--format", "junit"]].concat(), &[]);
+    assert!(said.out.contains("failures=\"0\" errors=\"0\" skipped=\"1\""), "{}", said.out);
+    assert!(said.out.contains("<skipped message=\"variant partitions is not for this test"), "{}", said.out);
+    let said = say(&[&arguments[..], &["--format", "json"]].concat(), &[]);
+    let report: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+    let [skipped, played] = [0, 1].map(|file| &report["files"][file]["tests"][0]);
+    assert!(skipped["passed"].is_null() && skipped["not_applicable"].is_string(), "{skipped}");
+    assert!(played["passed"] == true && played["not_applicable"].is_null(), "{played}");
+
+    // A name that no variant has is wrong, whether there are tests or not.
+    let [none] = written(&temp, [("none.yaml", COPY.to_owned())]);
+    let said = say(&["test", &none, "--variant", "upside-down"], &[]);
+    assert_eq!(said.exit, Exit::Wrong);
+    assert!(said.err.contains("there is no variant `upside-down`"), "{}", said.err);
+}
+
+#[test]
+fn only_chooses_among_the_tests_of_all_files() {
+    let temp = tempfile::tempdir().unwrap();
+    let [one, two, none] = written(
+        &temp,
+        [
+            ("one.yaml", format!("{COPY}{TESTED}")),
+            ("two.yaml", format!("{COPY}{}", TESTED.replace("it copies", "it copies everything"))),
+            ("none.yaml", COPY.to_owned()),
+        ],
+    );
+    let said = say(&["test", &one, &two, &none, "--only", "everything"], &[]);
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""), "{}", said.out);
+    assert!(said.out.contains("one.yaml: none of its 2 tests was chosen\n"), "{}", said.out);
+    assert!(said.out.contains("none.yaml: it has no tests\n"), "{}", said.out);
+    assert!(said.out.ends_with("1 test passed\n"), "{}", said.out);
+    // A whole name, wherever it stands, is that test's alone.
+    let said = say(&["test", &two, &one, "--only", "it copies"], &[]);
+    assert_eq!(said.exit, Exit::Done, "{}", said.out);
+    assert!(said.out.contains("two.yaml: none of its 2 tests was chosen\n"), "{}", said.out);
+    assert!(said.out.ends_with("1 test passed\n"), "{}", said.out);
+    let said = say(&["test", &one, &two, "--only", "deletes"], &[]);
+    assert_eq!(said.exit, Exit::Wrong);
+    assert!(
+        said.err.contains("`deletes`") && said.err.contains("it copies; it invents; it copies everything")
+    );
+    assert!(!said.out.contains("no tests\n"), "{}", said.out);
+}
+
+#[test]
+fn files_without_tests_say_so_and_are_no_failure() {
+    let temp = tempfile::tempdir().unwrap();
+    let [none, empty] =
+        written(&temp, [("none.yaml", COPY.to_owned()), ("empty.yaml", format!("{COPY}tests: []\n"))]);
+    let said = say(&["test", &none, &empty], &[]);
+    assert_eq!((said.exit, said.err.as_str()), (Exit::Done, ""));
+    let (none, empty) = (format!("{none}: it has no tests\n"), format!("{empty}: it has no tests\n"));
+    assert_eq!(said.out, format!("{none}{empty}no test was run\n"));
+}
+
+#[test]
+fn a_test_that_expects_nothing_at_all_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    for nothing in ["expect: {}", "expect: {}\n    late: {}\n    failed: {}\n    state: {}", "late: {}"] {
+        let case = format!("tests:\n  - name: idle\n    input: []\n    {nothing}\n");
+        let [file] = written(&temp, [("t.yaml", format!("{COPY}{case}"))]);
+        let said = say(&["test", &file], &[]);
+        assert_eq!(said.exit, Exit::Wrong, "{nothing}: {}", said.out);
+        assert!(said.err.contains("the test `idle` expects nothing"), "{}", said.err);
+        assert!(said.err.contains("add `expect: { copies: [{ … }] }`"), "{}", said.err);
+    }
+    let case = "tests:\n  - name: idle\n    input: []\n    expect: { copies: [] }\n    late: {}\n";
+    let [file] = written(&temp, [("t.yaml", format!("{COPY}{case}"))]);
+    assert_eq!(say(&["test", &file], &[]).exit, Exit::Done);
+}
+
+#[test]
+fn what_only_records_can_have_is_pointed_to_records() {
+    let temp = tempfile::tempdir().unwrap();
+    for key in ["where: 'customer != \"\"'", "key: ann", "headers: { a: b }"] {
+        let case = format!(
+            "tests:\n  - name: one\n    input: []\n    expect:\n      copies:\n        - {{ customer: ann, {key} }}\n"
+        );
+        let [file] = written(&temp, [("t.yaml", format!("{COPY}{case}"))]);
+        let said = say(&["test", &file], &[]);
+        let key = key.split(':').next().unwrap();
+        assert_eq!(said.exit, Exit::Wrong, "{key}: {}", said.out);
+        assert!(said.err.contains(&format!("have no field `{key}`")), "{}", said.err);
+        let help = format!(
+            "`{key}` is for records: `records: [{{ value: {{ … }}, {key}: … }}]` in place of the list"
+        );
+        assert!(said.err.contains(&help), "{}", said.err);
+    }
+}
+
+const COUNTED: &str = "
+version: 1
+name: counted
+sources:
+  in:
+    topic: in
+    partitioned_by: [k]
+    format: { type: json }
+    schema: { k: string, v: int, t: timestamp_ms }
+    event_time: { field: t, max_out_of_orderness: 0s }
+    on_error: { dead_letter: dead }
+operators:
+  halved: { type: map, input: in, set: { v: 'v / (v - 7)' }, on_error: skip }
+  w:
+    type: window
+    input: halved
+    key_by: [k]
+    window: { type: tumbling, size: 10s }
+    aggregate: { n: count() }
+sinks:
+  out: { input: w, topic: sums, key: [k], format: { type: json } }
+";
+
+#[test]
+fn an_embedded_run_counts_what_it_did_not_write() {
+    let temp = tempfile::tempdir().unwrap();
+    let [file] = written(&temp, [("t.yaml", COUNTED.to_owned())]);
+    let input = "{\"k\":\"a\",\"v\":1,\"t\":0}\n{\"k\":\"a\",\"v\":7,\"t\":1}\n{\"k\":\"a\",\"v\":1,\"t\":20000}\n\
+                 broken\n{\"k\":\"a\",\"v\":1,\"t\":2}\n{\"k\":\"a\",\"v\":1,\"t\":3}\n";
+    let said = say_with_input(&["run", &file, "--embedded"], &[], input);
+    assert_eq!(said.exit, Exit::Done, "{}", said.err);
+    assert_eq!(said.out.lines().count(), 3, "{}", said.out);
+    let (_, summary) = said.err.split_once("nothing is durable\n").unwrap();
+    assert_eq!(
+        summary,
+        "6 records in: in 6\n\
+         2 records out: out 2\n\
+         1 dead letter: dead 1\n\
+         2 records came late: w 2\n\
+         2 records failed: halved 1, in 1\n"
+    );
+}
+
+#[test]
+fn an_embedded_run_ends_with_the_codes_of_any_run() {
+    let temp = tempfile::tempdir().unwrap();
+    let [file] = written(&temp, [("t.yaml", COPY.to_owned())]);
+    let payments = concat!(env!("CARGO_MANIFEST_DIR"), "/topologies/payments_overview.yaml");
+    // The input is as wrong as a file would be: to run it again changes nothing.
+    let said = say_with_input(&["run", payments, "--embedded"], &[], "{\"source\":\"logns\",\"value\":{}}");
+    assert_eq!(said.exit, Exit::Wrong, "{}", said.err);
+    let said = say_with_input(&["run", payments, "--embedded"], &[], "{\"source\":\"logins\",\"value\":{}}");
+    assert_eq!(said.exit, Exit::Failed, "{}", said.err);
+    let large = " ".repeat((64 << 20) + 1);
+    let said = say_with_input(&["run", &file, "--embedded"], &[], &large);
+    assert_eq!(said.exit, Exit::Wrong);
+    assert!(said.err.contains("standard input is larger than 64 MiB"), "{}", said.err);
+    let help = Arguments::command().find_subcommand_mut("run").unwrap().render_long_help().to_string();
+    for part in ["64 MiB", "Exit codes: 0 done, 1 failed while running, 2 "] {
+        assert!(help.contains(part), "{help}");
+    }
+}
+
+/// The first code block of a kind.
+fn block(text: &str, kind: &str) -> String {
+    let (_, text) = text.split_once(&format!("```{kind}\n")).unwrap();
+    text.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_summary_of_the_documentation_is_a_real_one() {
+    let page = include_str!("../../docs/topology-files.md");
+    let temp = tempfile::tempdir().unwrap();
+    let [file] = written(&temp, [("orders.yaml", block(page, "yaml"))]);
+    let order = |customer: &str, at: &str| {
+        format!("{{\"customer\":\"{customer}\",\"amount\":1,\"status\":\"paid\",\"created_at\":{at}}}\n")
+    };
+    let orders = [("ann", "0"), ("ann", "1"), ("bob", "95000"), ("bob", "95001"), ("ann", "2"), ("bob", "x")];
+    let input = orders.map(|(customer, at)| order(customer, at)).concat();
+    let said = say_with_input(&["run", &file, "--embedded"], &[], &input);
+    let (_, summary) = said.err.split_once("nothing is durable\n").unwrap();
+    let (_, chapter) = page.split_once("To try a topology by hand").unwrap();
+    assert_eq!(block(chapter, "text"), summary, "docs/topology-files.md");
+}
+
+/// The report of the documentation is what the command says of the tests above it, once a number in one
+/// of them is changed; only the times differ.
+#[test]
+fn the_report_of_the_documentation_is_a_real_one() {
+    let page = include_str!("../../docs/topology-files.md");
+    let (before, chapter) = page.split_once("## Tests\n").unwrap();
+    let tests = block(chapter, "yaml").replace("orders: 1, revenue: 1.0 }", "orders: 1, revenue: 3.0 }");
+    let temp = tempfile::tempdir().unwrap();
+    let [file] = written(&temp, [("orders.yaml", block(before, "yaml") + &tests)]);
+    let said = say(&["test", &file], &[]);
+    let timeless = |text: &str| {
+        let lines = text.lines().map(|line| match line.rsplit_once(", ") {
+            Some((line, end)) if end.ends_with(" ms)") => format!("{line}, … ms)"),
+            _ => line.to_owned(),
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let report = said.out.replace(&file, "orders.yaml");
+    assert_eq!(timeless(&block(chapter, "text")), timeless(&report), "docs/topology-files.md");
 }

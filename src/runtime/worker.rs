@@ -136,11 +136,22 @@ impl WorkerActor {
             self.start(job, context);
         }
         if let Some(exit) = step.exit {
+            if matches!(exit, Exit::Refused(_)) {
+                self.leave();
+            }
             // Its last word: what it could still tell is no longer so.
             return self.end(exit, context);
         }
         self.report();
         self.schedule(step.busy, context);
+    }
+
+    /// Gives up the membership of a worker that is refused: nobody starts it again as it is, and whoever
+    /// mends it, by a reset or by the flags of a run, need not wait until its session ends. Nothing is
+    /// restored, so that nothing is to be committed, and a stop leaves at once.
+    fn leave(&mut self) {
+        self.worker.stop();
+        drop(self.worker.step(self.now_ms()));
     }
 
     fn end(&mut self, exit: Exit, context: &mut Context<Self>) {

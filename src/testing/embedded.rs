@@ -1,5 +1,6 @@
 //! A topology on an input of JSON lines, with no Kafka and nothing that lasts: `thalweg run --embedded`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -14,20 +15,43 @@ use crate::time::parse_rfc3339_ms;
 use crate::topology::case::{CaseRecord, Json};
 use crate::topology::{Plan, TopicRole};
 
-/// Plays `input`, JSON lines, to its end, where all windows close, and returns what sinks, dead-letter and
-/// late topics then hold, as JSON lines. `plan` is what [`prepare`](super::prepare) made.
+/// What an embedded run leaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Printed {
+    /// What sinks, dead-letter and late topics hold, as JSON lines.
+    pub lines: String,
+    /// What was counted, for people: one line each for records in, records out, dead letters, late and
+    /// failed records.
+    pub summary: String,
+}
+
+/// Why an embedded run has no results.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotRun {
+    /// A line of the input is no record of the topology: mend it.
+    #[error("{0}")]
+    Input(String),
+    /// The topology stopped at a record, as its `on_error: fail` says.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Plays `input`, JSON lines, to its end, where all windows close. `plan` is what
+/// [`prepare`](super::prepare) made.
 ///
 /// Of a topology with one source a line is a record's value as it is, JSON or not; of one with several it
 /// is an object of `source`, `value` and, where wanted, `key` and `timestamp`. Empty lines are passed over.
 ///
 /// # Errors
 /// A line that names no source, or why the topology stopped.
-pub fn run(plan: &Arc<Plan>, input: &str, play: &Play<'_>) -> Result<String, String> {
+pub fn run(plan: &Arc<Plan>, input: &str, play: &Play<'_>) -> Result<Printed, NotRun> {
     let mut producer = Producer::new(plan, 1);
+    let mut read = vec![0; plan.sources.len()];
     let mut steps = Vec::new();
     for (place, line) in input.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let record =
-            record(plan, line).map_err(|error| format!("line {} of the input: {error}", place + 1))?;
+        let wrong = |error| NotRun::Input(format!("line {} of the input: {error}", place + 1));
+        let record = record(plan, line).map_err(wrong)?;
+        read[record.source] += 1;
         steps.push(Step::Append(producer.input(plan, &record)));
     }
     let outcome = play(&Scenario {
@@ -43,20 +67,46 @@ pub fn run(plan: &Arc<Plan>, input: &str, play: &Play<'_>) -> Result<String, Str
         rocks: false,
         seed: 0,
     })
-    .map_err(|failure| failure.to_string())?;
+    .map_err(|failure| NotRun::Failed(failure.to_string()))?;
 
-    let mut out = String::new();
+    let (mut lines, mut out, mut dead) = (String::new(), Vec::new(), Vec::new());
     for topic in crate::topology::topics(plan).iter().filter(|topic| topic.role != TopicRole::Source) {
         // A sink has its topic for itself.
         let (kind, name) = match (topic.role, topic.users.first()) {
             (TopicRole::Sink, Some(sink)) => ("sink", sink),
             _ => ("topic", &topic.topic),
         };
-        for written in outcome.topics.get(&topic.topic).into_iter().flatten() {
-            write_line(kind, name, written, &mut out);
-        }
+        let written = outcome.topics.get(&topic.topic).map(Vec::as_slice).unwrap_or_default();
+        written.iter().for_each(|written| write_line(kind, name, written, &mut lines));
+        let counts = if topic.role == TopicRole::DeadLetter { &mut dead } else { &mut out };
+        counts.push((name.to_owned(), written.len() as u64));
     }
-    Ok(out)
+    let read = plan.sources.iter().map(|source| source.id.clone()).zip(read).collect();
+    let counted = |counts: &BTreeMap<Arc<str>, u64>| {
+        counts.iter().map(|(id, count)| (id.to_string(), *count)).collect::<Vec<_>>()
+    };
+    let summary = [
+        sum(["record in", "records in"], read),
+        sum(["record out", "records out"], out),
+        sum(["dead letter", "dead letters"], dead),
+        sum(["record came late", "records came late"], counted(&outcome.counters.late)),
+        sum(["record failed", "records failed"], counted(&outcome.counters.failed)),
+    ];
+    Ok(Printed { lines, summary: summary.concat() })
+}
+
+/// A line of the summary: how many of what, and of which source, operator, sink or topic each.
+fn sum([one, several]: [&str; 2], counts: Vec<(String, u64)>) -> String {
+    let all: u64 = counts.iter().map(|(_, count)| count).sum();
+    let mut line = format!("{all} {}", if all == 1 { one } else { several });
+    let mut separator = ": ";
+    for (name, count) in counts.iter().filter(|_| all > 0) {
+        // Writing to a string cannot fail.
+        let _ = write!(line, "{separator}{name} {count}");
+        separator = ", ";
+    }
+    line.push('\n');
+    line
 }
 
 /// A line of an input with several sources.

@@ -39,6 +39,8 @@ pub struct CaseReport {
     pub line: usize,
     /// In how many variants it was played.
     pub variants: usize,
+    /// Why it was not played in the variant that was asked for, which shows nothing in this case.
+    pub not_applicable: Option<String>,
     /// What differs, in the first variant in which anything does.
     pub failure: Option<CaseFailure>,
 }
@@ -74,33 +76,41 @@ pub fn prepare(mut plan: Plan) -> Arc<Plan> {
     Arc::new(plan)
 }
 
-/// Plays a case in all variants that it has, or in the one called `only`, up to the first in which
-/// anything differs. `plan` is what [`prepare`] made.
+/// Whether some case may have a variant of this name.
 ///
 /// # Errors
-/// If no variant is called `only`, or its commit never comes; the text says which there are.
+/// If there is none; the text says which there are.
+pub fn check_variant(name: &str) -> Result<(), String> {
+    Variant::named(name, 1).map(drop).ok_or_else(|| variant::unknown(name))
+}
+
+/// Plays a case in all variants that it has, or in the one called `only` if it has that one, up to the
+/// first in which anything differs. `plan` is what [`prepare`] made.
+///
+/// # Errors
+/// If no variant is called `only`; the text says which there are.
 pub fn run_case(
     plan: &Arc<Plan>,
     case: &Case,
     only: Option<&str>,
     play: &Play<'_>,
 ) -> Result<CaseReport, String> {
-    let mut report = CaseReport { name: case.name.clone(), line: case.line, variants: 0, failure: None };
+    let (name, line) = (case.name.clone(), case.line);
+    let mut report = CaseReport { name, line, variants: 0, not_applicable: None, failure: None };
     let partitions = case.partitions.unwrap_or(1);
+    let plain = Variant::named(PLAIN, partitions).ok_or_else(|| variant::unknown(PLAIN))?;
     if let Some(name) = only {
         let variant = Variant::named(name, partitions).ok_or_else(|| variant::unknown(name))?;
-        let faults = variant.faults;
-        let outcome = play_variant(plan, case, variant, play, &mut report);
-        if let (Faults::CrashAt { commit, .. }, Some(Outcome { commits, .. })) = (faults, outcome)
-            && commits <= commit
-        {
-            return Err(format!(
-                "nothing crashes in variant `{name}`: the test has {commits} commits, numbered from 0"
-            ));
+        // Whether it applies is seen on the plain variant, whatever the case expects of that. If that one
+        // does not end, nor will this one, and says why.
+        let applies =
+            play(&scenario(plan, case, &plain)).map_or(Ok(()), |plain| variant.fits(plan, case, &plain));
+        match applies {
+            Ok(()) => drop(play_variant(plan, case, variant, play, &mut report)),
+            Err(why) => report.not_applicable = Some(format!("variant {name} is not for this test: {why}")),
         }
         return Ok(report);
     }
-    let plain = Variant::named(PLAIN, partitions).ok_or_else(|| variant::unknown(PLAIN))?;
     let Some(outcome) = play_variant(plan, case, plain, play, &mut report) else { return Ok(report) };
     for variant in Variant::others(plan, case, &outcome) {
         if play_variant(plan, case, variant, play, &mut report).is_none() {
@@ -110,17 +120,9 @@ pub fn run_case(
     Ok(report)
 }
 
-/// Plays one variant and notes what differs; `None` if anything does.
-fn play_variant(
-    plan: &Arc<Plan>,
-    case: &Case,
-    variant: Variant,
-    play: &Play<'_>,
-    report: &mut CaseReport,
-) -> Option<Outcome> {
-    report.variants += 1;
+fn scenario(plan: &Arc<Plan>, case: &Case, variant: &Variant) -> Scenario {
     let partitions = variant.partitions;
-    let scenario = Scenario {
+    Scenario {
         plan: plan.clone(),
         topics: topics::all(plan, partitions),
         steps: input::steps(plan, case, partitions),
@@ -132,8 +134,19 @@ fn play_variant(
         after_the_end: 0,
         rocks: false,
         seed: variant.seed,
-    };
-    let failure = match play(&scenario) {
+    }
+}
+
+/// Plays one variant and notes what differs; `None` if anything does.
+fn play_variant(
+    plan: &Arc<Plan>,
+    case: &Case,
+    variant: Variant,
+    play: &Play<'_>,
+    report: &mut CaseReport,
+) -> Option<Outcome> {
+    report.variants += 1;
+    let failure = match play(&scenario(plan, case, &variant)) {
         Ok(outcome) => {
             let differences = compare::differences(plan, case, &outcome, variant.faults == Faults::None);
             if differences.is_empty() {

@@ -22,7 +22,9 @@ pub enum Format {
 pub struct FileReport {
     /// The file, as it was named.
     pub file: String,
-    /// Its cases and how many milliseconds each took.
+    /// How many cases it has, chosen or not.
+    pub tests: usize,
+    /// The cases that were chosen, and how many milliseconds each took.
     pub cases: Vec<(CaseReport, u64)>,
     /// Why it has no cases: its mistakes, as text.
     pub wrong: Option<String>,
@@ -31,6 +33,10 @@ pub struct FileReport {
 impl FileReport {
     fn failures(&self) -> usize {
         self.cases.iter().filter(|(case, _)| case.failure.is_some()).count()
+    }
+
+    fn not_applicable(&self) -> usize {
+        self.cases.iter().filter(|(case, _)| case.not_applicable.is_some()).count()
     }
 
     fn time_ms(&self) -> u64 {
@@ -56,11 +62,19 @@ fn text(files: &[FileReport]) -> String {
             continue;
         }
         if file.cases.is_empty() {
-            let _ = writeln!(out, "{}: there are no tests to run", file.file);
+            let _ = match file.tests {
+                0 => writeln!(out, "{}: it has no tests", file.file),
+                1 => writeln!(out, "{}: its test was not chosen", file.file),
+                tests => writeln!(out, "{}: none of its {tests} tests was chosen", file.file),
+            };
             continue;
         }
         let _ = writeln!(out, "{}", file.file);
         for (case, ms) in &file.cases {
+            if let Some(why) = &case.not_applicable {
+                let _ = writeln!(out, "  n/a     {} ({why})", case.name);
+                continue;
+            }
             let (word, plural) = (
                 if case.failure.is_some() { "FAILED" } else { "ok" },
                 if case.variants == 1 { "" } else { "s" },
@@ -73,13 +87,26 @@ fn text(files: &[FileReport]) -> String {
             }
         }
     }
-    let cases: usize = files.iter().map(|file| file.cases.len()).sum();
+    out.push_str(&sum(files));
+    out
+}
+
+/// The last line: how many tests were run, and how that went.
+fn sum(files: &[FileReport]) -> String {
     let failed: usize = files.iter().map(FileReport::failures).sum();
-    if failed > 0 {
-        let _ = writeln!(out, "{failed} of {cases} tests failed");
-    } else if cases > 0 {
-        let _ = writeln!(out, "{cases} test{} passed", if cases == 1 { "" } else { "s" });
+    let skipped: usize = files.iter().map(FileReport::not_applicable).sum();
+    let run = files.iter().map(|file| file.cases.len()).sum::<usize>() - skipped;
+    let mut out = match (run, failed) {
+        (0, _) => "no test was run".to_owned(),
+        (1, 0) => "1 test passed".to_owned(),
+        (run, 0) => format!("{run} tests passed"),
+        (run, failed) => format!("{failed} of {run} tests failed"),
+    };
+    if skipped > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "; {skipped} not applicable");
     }
+    out.push('\n');
     out
 }
 
@@ -120,9 +147,11 @@ fn junit(files: &[FileReport]) -> String {
         let errors = usize::from(file.wrong.is_some());
         let _ = writeln!(
             out,
-            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\" errors=\"{errors}\" time=\"{}\">",
+            "  <testsuite name=\"{name}\" tests=\"{}\" failures=\"{}\" errors=\"{errors}\" skipped=\"{}\" \
+             time=\"{}\">",
             file.cases.len() + errors,
             file.failures(),
+            file.not_applicable(),
             seconds(file.time_ms())
         );
         if let Some(wrong) = &file.wrong {
@@ -141,6 +170,10 @@ fn junit(files: &[FileReport]) -> String {
                 case.line,
                 seconds(*ms)
             );
+            if let Some(why) = &case.not_applicable {
+                let _ = writeln!(out, ">\n      <skipped message=\"{}\"/>\n    </testcase>", xml(why));
+                continue;
+            }
             let Some(failure) = &case.failure else {
                 out.push_str("/>\n");
                 continue;
@@ -209,7 +242,8 @@ fn case_json(file: &str, case: &CaseReport, ms: u64) -> serde_json::Value {
     json!({
         "name": case.name,
         "line": case.line,
-        "passed": case.failure.is_none(),
+        "passed": case.not_applicable.is_none().then_some(case.failure.is_none()),
+        "not_applicable": case.not_applicable,
         "variants": case.variants,
         "time_ms": ms,
         "failure": failure,

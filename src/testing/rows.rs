@@ -49,14 +49,31 @@ impl Found {
         Found::written(&record)
     }
 
-    fn text(&self) -> String {
+    /// As text; with its headers if `headers`.
+    fn text(&self, headers: bool) -> String {
         let value = self.record.value.as_deref().map(String::from_utf8_lossy);
         let mut text = cut(value.as_deref().unwrap_or("(a tombstone)"));
         if let Some(error) = self.header("thalweg.error") {
             let operator = self.header("thalweg.operator").unwrap_or_default();
             text.push_str(&format!("\n      because `{operator}` failed: {error}"));
         }
+        if headers {
+            text.push_str(&format!("\n      with {}", self.headers()));
+        }
         text
+    }
+
+    fn headers(&self) -> String {
+        let shown = |(name, value): &(String, Option<Vec<u8>>)| match value {
+            Some(value) => format!("{name} `{}`", cut(&String::from_utf8_lossy(value))),
+            None => format!("{name} without a value"),
+        };
+        let headers: Vec<String> = self.record.headers.iter().map(shown).collect();
+        match headers.len() {
+            0 => "no headers".to_owned(),
+            1 => format!("the header {}", headers[0]),
+            _ => format!("the headers {}", headers.join(", ")),
+        }
     }
 
     fn header(&self, name: &str) -> Option<String> {
@@ -86,6 +103,7 @@ pub(super) fn differences(expected: &ExpectedRows, found: &[Found]) -> Vec<Diffe
     let mut lost: Vec<usize> = (0..expected.records.len()).filter(|e| pairs[*e].is_none()).collect();
     let mut extra: Vec<usize> = (0..found.len()).filter(|f| !pairs.contains(&Some(*f))).collect();
     let what = &expected.name;
+    let headers = expected.records.iter().any(|record| !record.headers.is_empty());
     let mut differences = Vec::new();
     lost.retain(|e| {
         let record = &expected.records[*e];
@@ -95,7 +113,7 @@ pub(super) fn differences(expected: &ExpectedRows, found: &[Found]) -> Vec<Diffe
         let text = format!(
             "`{what}`: a record differs\n    - {}\n    + {}\n      {why}",
             shown(record),
-            found.text()
+            found.text(!record.headers.is_empty())
         );
         differences.push(Difference { line: record.line, text, missing: false });
         false
@@ -106,7 +124,7 @@ pub(super) fn differences(expected: &ExpectedRows, found: &[Found]) -> Vec<Diffe
         Difference { line: record.line, text, missing: true }
     }));
     differences.extend(extra.into_iter().map(|f| {
-        let text = format!("`{what}`: a record is not expected\n    + {}", found[f].text());
+        let text = format!("`{what}`: a record is not expected\n    + {}", found[f].text(headers));
         Difference { line: expected.line, text, missing: false }
     }));
     if differences.is_empty() {
@@ -242,8 +260,15 @@ impl Matcher<'_> {
 
     /// The place in `extra` of the record that was most likely meant, if any has something in common.
     fn nearest(&self, record: &ExpectedRecord, extra: &[usize]) -> Option<usize> {
-        let Some(ExpectedValue::Json(Json::Object(fields))) = &record.value else {
-            return (extra.len() == 1 && self.expected.records.len() == 1).then_some(0);
+        let only = || (extra.len() == 1 && self.expected.records.len() == 1).then_some(0);
+        let fields = match &record.value {
+            Some(ExpectedValue::Json(Json::Object(fields))) => fields,
+            Some(ExpectedValue::Raw(text)) => {
+                let same =
+                    |found: &usize| self.found[*found].record.value.as_deref() == Some(text.as_bytes());
+                return extra.iter().position(same).or_else(only);
+            }
+            _ => return only(),
         };
         let equal_fields = |found: &Found| {
             let same = |(name, value): &&(String, Json)| {
@@ -274,7 +299,7 @@ impl Matcher<'_> {
             let out_of_order = queue.windows(2).any(|pair| lines.get(&pair[0]) > lines.get(&pair[1]));
             for found in queue.iter().filter(|_| out_of_order).take(SHOWN_MAX) {
                 let line = lines.get(found).copied().unwrap_or_default();
-                text.push_str(&format!("\n    + {} (line {line})", self.found[*found].text()));
+                text.push_str(&format!("\n    + {} (line {line})", self.found[*found].text(false)));
             }
         }
         text.push_str("\n      `order: any` compares them as a set");

@@ -69,7 +69,7 @@ const RIGHT: &str = "    expect:
 fn text_of(cases: &str) -> String {
     let (plan, cases) = checked(cases);
     let report = run_case(&plan, &cases[0], None, &play).unwrap();
-    let file = FileReport { file: "w.yaml".into(), cases: vec![(report, 3)], wrong: None };
+    let file = FileReport { tests: 1, file: "w.yaml".into(), cases: vec![(report, 3)], wrong: None };
     render(&[file], Format::Text)
 }
 
@@ -82,7 +82,7 @@ fn the_tests_of_all_example_topologies_pass() {
         assert!(cases.len() >= 2, "{} has {} tests", path.display(), cases.len());
         let plan = prepare(plan);
         let reports = cases.iter().map(|case| (run_case(&plan, case, None, &play).unwrap(), 0)).collect();
-        let report = FileReport { file: path.display().to_string(), cases: reports, wrong: None };
+        let report = FileReport { tests: 1, file: path.display().to_string(), cases: reports, wrong: None };
         let failed = report.cases.iter().any(|(case, _)| case.failure.is_some());
         assert!(!failed, "{}", render(&[report], Format::Text));
     }
@@ -102,7 +102,7 @@ fn the_tests_of_the_documentation_pass() {
     let plan = prepare(plan);
     assert_eq!(cases.len(), 2);
     let reports = cases.iter().map(|case| (run_case(&plan, case, None, &play).unwrap(), 0)).collect();
-    let report = FileReport { file: "docs.yaml".to_owned(), cases: reports, wrong: None };
+    let report = FileReport { tests: 1, file: "docs.yaml".to_owned(), cases: reports, wrong: None };
     let shown = render(&[report], Format::Text);
     assert!(shown.contains("2 tests passed"), "{shown}");
 }
@@ -157,9 +157,31 @@ fn every_variant_can_be_played_alone_by_its_name() {
     let error = run_case(&plan, &cases[0], Some("crash-now-1"), &play).unwrap_err();
     assert!(error.contains("`crash-now-1`") && error.contains("crash-written-N"), "{error}");
     let report = run_case(&plan, &cases[0], Some("crash-before-3"), &play).unwrap();
-    assert_eq!(report.variants, 1);
-    let error = run_case(&plan, &cases[0], Some("crash-before-7"), &play).unwrap_err();
-    assert!(error.contains("nothing crashes") && error.contains("4 commits"), "{error}");
+    assert_eq!((report.variants, report.not_applicable), (1, None));
+    let report = run_case(&plan, &cases[0], Some("crash-before-4"), &play).unwrap();
+    assert_eq!((report.variants, report.failure.is_none()), (0, true));
+    let why = report.not_applicable.unwrap();
+    assert!(why.contains("nothing crashes") && why.contains("4 commits"), "{why}");
+}
+
+#[test]
+fn partitions_do_not_apply_where_they_decide_what_comes_out() {
+    let late = "      - value: { k: a, v: 1, t: 0 }\n    late: { w: 1 }\n";
+    for (cases, why) in [
+        (case(RIGHT).replace("    bounded: true\n", ""), Some("without `bounded: true` it depends")),
+        (case(late), Some("what comes late")),
+        (case(RIGHT).replace("true\n", "true\n    partitions: 2\n"), Some("`partitions: 2` itself")),
+        (case(RIGHT), None),
+    ] {
+        let (plan, cases) = checked(&cases);
+        let report = run_case(&plan, &cases[0], Some("partitions"), &play).unwrap();
+        assert_eq!(report.variants, usize::from(why.is_none()));
+        match (report.not_applicable, why) {
+            (None, None) => {}
+            (Some(found), Some(why)) => assert!(found.contains(why), "{found}"),
+            (found, _) => panic!("expected {why:?}, found {found:?}"),
+        }
+    }
 }
 
 #[test]
@@ -173,7 +195,8 @@ fn a_record_for_a_partition_needs_the_number_of_partitions() {
 }
 
 fn play_plain(plan: &Arc<Plan>, case: &Case) -> Outcome {
-    let mut report = CaseReport { name: String::new(), line: 0, variants: 0, failure: None };
+    let mut report =
+        CaseReport { name: String::new(), line: 0, variants: 0, not_applicable: None, failure: None };
     let plain = Variant::named(PLAIN, 1).unwrap();
     play_variant(plan, case, plain, &play, &mut report).unwrap()
 }
@@ -215,12 +238,27 @@ fn what_differs_is_shown_with_its_line_and_how_to_run_it_alone() {
             .to_owned(),
         ),
         (
+            "headers",
+            "    expect:
+      out: { fields: some, rows: [{ k: b }, { n: 2 }, { n: 1 }] }
+      dead:
+        records:
+          - { raw: x, headers: { thalweg.partition: 3 } }
+          - { raw: y, headers: { thalweg.source: in } }
+"
+            .to_owned(),
+        ),
+        (
             "state",
             "    state: { w: [{ k: a, window_start: 0, window_end: 10000, n: 2, total: 1.6 }] }\n".to_owned(),
         ),
         ("counts", "    late: { w: 2 }\n    failed: { in: 1 }\n".to_owned()),
     ] {
-        insta::assert_snapshot!(name, text_of(&case(&wrong)));
+        let mut input = case(&wrong);
+        if name == "headers" {
+            input = input.replace("    expect:", "      - raw: x\n      - raw: z\n    expect:");
+        }
+        insta::assert_snapshot!(name, text_of(&input));
     }
 }
 
@@ -257,7 +295,8 @@ fn a_difference_only_under_faults_names_the_variant() {
         }
         Ok(outcome)
     });
-    let file = FileReport { file: "a b.yaml".into(), cases: vec![(report.unwrap(), 3)], wrong: None };
+    let file =
+        FileReport { tests: 1, file: "a b.yaml".into(), cases: vec![(report.unwrap(), 3)], wrong: None };
     insta::assert_snapshot!("only_in_a_crash", render(std::slice::from_ref(&file), Format::Text));
     insta::assert_snapshot!("junit", render(std::slice::from_ref(&file), Format::Junit));
     let json: serde_json::Value = serde_json::from_str(&render(&[file], Format::Json)).unwrap();
@@ -287,7 +326,7 @@ fn expectations_can_be_loose() {
             .to_owned(),
         "    expect: { out: { records: [{ key: b }, { key: a, timestamp: 9999 }, { timestamp: 1970-01-01T00:00:19.999Z }] } }\n".to_owned(),
         "    state: { w: [] }\n".to_owned(),
-        "    late: {}\n".to_owned(),
+        "    late: {}\n    failed: { in: 0 }\n".to_owned(),
     ] {
         let text = text_of(&case(&right));
         assert!(text.contains("1 test passed"), "{right}{text}");
@@ -354,9 +393,13 @@ fn records_get_key_partition_and_timestamp_of_their_fields() {
 fn an_embedded_run_prints_its_sinks_and_dead_letters() {
     let (plan, _) = checked("  []");
     let input = "{\"k\":\"a\",\"v\":1,\"t\":0}\n\n{\"k\":\"b\",\"v\":2.5,\"t\":0}\nbroken\n";
-    let out = embedded::run(&plan, input, &play).unwrap();
+    let embedded::Printed { lines, summary } = embedded::run(&plan, input, &play).unwrap();
     assert_eq!(
-        out,
+        summary,
+        "3 records in: in 3\n2 records out: out 2\n1 dead letter: dead 1\n0 records came late\n1 record failed: in 1\n"
+    );
+    assert_eq!(
+        lines,
         "{\"topic\":\"dead\",\"key\":null,\"timestamp\":0,\"value\":\"broken\",\"error\":\"invalid JSON at byte 0: \
          Invalid JSON value\",\"operator\":\"in\"}\n\
          {\"sink\":\"out\",\"key\":\"a\",\"timestamp\":9999,\"value\":{\"k\":\"a\",\"window_start\":0,\"window_end\":10000,\
@@ -373,7 +416,7 @@ fn an_embedded_run_of_several_sources_takes_records() {
     let login =
         r#"{"source":"logins","value":{"account":7,"ip":"1.2.3.4","ok":false},"key":7,"timestamp":5}"#;
     assert_eq!(
-        embedded::run(&plan, login, &play).unwrap(),
+        embedded::run(&plan, login, &play).unwrap().lines,
         "{\"sink\":\"suspicious_logins\",\"key\":null,\"timestamp\":5,\"value\":{\"account\":7,\"ip\":\"1.2.3.4\",\"ok\":false}}\n"
     );
     for (line, error) in [
@@ -384,9 +427,9 @@ fn an_embedded_run_of_several_sources_takes_records() {
         (r#"{"account":7}"#, "write {\"source\": …, \"value\": {…}}"),
         (r#"{"source":"logins","value":{},"timestamp":"noon"}"#, "the timestamp \"noon\" is neither"),
     ] {
-        let found = embedded::run(&plan, line, &play).unwrap_err();
+        let found = embedded::run(&plan, line, &play).unwrap_err().to_string();
         assert!(found.contains(error), "{line}: {found}");
     }
     let failing = r#"{"source":"logins","value":{}}"#;
-    assert!(embedded::run(&plan, failing, &play).unwrap_err().contains("logins[0] at offset 0"));
+    assert!(embedded::run(&plan, failing, &play).unwrap_err().to_string().contains("logins[0] at offset 0"));
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
 use crate::topology::Plan;
-use crate::topology::case::{Case, CaseStep};
+use crate::topology::case::Case;
 use crate::topology::plan::{Emit, OperatorKind};
 
 /// The variant that is played first: if it fails, the others tell nothing.
@@ -23,6 +23,8 @@ const POINTS: [(&str, CommitPoint); 3] = [
 const CRASHES_MAX: u64 = 100;
 /// With how many seeds there are random faults.
 const FAULT_SEEDS: u64 = 5;
+/// The variant in which a case is split into several partitions.
+const SPLIT_NAME: &str = "partitions";
 /// In how many partitions a case is split that leaves their number open.
 const SPLIT: i32 = 4;
 
@@ -63,7 +65,7 @@ impl Variant {
             "mixed" => variant(Pace::Mixed, 1, 1, 1),
             "workers" => variant(Pace::Mixed, 1, 3, 2),
             "processes" => variant(Pace::Mixed, 2, 2, 3),
-            "partitions" => Variant { partitions: SPLIT, ..variant(Pace::Mixed, 2, 2, 4) },
+            SPLIT_NAME => Variant { partitions: SPLIT, ..variant(Pace::Mixed, 2, 2, 4) },
             _ => {
                 if let Some(seed) = name.strip_prefix("faults-") {
                     let variant = variant(Pace::Mixed, 2, 2, seed.parse().ok()?);
@@ -80,17 +82,29 @@ impl Variant {
     /// All variants of a case but the plain one, which ended as `plain`.
     pub(super) fn others(plan: &Plan, case: &Case, plain: &Outcome) -> Vec<Variant> {
         let mut names: Vec<String> = CALM.iter().map(|name| (*name).to_owned()).collect();
-        if can_be_split(plan, case, plain) {
-            names.push("partitions".to_owned());
+        names.push(SPLIT_NAME.to_owned());
+        for commit in spread(plain.commits) {
+            names.extend(POINTS.iter().map(|(point, _)| format!("crash-{point}-{commit}")));
         }
-        if case.crashes {
-            for commit in spread(plain.commits) {
-                names.extend(POINTS.iter().map(|(point, _)| format!("crash-{point}-{commit}")));
-            }
-            names.extend((1..=FAULT_SEEDS).map(|seed| format!("faults-{seed}")));
-        }
+        names.extend((1..=FAULT_SEEDS).map(|seed| format!("faults-{seed}")));
         let partitions = case.partitions.unwrap_or(1);
-        names.iter().filter_map(|name| Variant::named(name, partitions)).collect()
+        let variants = names.iter().filter_map(|name| Variant::named(name, partitions));
+        variants.filter(|variant| variant.fits(plan, case, plain).is_ok()).collect()
+    }
+
+    /// Whether it shows anything in a case whose plain variant ended as `plain`; if not, why.
+    pub(super) fn fits(&self, plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
+        match self.faults {
+            Faults::None if self.name == SPLIT_NAME => can_be_split(plan, case, plain),
+            Faults::None => Ok(()),
+            Faults::CrashAt { .. } | Faults::Seeded if !case.crashes => {
+                Err("it says `crashes: false`".to_owned())
+            }
+            Faults::CrashAt { commit, .. } if commit >= plain.commits => {
+                Err(format!("nothing crashes, since it has {} commits, numbered from 0", plain.commits))
+            }
+            Faults::CrashAt { .. } | Faults::Seeded => Ok(()),
+        }
     }
 }
 
@@ -100,27 +114,34 @@ fn spread(commits: u64) -> impl Iterator<Item = u64> {
     (0..taken).map(move |i| i * commits / taken)
 }
 
-/// Whether a case must give the same on more partitions. Each partition has a watermark of its own, which
-/// decides when windows close and what is late, unless it decides nothing: there is no window, or the end
-/// of the input closes them all, none of them shows when, and nothing was late.
-fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> bool {
-    let placed = |step: &CaseStep| matches!(step, CaseStep::Record(record) if record.partition.is_some());
-    if case.partitions.is_some() || case.steps.iter().any(placed) {
-        return false;
+/// Whether a case must give the same on more partitions; if not, why. Each partition has a watermark of
+/// its own, which decides when windows close and what is late, unless it decides nothing: there is no
+/// window, or the end of the input closes them all, none of them shows when, and nothing was late.
+fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
+    if let Some(partitions) = case.partitions {
+        return Err(format!("it says `partitions: {partitions}` itself"));
     }
-    let windows = plan.operators.iter().filter_map(|operator| match &operator.kind {
-        OperatorKind::Window(window) => Some(window),
-        _ => None,
-    });
-    let closing = case.bounded && plain.counters.late.is_empty();
-    windows.into_iter().all(|window| closing && window.emit == Emit::OnClose)
+    for operator in &plan.operators {
+        let OperatorKind::Window(window) = &operator.kind else { continue };
+        let because = if !case.bounded {
+            "without `bounded: true` it depends on the records of each partition when its windows close"
+        } else if !plain.counters.late.is_empty() {
+            "it depends on the records of each partition what comes late"
+        } else if window.emit != Emit::OnClose {
+            "its updates depend on which partition is read first"
+        } else {
+            continue;
+        };
+        return Err(format!("it has the window `{}`, and {because}", operator.id));
+    }
+    Ok(())
 }
 
 /// What to say about a name that no variant has.
 pub(super) fn unknown(name: &str) -> String {
     let calm = CALM.join(", ");
     format!(
-        "there is no variant `{name}`; there are {PLAIN}, {calm}, partitions, \
+        "there is no variant `{name}`; there are {PLAIN}, {calm}, {SPLIT_NAME}, \
          crash-before-N, crash-written-N and crash-committed-N for the commit number N, and faults-SEED"
     )
 }

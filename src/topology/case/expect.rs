@@ -23,6 +23,9 @@ const RECORDS_MAX: usize = 100_000;
 
 const LIST_HELP: &str = "list the rows, as in `[{ customer: ann, orders: 2 }]`; `[]` if there must be none";
 
+const LISTED_VALUE_HELP: &str = "write the row itself, `[{ customer: ann }]`, or `records: [{ value: { customer: ann } }]` \
+                                 in place of the list";
+
 impl Reader<'_> {
     /// What a topic must hold.
     pub(super) fn expected_rows(&mut self, entry: &Entry, target: &Target) -> Option<ExpectedRows> {
@@ -48,7 +51,7 @@ impl Reader<'_> {
         self.options(&fields, &mut expected);
         match (fields.entry("rows"), fields.entry("records")) {
             (Some(rows), None) => {
-                expected.records = self.rows(&rows.value, &what, target.stream)?;
+                expected.records = self.rows(&rows.value, &what, target.stream, true)?;
             }
             (None, Some(records)) => {
                 let items = self.list(&records.value, "`records`", "as in `[{ key: ann }]`", RECORDS_MAX)?;
@@ -87,7 +90,7 @@ impl Reader<'_> {
         self.check_keys(&fields, &STATE_KEYS);
         self.options(&fields, &mut expected);
         let node = self.required(&fields, "rows", LIST_HELP)?;
-        expected.records = self.rows(node, &what, Some(stream))?;
+        expected.records = self.rows(node, &what, Some(stream), false)?;
         Some(expected)
     }
 
@@ -102,7 +105,8 @@ impl Reader<'_> {
         match &entry.value.data {
             Data::Mapping(_) => Some(Some(self.fields(&entry.value, what, entry.key_span)?)),
             _ => {
-                expected.records = self.rows(&entry.value, what, stream)?;
+                let of_topic = !expected.topic.is_empty();
+                expected.records = self.rows(&entry.value, what, stream, of_topic)?;
                 Some(None)
             }
         }
@@ -127,7 +131,14 @@ impl Reader<'_> {
         }
     }
 
-    fn rows(&mut self, node: &Node, what: &str, stream: Option<&Stream>) -> Option<Vec<ExpectedRecord>> {
+    /// A list of rows; `of_topic`: of a topic, so that it could be one of records.
+    fn rows(
+        &mut self,
+        node: &Node,
+        what: &str,
+        stream: Option<&Stream>,
+        of_topic: bool,
+    ) -> Option<Vec<ExpectedRecord>> {
         let items = self.list(node, what, LIST_HELP, RECORDS_MAX)?;
         let rows: Vec<_> = items
             .iter()
@@ -138,7 +149,7 @@ impl Reader<'_> {
                     );
                     return None;
                 }
-                let value = self.row(item, stream)?;
+                let value = self.row(item, stream, of_topic)?;
                 let line = self.line(item.span);
                 Some(ExpectedRecord { line, value: Some(value), ..ExpectedRecord::default() })
             })
@@ -146,8 +157,9 @@ impl Reader<'_> {
         rows.into_iter().collect()
     }
 
-    /// A value, checked against the rows' fields where they are known.
-    fn row(&mut self, node: &Node, stream: Option<&Stream>) -> Option<ExpectedValue> {
+    /// A value, checked against the rows' fields where they are known; `listed`: it is one of a list of
+    /// rows in whose place records could stand.
+    fn row(&mut self, node: &Node, stream: Option<&Stream>, listed: bool) -> Option<ExpectedValue> {
         let json = self.json(node, "an expected value")?;
         let (Some(stream), Data::Mapping(entries), Json::Object(values)) = (stream, &node.data, json.clone())
         else {
@@ -163,7 +175,14 @@ impl Reader<'_> {
                 }
                 None if stream.may_have(&name) => value,
                 None => {
-                    let help = known_names(&name, &stream.names());
+                    let help = match RECORD_KEYS.iter().find(|key| listed && **key == name) {
+                        Some(&"value") => LISTED_VALUE_HELP.to_owned(),
+                        Some(key) => format!(
+                            "`{key}` is for records: `records: [{{ value: {{ … }}, {key}: … }}]` in place of the list \
+                             of rows"
+                        ),
+                        None => known_names(&name, &stream.names()),
+                    };
                     self.problems
                         .error(entry.key_span, format!("the expected rows have no field `{name}`"))
                         .help(help);
@@ -208,7 +227,7 @@ impl Reader<'_> {
         let fields = self.fields(node, &format!("an expected record of `{}`", target.name), start)?;
         self.check_keys(&fields, &RECORD_KEYS);
         let value = match (fields.get("value"), fields.entry("raw")) {
-            (Some(node), None) => self.row(node, target.stream),
+            (Some(node), None) => self.row(node, target.stream, false),
             (None, Some(raw)) => self.text(&raw.value, "`raw`").map(|text| ExpectedValue::Raw(text.value)),
             (None, None) => None,
             (Some(_), Some(raw)) => {

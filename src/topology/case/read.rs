@@ -107,11 +107,19 @@ fn read_case(node: &Node, scope: &Scope, reader: &mut Reader) -> Option<(Case, S
         state: read_state(&fields, scope, reader),
         name: name.as_ref().map(|name| name.value.clone())?,
     };
-    if ["expect", "late", "failed", "state"].iter().all(|key| fields.get(key).is_none()) {
-        reader
-            .problems
-            .error(fields.owner, format!("the test `{}` expects nothing", case.name))
-            .help("add `expect: { … }` with what the sinks must hold; `[]` for a sink that must stay empty");
+    // An empty mapping says no more than none.
+    let says = |key: &str| match fields.get(key).map(|node| &node.data) {
+        None => false,
+        Some(Data::Mapping(entries)) => !entries.is_empty(),
+        Some(_) => true,
+    };
+    if !["expect", "late", "failed", "state"].into_iter().any(says) {
+        let sink = scope.sinks.first().copied().unwrap_or("SINK");
+        let message = format!("the test `{}` expects nothing", case.name);
+        reader.problems.error(fields.owner, message).help(format!(
+            "add `expect: {{ {sink}: [{{ … }}] }}` with the rows that come out, or `expect: {{ {sink}: [] }}` if none \
+             may; or counts (`late`, `failed`) or open windows (`state`)"
+        ));
     }
     Some((case, name?.span))
 }
