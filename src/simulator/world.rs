@@ -103,7 +103,6 @@ impl World {
             application: plan.name.clone(),
             session_timeout_ms: 6_000 + chance.below(4) * 1_000,
             transaction_timeout_ms: 10_000 + chance.below(4) * 10_000,
-            record_bytes_max: scenario.steps.iter().map(Step::bytes).max().unwrap_or(0),
         };
         let mut world = World {
             scenario: scenario.clone(),
