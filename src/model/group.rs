@@ -94,6 +94,8 @@ pub struct Group {
     leader: Option<String>,
     /// Committed offsets, each with the number of its commit.
     offsets: BTreeMap<TopicPartition, (i64, u64)>,
+    /// The first offset that was ever committed in a transaction, of each partition.
+    first_offsets: BTreeMap<TopicPartition, i64>,
     commits: u64,
     /// What the coordinator has written down of the members.
     written: Option<Written>,
@@ -116,6 +118,7 @@ impl Group {
             instances: BTreeMap::new(),
             leader: None,
             offsets: BTreeMap::new(),
+            first_offsets: BTreeMap::new(),
             commits: 0,
             written: None,
             pending: BTreeMap::new(),
@@ -473,6 +476,7 @@ impl Group {
         let pending = self.pending.remove(&writer.producer).unwrap_or_default();
         if commit {
             for (partition, (offset, commit)) in pending.offsets {
+                self.first_offsets.entry(partition.clone()).or_insert(offset);
                 // What was committed later stays, whichever transaction ended first.
                 if self.offsets.get(&partition).is_none_or(|(_, there)| *there < commit) {
                     self.offsets.insert(partition, (offset, commit));
@@ -489,6 +493,11 @@ impl Group {
             return Err(Code::UnstableOffsetCommit);
         }
         Ok(self.offsets.get(partition).map(|(offset, _)| *offset))
+    }
+
+    /// The first offset of a partition that was ever committed in a transaction.
+    pub fn first_committed(&self, partition: &TopicPartition) -> Option<i64> {
+        self.first_offsets.get(partition).copied()
     }
 
     /// All committed offsets.

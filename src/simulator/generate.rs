@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::random::Random;
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
+use crate::topology::plan::{AggregateFunction, OnError, Start, StreamRef};
 use formula::{Formula, Scope};
 
 /// A topology. Whatever may fail has an `on_error` of skip or dead letter.
@@ -49,6 +49,8 @@ pub struct Source {
     pub max_ahead_ms: i64,
     /// What becomes of records that cannot be read.
     pub on_error: OnError,
+    /// Where it begins.
+    pub start: Start,
 }
 
 /// An operator.
@@ -159,12 +161,53 @@ impl Generated {
         self.created.contains(topic)
     }
 
+    /// The topology that takes its place later, if it has a window that may become another one: with the
+    /// window whose state is given up.
+    pub fn changed(&self, random: &mut Random) -> Option<Changed> {
+        let mut places = Vec::new();
+        for (number, operator) in self.operators.iter().enumerate() {
+            let OperatorKind::Window(window) = &operator.kind else { continue };
+            let aggregates = window.aggregates.iter().enumerate();
+            let others =
+                aggregates.filter_map(|(at, aggregate)| Some((number, at, other(aggregate.function)?)));
+            places.extend(others);
+        }
+        if places.is_empty() {
+            return None;
+        }
+        let (operator, at, function) = *random.pick(&places);
+        let mut generated = self.clone();
+        if let OperatorKind::Window(window) = &mut generated.operators[operator].kind {
+            window.aggregates[at].function = function;
+        }
+        Some(Changed { generated, operator })
+    }
+
     /// The rows of a stream.
     pub fn fields(&self, stream: StreamRef) -> Vec<Field> {
         match stream {
             StreamRef::Source(i) => self.sources[i].fields.iter().map(|(field, _)| field.clone()).collect(),
             StreamRef::Operator(i) => self.operators[i].fields.clone(),
         }
+    }
+}
+
+/// A topology that takes the place of another one: one of its windows computes something else, and its state
+/// is given up. Its rows have the same fields as before.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The topology.
+    pub generated: Generated,
+    /// The number of the operator.
+    pub operator: usize,
+}
+
+/// What may be computed instead, with a result of the same type.
+fn other(function: AggregateFunction) -> Option<AggregateFunction> {
+    match function {
+        AggregateFunction::Sum | AggregateFunction::Min => Some(AggregateFunction::Max),
+        AggregateFunction::Max => Some(AggregateFunction::Min),
+        AggregateFunction::Count | AggregateFunction::Avg => None,
     }
 }
 
@@ -248,6 +291,7 @@ impl Maker<'_> {
         let id = ["orders", "visits"][number % 2].to_owned();
         let topic = self.topic(&format!("in{number}"), 4);
         let on_error = self.on_error(&id);
+        let start = if self.random.fork("start").one_in(8) { Start::Latest } else { Start::Earliest };
         let random = &mut *self.random;
         let mut fields = vec![(field("k", Type::String, random.one_in(3)), vec!["k".to_owned()])];
         let extra =
@@ -278,6 +322,7 @@ impl Maker<'_> {
             max_out_of_orderness_ms: *random.pick(&[0, 500, 2_000, 5_000]),
             max_ahead_ms: *random.pick(&[3_600_000, 86_400_000]),
             on_error,
+            start,
             partitioned_by,
             fields,
             id,

@@ -14,7 +14,7 @@ use crate::simulator::shared::Shared;
 use crate::simulator::trace::Who;
 use crate::task::TaskId;
 use crate::worker::port::{Log, LogError, LogEvent};
-use crate::worker::{Exit, Job, Phase, Step, Worker, WorkerEvent, WorkerSpec};
+use crate::worker::{Exit, Job, JobDone, Phase, Step, Worker, WorkerEvent, WorkerSpec};
 
 /// What the processes of a simulation have in common.
 pub struct Common {
@@ -198,8 +198,10 @@ impl Seat {
         if let Some(at) = due.get(chosen) {
             if let Some(finished) = self.running[*at].resume() {
                 self.running.swap_remove(*at).end(&common.shared);
-                self.finished
-                    .push((now_ms + late_ms(&common.shared, self.who, "job's end told late"), finished));
+                let late_ms = late_ms(&common.shared, self.who, "job's end told late");
+                let is_flush = matches!(finished.done, JobDone::Flushed { .. });
+                let busy_ms = if is_flush { common.shared.disk_busy_until_ms() } else { 0 };
+                self.finished.push((busy_ms.max(now_ms + late_ms), finished));
             }
             return Ok(Some(Told::default()));
         }
@@ -212,8 +214,23 @@ impl Seat {
         self.clients.producer = clients.producer.or(self.clients.producer.take());
         self.clients.reader = clients.reader.or(self.clients.reader.take());
         paths::of_job_done(&done, self.who, &common.shared);
+        let flushed = if let JobDone::Flushed { task, .. } = &done { self.flushed(task) } else { None };
         let step = self.worker.job_done(done, common.shared.now_ms());
+        if let Some((task, before)) = flushed
+            && let Some((_, now)) = self.flushed(&task).filter(|(_, now)| *now < before)
+        {
+            return Err(format!(
+                "{}: task {task} was flushed up to {before}, and is back at {now}",
+                self.who
+            ));
+        }
         self.take(step, common, disk)
+    }
+
+    /// Up to which changelog offset the store of a task holds everything, as far as the task knows.
+    fn flushed(&mut self, task: &TaskId) -> Option<(TaskId, i64)> {
+        let task = self.worker.tasks_mut().find(|found| found.spec().id == *task)?;
+        Some((task.spec().id.clone(), task.changelog_offsets()?.1))
     }
 
     fn take(&mut self, step: Step, common: &Common, disk: &Disk) -> Result<Told, String> {
