@@ -63,7 +63,7 @@ fn the_output_is_that_of_a_run_without_faults() {
     let seed: u64 = env_or("SEED", unix_ms() as u64);
     println!("campaign: KILLS={kills} SEED={seed}");
     let dir = support::Folder::new();
-    let broker = Broker::start(&dir.path().join("kafka"));
+    let broker = Broker::start_to_be_killed(&dir.path().join("kafka"));
     let bootstrap = broker.bootstrap();
     let input = unique("orders");
     Admin::new(&bootstrap).create(&[(&input, PARTITIONS)]);

@@ -347,6 +347,11 @@ impl Cluster {
         self.state().groups.get(group).and_then(|group| group.committed(partition, false).ok().flatten())
     }
 
+    /// The first offset of a partition that was ever committed in a group, in a transaction.
+    pub fn first_committed_offset(&self, group: &str, partition: &TopicPartition) -> Option<i64> {
+        self.state().groups.get(group).and_then(|group| group.first_committed(partition))
+    }
+
     /// What was committed for partitions that the committing member did not own in the group's generation
     /// just then, which Kafka does not check: in words, per group in order.
     pub fn foreign_commits(&self) -> Vec<String> {

@@ -103,6 +103,8 @@ pub struct Group {
     leader: Option<String>,
     /// Committed offsets.
     offsets: BTreeMap<TopicPartition, Offset>,
+    /// The first offset that was ever committed in a transaction, of each partition.
+    first_offsets: BTreeMap<TopicPartition, i64>,
     commits: u64,
     /// What the coordinator has written down of the members.
     written: Option<Written>,
@@ -125,6 +127,7 @@ impl Group {
             instances: BTreeMap::new(),
             leader: None,
             offsets: BTreeMap::new(),
+            first_offsets: BTreeMap::new(),
             commits: 0,
             written: None,
             pending: BTreeMap::new(),
@@ -486,6 +489,7 @@ impl Group {
         let pending = self.pending.remove(&writer.producer).unwrap_or_default();
         if commit {
             for (partition, offset) in pending.offsets {
+                self.first_offsets.entry(partition.clone()).or_insert(offset.offset);
                 // What was committed later stays, whichever transaction ended first.
                 if self.offsets.get(&partition).is_none_or(|there| there.commit < offset.commit) {
                     self.offsets.insert(partition, offset);
@@ -502,6 +506,11 @@ impl Group {
             return Err(Code::UnstableOffsetCommit);
         }
         Ok(self.offsets.get(partition).map(|found| found.offset))
+    }
+
+    /// The first offset of a partition that was ever committed in a transaction.
+    pub fn first_committed(&self, partition: &TopicPartition) -> Option<i64> {
+        self.first_offsets.get(partition).copied()
     }
 
     /// All committed offsets.

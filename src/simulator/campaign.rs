@@ -7,13 +7,14 @@ use std::sync::Arc;
 use crate::operator::Counters;
 use crate::record::TopicPartition;
 use crate::simulator::disk::without_folders;
-use crate::simulator::generate::{Generated, generate};
+use crate::simulator::generate::{Changed, Generated, generate};
 use crate::simulator::input::inputs;
 use crate::simulator::random::Random;
 use crate::simulator::reference::{self, Expected};
 use crate::simulator::scenario::{Faults, Input, Outcome, Pace, Scenario, Step};
-use crate::simulator::world::World;
+use crate::simulator::world::{Change, World};
 use crate::topology;
+use crate::topology::plan::{Plan, Start};
 
 /// Seeds whose histories failed once: of the engine, or of the simulator that told so. What a seed plays
 /// changes with the generators; what was found in the engine has a test of its own as well.
@@ -74,10 +75,17 @@ fn play(seed: u64, left_out: &LeftOut, story: bool, history: &mut History) -> Re
     let scenario = scenario(seed, &generated, &mut random, left_out)?;
     history.steps = scenario.steps.len() + left_out.steps.len();
     let mut world = World::new(&scenario, left_out.faults.clone(), story)?;
+    let changed = changed(seed, &generated, &scenario);
+    if let Some(changed) = &changed {
+        let (plan, steps) = (plan(&changed.generated)?, scenario.steps.len());
+        let drop_state = vec![changed.generated.operators[changed.operator].id.clone()];
+        let after = Random::new(seed).fork("change").place(steps.max(1));
+        world.change_later(Change { plan, drop_state, after });
+    }
     let played = caught(|| {
         world.play()?;
         let outcome = world.outcome()?;
-        compare(&generated, &world, &outcome)
+        compare(&generated, changed.as_ref(), &world, &outcome)
     });
     let trace = world.shared().trace.borrow();
     history.digest = trace.digest();
@@ -90,21 +98,35 @@ fn play(seed: u64, left_out: &LeftOut, story: bool, history: &mut History) -> Re
     played
 }
 
+/// One history in so many goes on with another topology.
+const CHANGED_ONE_IN: u64 = 12;
+
+/// The topology that takes the place of the first one, if one does.
+fn changed(seed: u64, generated: &Generated, scenario: &Scenario) -> Option<Changed> {
+    let mut random = Random::new(seed).fork("changed");
+    let may_change = !scenario.bounded && scenario.faults == Faults::Seeded;
+    if may_change && random.one_in(CHANGED_ONE_IN) { generated.changed(&mut random) } else { None }
+}
+
+fn plan(generated: &Generated) -> Result<Arc<Plan>, String> {
+    let text = generated.text();
+    let checked = topology::parse(&text, "generated.yaml", &|_| Err("no files".into()), &|_| None);
+    let checked =
+        checked.map_err(|findings| format!("the generated topology is wrong: {findings:?}\n{text}"))?;
+    Ok(Arc::new(checked.plan))
+}
+
 fn scenario(
     seed: u64,
     generated: &Generated,
     random: &mut Random,
     left_out: &LeftOut,
 ) -> Result<Scenario, String> {
-    let text = generated.text();
-    let checked = topology::parse(&text, "generated.yaml", &|_| Err("no files".into()), &|_| None);
-    let plan =
-        checked.map_err(|findings| format!("the generated topology is wrong: {findings:?}\n{text}"))?.plan;
     let count = 20 + random.below(280) as usize;
     let records = inputs(generated, &mut random.fork("input"), count);
     let steps = records.into_iter().map(Step::Append).enumerate();
     Ok(Scenario {
-        plan: Arc::new(plan),
+        plan: plan(generated)?,
         topics: generated.topics(),
         steps: steps.filter(|(at, _)| !left_out.steps.contains(at)).map(|(_, step)| step).collect(),
         pace: Pace::Mixed,
@@ -118,13 +140,20 @@ fn scenario(
     })
 }
 
-fn compare(generated: &Generated, world: &World, outcome: &Outcome) -> Result<(), String> {
+fn compare(
+    generated: &Generated,
+    changed: Option<&Changed>,
+    world: &World,
+    outcome: &Outcome,
+) -> Result<(), String> {
     let (mut partitions, mut ends) = (BTreeMap::new(), BTreeMap::new());
-    for source in generated.sources.iter().map(|source| &source.topic) {
-        for number in 0..world.partitions(source) {
-            let partition = TopicPartition::new(source, number);
+    for source in &generated.sources {
+        for number in 0..world.partitions(&source.topic) {
+            let partition = TopicPartition::new(&source.topic, number);
+            let begin = if source.start == Start::Latest { world.anchor(&partition)? } else { 0 };
             let log = world.shared().cluster.log(&partition);
-            let records = log.into_iter().map(|(offset, record)| {
+            let read = log.into_iter().filter(|(offset, _)| *offset >= begin);
+            let records = read.map(|(offset, record)| {
                 let input = Input {
                     partition: partition.clone(),
                     key: record.key.clone(),
@@ -144,7 +173,9 @@ fn compare(generated: &Generated, world: &World, outcome: &Outcome) -> Result<()
         }
     }
     let ends = generated.bounded.then_some(&ends);
-    let expected = reference::expected(generated, &partitions, ends);
+    // If it did not come to that, nothing changed.
+    let change = changed.filter(|_| !world.changed_at.is_empty()).map(|changed| (changed, &world.changed_at));
+    let expected = reference::expected(generated, &partitions, ends, change);
     reference::compare(&expected, &outcome.topics)?;
     // After a fault, what an unheard commit had counted is missing.
     if world.scenario.faults == Faults::None { counts(&expected, &outcome.counters) } else { Ok(()) }

@@ -1,6 +1,7 @@
 //! Topologies by seed: as a structure, which the [`reference`](super::reference) understands, and as the
 //! text of a topology file, which the engine does.
 
+mod change;
 pub mod formula;
 mod text;
 
@@ -8,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::random::Random;
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
+use crate::topology::plan::{AggregateFunction, OnError, Start, StreamRef};
 use formula::{Formula, Scope};
+
+pub use change::Changed;
 
 /// A topology. Whatever may fail has an `on_error` of skip or dead letter.
 #[derive(Clone, Debug)]
@@ -49,6 +52,8 @@ pub struct Source {
     pub max_ahead_ms: i64,
     /// What becomes of records that cannot be read.
     pub on_error: OnError,
+    /// Where it begins.
+    pub start: Start,
 }
 
 /// An operator.
@@ -248,6 +253,7 @@ impl Maker<'_> {
         let id = ["orders", "visits"][number % 2].to_owned();
         let topic = self.topic(&format!("in{number}"), 4);
         let on_error = self.on_error(&id);
+        let start = if self.random.fork("start").one_in(8) { Start::Latest } else { Start::Earliest };
         let random = &mut *self.random;
         let mut fields = vec![(field("k", Type::String, random.one_in(3)), vec!["k".to_owned()])];
         let extra =
@@ -278,6 +284,7 @@ impl Maker<'_> {
             max_out_of_orderness_ms: *random.pick(&[0, 500, 2_000, 5_000]),
             max_ahead_ms: *random.pick(&[3_600_000, 86_400_000]),
             on_error,
+            start,
             partitioned_by,
             fields,
             id,

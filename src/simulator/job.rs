@@ -197,10 +197,8 @@ pub fn begin(
         }
         Job::Flush { epoch, task, job } => {
             let run = move |link: &JobLink<'_>| {
-                link.yielder.suspend(0);
-                let result = job.run(&|| {
-                    link.yielder.suspend(0);
-                });
+                link.pause(link.shared.disk_busy_until_ms());
+                let result = job.run(&|| link.pause(link.shared.disk_busy_until_ms()));
                 Finished { done: JobDone::Flushed { epoch, task, result }, clients: Clients::default() }
             };
             (coroutine(stack, shared, who, None, run), "flush")

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::Record;
 use crate::simulator::disk::Content;
 use crate::state::codec::{RecordHeader, read_record};
-use crate::state::header::Header;
+use crate::state::header::{Header, OperatorState};
 
 /// The state of a task, as a plain fold of its changelog.
 pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -130,7 +130,11 @@ fn follows(last: &Header, next: &Header) -> Result<(), String> {
         ));
     }
     for operator in &next.operators {
-        let before = last.operators.iter().find(|before| before.id == operator.id);
+        // Another one of that name has no past: its state was given up.
+        let is_same = |before: &&OperatorState| {
+            (&before.id, &before.fingerprint) == (&operator.id, &operator.fingerprint)
+        };
+        let before = last.operators.iter().find(is_same);
         if let Some(before) = before.filter(|before| operator.fired_watermark_ms < before.fired_watermark_ms)
         {
             return Err(format!(

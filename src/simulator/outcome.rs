@@ -45,7 +45,7 @@ impl World {
         if let Some(commit) = foreign.first() {
             return Err(format!("offsets were committed by somebody who does not own them: {commit}"));
         }
-        if let Some(violation) = self.disks.iter().find_map(Disk::violation) {
+        if let Some(violation) = self.disks.iter().find_map(|(_, disk)| disk.violation()) {
             return Err(violation);
         }
         let mut state = BTreeMap::new();
@@ -53,7 +53,7 @@ impl World {
             let at = |why: String| format!("task {}: {why}", task.id);
             let sweeps = oracle::headers_only_rise(&task.records).map_err(at)?;
             self.shared().trace.borrow_mut().add("sweep complete", sweeps);
-            for disk in &self.disks {
+            for (_, disk) in &self.disks {
                 self.compare(disk, &task)?;
             }
             state.insert(task.id.clone(), self.restore_anew(&task)?);

@@ -8,7 +8,7 @@ use crate::worker::JobDone;
 use crate::worker::port::CommitError;
 
 /// Paths that a campaign has to have taken: one that was never taken is a finding.
-pub const PATHS: [&str; 28] = [
+pub const PATHS: [&str; 31] = [
     "commit acknowledged",
     "commit in doubt",
     "commit of no owner",
@@ -37,6 +37,9 @@ pub const PATHS: [&str; 28] = [
     "process gave up",
     "bounded run finished",
     "history on RocksDB",
+    "memory limit reached",
+    "slow disks",
+    "topology changed",
 ];
 
 /// Notes what became of a job.

@@ -15,7 +15,7 @@ use crate::simulator::trace::Who;
 use crate::task::TaskId;
 use crate::worker::bounded::unfinished;
 use crate::worker::port::{Log, LogError, LogEvent};
-use crate::worker::{Exit, Job, Phase, Step, Worker, WorkerEvent, WorkerSpec};
+use crate::worker::{Exit, Job, JobDone, Phase, Step, Worker, WorkerEvent, WorkerSpec};
 
 /// What the processes of a simulation have in common.
 pub struct Common {
@@ -33,8 +33,6 @@ pub struct Common {
     pub session_timeout_ms: u64,
     /// How long a transaction may stay open.
     pub transaction_timeout_ms: u64,
-    /// The size of the largest record of the input.
-    pub record_bytes_max: usize,
 }
 
 impl Common {
@@ -60,6 +58,8 @@ pub struct FaultyLog {
     who: Who,
     /// The partitions were wanted back since this was last looked at.
     revoked: Cell<bool>,
+    /// How often it was asked for records.
+    fetches: u64,
 }
 
 impl FaultyLog {
@@ -105,6 +105,7 @@ impl Log for FaultyLog {
     }
 
     fn fetch(&mut self, records_max: usize) -> Result<Vec<Box<dyn Records>>, LogError> {
+        self.fetches += 1;
         match self.fails("fetch failed") {
             Some(error) => Err(error),
             None => self.inner.fetch(records_max),
@@ -157,7 +158,8 @@ impl Seat {
         let producer = ModelTransactionLog::new(cluster, &client, &inner);
         let reader = ModelReader::new(cluster, &client.group);
         let who = Who::Worker(number, worker);
-        let log = FaultyLog { inner, shared: common.shared.clone(), who, revoked: Cell::new(false) };
+        let shared = common.shared.clone();
+        let log = FaultyLog { inner, shared, who, revoked: Cell::new(false), fetches: 0 };
         Seat {
             who,
             worker: Worker::new(common.spec.clone(), log),
@@ -170,7 +172,9 @@ impl Seat {
 
     /// Lets the worker do a step.
     pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
+        let over = self.intake_over_limit(&common.spec);
         let step = self.worker.step(common.shared.now_ms());
+        self.check_intake(&common.spec, over)?;
         if self.worker.log().revoked.take() && self.worker.phase() == Phase::Committing {
             common.shared.note(self.who, "commit ends while partitions are wanted back", String::new);
         }
@@ -197,8 +201,10 @@ impl Seat {
         if let Some(at) = due.get(chosen) {
             if let Some(finished) = self.running[*at].resume() {
                 self.running.swap_remove(*at).end(&common.shared);
-                self.finished
-                    .push((now_ms + late_ms(&common.shared, self.who, "job's end told late"), finished));
+                let late_ms = late_ms(&common.shared, self.who, "job's end told late");
+                let is_flush = matches!(finished.done, JobDone::Flushed { .. });
+                let busy_ms = if is_flush { common.shared.disk_busy_until_ms() } else { 0 };
+                self.finished.push((busy_ms.max(now_ms + late_ms), finished));
             }
             return Ok(Some(Told::default()));
         }
@@ -211,8 +217,23 @@ impl Seat {
         self.clients.producer = clients.producer.or(self.clients.producer.take());
         self.clients.reader = clients.reader.or(self.clients.reader.take());
         paths::of_job_done(&done, self.who, &common.shared);
+        let flushed = if let JobDone::Flushed { task, .. } = &done { self.flushed(task) } else { None };
         let step = self.worker.job_done(done, common.shared.now_ms());
+        if let Some((task, before)) = flushed
+            && let Some((_, now)) = self.flushed(&task).filter(|(_, now)| *now < before)
+        {
+            return Err(format!(
+                "{}: task {task} was flushed up to {before}, and is back at {now}",
+                self.who
+            ));
+        }
         self.take(step, common, disk)
+    }
+
+    /// Up to which changelog offset the store of a task holds everything, as far as the task knows.
+    fn flushed(&mut self, task: &TaskId) -> Option<(TaskId, i64)> {
+        let task = self.worker.tasks_mut().find(|found| found.spec().id == *task)?;
+        Some((task.spec().id.clone(), task.changelog_offsets()?.1))
     }
 
     fn take(&mut self, step: Step, common: &Common, disk: &Disk) -> Result<Told, String> {
@@ -223,7 +244,6 @@ impl Seat {
             common.shared.note(self.who, running.what, String::new);
             self.running.push(running);
         }
-        self.check_memory(&common.spec, common.record_bytes_max)?;
         Ok(Told { events: step.events, busy: step.busy, exit: step.exit })
     }
 
@@ -248,13 +268,53 @@ impl Seat {
         Ok(())
     }
 
-    /// What is dirty, pinned and waits to be flushed stays near its bound: one batch may go over it.
-    fn check_memory(&mut self, spec: &WorkerSpec, record_bytes_max: usize) -> Result<(), String> {
+    /// What was taken in so far, if so much is pinned that nothing more may be.
+    fn intake_over_limit(&mut self, spec: &WorkerSpec) -> Option<Intake> {
+        if self.worker.phase() != Phase::Running {
+            return None;
+        }
         let pinned: usize = self.worker.tasks_mut().map(|task| task.memory().pinned).sum();
-        let at_once = spec.batch_records_max * self.worker.sources().len();
-        let bound = spec.pinned_bytes_max + OVERSHOOT_BYTES + PINNED_RATIO_MAX * at_once * record_bytes_max;
-        if pinned > bound {
-            return Err(format!("{}: {pinned} bytes are pinned, with a bound of {bound}", self.who));
+        if pinned <= spec.pinned_bytes_max {
+            return None;
+        }
+        let note = "memory limit reached";
+        self.worker.log().shared.note(self.who, note, || format!("{pinned} bytes are pinned"));
+        Some(self.intake(pinned))
+    }
+
+    fn intake(&mut self, pinned: usize) -> Intake {
+        let tasks = self.worker.tasks_mut();
+        let positions = tasks.map(|task| (task.next_offset(), task.queued_records())).collect();
+        Intake { pinned, fetches: self.worker.log().fetches, positions }
+    }
+
+    /// What is pinned has a limit: a step that begins above it takes in nothing (`over` is how it began), and
+    /// what waits is never as much as two batches.
+    ///
+    /// That is all that the engine promises, and it is exact, where a number of bytes would be an estimate.
+    /// What is pinned grows in two ways: by records that a step processes, and by the delta and the chunk of
+    /// a checkpoint. A step takes one batch of each task, and only a step that began at or below the limit
+    /// takes any; above it there is no more than one checkpoint, as it leaves nothing to commit. So what is
+    /// pinned is at most the limit, one batch, and one checkpoint. What those weigh is up to the records
+    /// and to how much the buffers of hash tables grow, which no bound that is worth checking foresees.
+    fn check_intake(&mut self, spec: &WorkerSpec, over: Option<Intake>) -> Result<(), String> {
+        let waiting: usize = self.worker.tasks_mut().map(|task| task.queued_records()).sum();
+        if waiting >= 2 * spec.batch_records_max {
+            let batch = spec.batch_records_max;
+            return Err(format!("{}: {waiting} records wait, with batches of {batch}", self.who));
+        }
+        let Some(before) = over else { return Ok(()) };
+        let mut now = self.intake(before.pinned);
+        if now.positions.is_empty() {
+            // They were given back.
+            now.positions.clone_from(&before.positions);
+        }
+        if now != before {
+            let (limit, pinned) = (spec.pinned_bytes_max, before.pinned);
+            return Err(format!(
+                "{}: {pinned} bytes are pinned, with a limit of {limit}, and records are taken in",
+                self.who
+            ));
         }
         Ok(())
     }
@@ -270,10 +330,15 @@ impl Seat {
     }
 }
 
-/// What a checkpoint may pin beyond the bound, beside what the records of one call do.
-const OVERSHOOT_BYTES: usize = 16 << 10;
-/// What a record of the input may pin, in its own size: its text in rows, keys and dead letters.
-const PINNED_RATIO_MAX: usize = 12;
+/// How far a worker has read.
+#[derive(PartialEq)]
+struct Intake {
+    pinned: usize,
+    /// How often it asked for records.
+    fetches: u64,
+    /// Of each task the next offset, and how many records wait.
+    positions: Vec<(i64, usize)>,
+}
 
 /// A process.
 pub struct Process {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::Input;
 use super::generate::formula::Value;
-use super::generate::{Generated, Operator, OperatorKind, Sink, Source, Window};
+use super::generate::{Changed, Generated, Operator, OperatorKind, Sink, Source, Window};
 use crate::record::{Field, FieldForm, TopicPartition, Type};
 use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
 use evaluate::{Environment, Failed, Origin, double, finite};
@@ -64,14 +64,17 @@ const ERROR: &str = "thalweg.error";
 /// What `generated` must write of these records, which stand in the order of their offsets.
 ///
 /// `ends` are those of a bounded run: what lies at or behind the end of its partition is not read, and all
-/// windows close there. Without them only the watermark closes windows.
+/// windows close there. Without them only the watermark closes windows. `change` is the topology that takes
+/// the place of `generated`, and from which offset of each partition on.
 pub fn expected(
     generated: &Generated,
     records: &BTreeMap<TopicPartition, Vec<(i64, Arc<Input>)>>,
     ends: Option<&BTreeMap<TopicPartition, i64>>,
+    change: Option<(&Changed, &BTreeMap<TopicPartition, i64>)>,
 ) -> Expected {
     let mut expected = Expected::default();
     let shape = Shape::new(generated);
+    let changed = change.map(|(changed, _)| (changed, Shape::new(&changed.generated)));
     for (partition, records) in records {
         let Some(index) =
             generated.sources.iter().position(|source| source.topic.as_str() == &*partition.topic)
@@ -89,7 +92,13 @@ pub fn expected(
             out: &mut expected,
         };
         let end = ends.map(|ends| ends.get(partition).copied().unwrap_or(0));
+        let mut next = changed.as_ref();
+        let from = change.and_then(|(_, from)| from.get(partition)).copied().unwrap_or(0);
         for (offset, input) in records.iter().filter(|(offset, _)| end.is_none_or(|end| *offset < end)) {
+            if let Some((changed, shape)) = next.take_if(|_| *offset >= from) {
+                (task.generated, task.shape) = (&changed.generated, shape);
+                task.windows[changed.operator].open.clear();
+            }
             task.record(index, Origin { input, offset: *offset });
         }
         if ends.is_some() {

@@ -32,17 +32,6 @@ pub enum Step {
     Advance(u64),
 }
 
-impl Step {
-    /// How many bytes of keys and values it brings.
-    pub fn bytes(&self) -> usize {
-        let bytes = |part: &Option<Vec<u8>>| part.as_ref().map_or(0, Vec::len);
-        match self {
-            Step::Append(input) => bytes(&input.key) + bytes(&input.value),
-            Step::Advance(_) => 0,
-        }
-    }
-}
-
 /// How the steps follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pace {

@@ -94,6 +94,8 @@ pub struct Shared {
     pub cutters: RefCell<BTreeMap<TaskId, Who>>,
     /// Offsets whose commit ended in doubt.
     pub doubts: RefCell<BTreeMap<TopicPartition, i64>>,
+    /// How long a disk may take for a write, at most, and what decides it.
+    disk: RefCell<(u64, Random)>,
     stacks: RefCell<Vec<DefaultStack>>,
 }
 
@@ -111,6 +113,7 @@ impl Shared {
             owners: RefCell::default(),
             cutters: RefCell::default(),
             doubts: RefCell::default(),
+            disk: RefCell::new((0, Random::new(0))),
             stacks: RefCell::default(),
         }
     }
@@ -161,6 +164,17 @@ impl Shared {
         let ms = chance.below(4) * chance.below(4_000);
         self.note(who, "request slow", || format!("{}: {ms} ms", request.name()));
         Some(self.now_ms() + ms)
+    }
+
+    /// Disks are slow from now on: a write takes up to `ms_max`.
+    pub fn slow_disks(&self, ms_max: u64, random: Random) {
+        *self.disk.borrow_mut() = (ms_max, random);
+    }
+
+    /// Until when a disk is busy that is asked now; 0 if it is not slow, or nothing goes wrong any more.
+    pub fn disk_busy_until_ms(&self) -> u64 {
+        let (ms_max, random) = &mut *self.disk.borrow_mut();
+        if *ms_max == 0 || !self.faults.borrow().on { 0 } else { self.now_ms() + random.below(*ms_max) }
     }
 
     /// A stack for a job.

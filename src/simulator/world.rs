@@ -5,13 +5,14 @@ mod ending;
 mod faults;
 mod lives;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::clients::ModelAdmin;
 use crate::model::{Cluster, Record};
 use crate::operator::Counters;
+use crate::record::TopicPartition;
 use crate::simulator::disk::{Disk, FULL, Kind};
 use crate::simulator::process::{Common, Process, Told};
 use crate::simulator::random::Random;
@@ -19,6 +20,7 @@ use crate::simulator::scenario::{Faults, Pace, Scenario, Step};
 use crate::simulator::settings::{plain_spec, small_spec};
 use crate::simulator::shared::{FaultSource, Shared};
 use crate::simulator::trace::{Trace, Who};
+use crate::topology::plan::{Plan, Start};
 use crate::worker::port::{LogAdmin, TopicSpec};
 use crate::worker::topics;
 use crate::worker::{Exit, WorkerEvent, WorkerSpec};
@@ -31,6 +33,10 @@ const RESTART_MS: u64 = 500;
 const TURNS_PER_INPUT: u64 = 16;
 /// Histories differ in how fast time goes by, beside what happens.
 const TURN_MS: [u64; 4] = [20, 60, 300, 1_000];
+/// Histories differ in how slow their disks are: so many milliseconds for a write, at most.
+const DISK_MS: [u64; 8] = [0, 0, 0, 0, 0, 100, 1_000, 6_000];
+/// How many records may be there before a source starts that begins at the newest.
+const BEFORE_MAX: u64 = 20;
 /// A fault strikes once in so many turns.
 const TURNS_PER_FAULT: u64 = 120;
 
@@ -62,8 +68,25 @@ pub struct World {
     /// How much time passed in the last round of the end.
     idle_ms: u64,
     pub(super) counters: Counters,
-    /// The disks of processes that stopped in order, for the last comparison.
-    pub(super) disks: Vec<Disk>,
+    /// The disks of processes that stopped in order, for the last comparison, with their identities.
+    pub(super) disks: Vec<(usize, Disk)>,
+    /// What takes the place of the topology later.
+    change: Option<Change>,
+    /// From which offset of each source partition on it did.
+    pub(super) changed_at: BTreeMap<TopicPartition, i64>,
+    /// Where each source partition ended when the processes began.
+    pub(super) began_at: BTreeMap<TopicPartition, i64>,
+}
+
+/// A topology that takes the place of another one in the middle of a history: all processes stop in order,
+/// and start with it.
+pub struct Change {
+    /// The topology.
+    pub plan: Arc<Plan>,
+    /// The operators whose state is given up.
+    pub drop_state: Vec<String>,
+    /// After how many steps of the input.
+    pub after: usize,
 }
 
 impl World {
@@ -102,7 +125,6 @@ impl World {
             application: plan.name.clone(),
             session_timeout_ms: 6_000 + chance.below(4) * 1_000,
             transaction_timeout_ms: 10_000 + chance.below(4) * 10_000,
-            record_bytes_max: scenario.steps.iter().map(Step::bytes).max().unwrap_or(0),
         };
         let mut world = World {
             scenario: scenario.clone(),
@@ -119,7 +141,15 @@ impl World {
             idle_ms: 1,
             counters: Counters::default(),
             disks: Vec::new(),
+            change: None,
+            changed_at: BTreeMap::new(),
+            began_at: BTreeMap::new(),
         };
+        let slow_ms = *chance.fork("disks").pick(&DISK_MS);
+        if seeded && slow_ms > 0 {
+            world.note(Who::World, "slow disks", || format!("up to {slow_ms} ms a write"));
+            world.shared().slow_disks(slow_ms, chance.fork("writes"));
+        }
         if scenario.rocks {
             world.note(Who::World, "history on RocksDB", || format!("{:?}", Kind::of(scenario)));
         }
@@ -143,8 +173,15 @@ impl World {
                     self.settle()?;
                 }
             }
+            // So that it shows what a source skips that starts at the newest record.
+            Pace::Mixed if self.scenario.plan.sources.iter().any(|source| source.start == Start::Latest) => {
+                for _ in 0..self.random.fork("before").below(BEFORE_MAX) {
+                    self.take_input(true)?;
+                }
+            }
             Pace::Mixed => {}
         }
+        self.began_at = self.source_ends();
         if self.shared().faults.borrow().on {
             self.turns()?;
         }
@@ -161,6 +198,9 @@ impl World {
     fn turns(&mut self) -> Result<(), String> {
         let mut left = 200 + self.random.below(600);
         while self.next < self.scenario.steps.len() || left > 0 {
+            if let Some(change) = self.change.take_if(|change| change.after <= self.next) {
+                self.change_topology(change)?;
+            }
             self.turn()?;
             if self.random.one_in(TURNS_PER_INPUT) {
                 for _ in 0..=self.random.below(8) {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::formula::Formula;
 use super::{Choice, Generated, Operator, OperatorKind, Source, Window};
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
+use crate::topology::plan::{AggregateFunction, OnError, Start, StreamRef};
 
 impl Generated {
     /// The topology file. Writing to text cannot fail.
@@ -46,6 +46,9 @@ impl Generated {
 
     fn source(&self, source: &Source, out: &mut String) {
         let _ = writeln!(out, "  {}:\n    topic: {}\n    format: {{ type: json }}", source.id, source.topic);
+        if source.start == Start::Latest {
+            out.push_str("    start: latest\n");
+        }
         if !source.partitioned_by.is_empty() {
             let names = source.partitioned_by.iter().map(|slot| source.fields[*slot].0.name.as_str());
             let _ = writeln!(out, "    partitioned_by: [{}]", names.collect::<Vec<_>>().join(", "));

@@ -133,7 +133,7 @@ fn differs(seed: u64, records: usize) -> Result<(Generated, Expected), String> {
     let records = partitions(inputs(&generated, &mut random.fork("input"), records));
     random.bits();
     let ends = generated.bounded.then(|| ends(&records));
-    let expected = expected(&generated, &records, ends.as_ref());
+    let expected = expected(&generated, &records, ends.as_ref(), None);
     let engine = Engine::run(&generated, &records);
     compare(&expected, &engine.written)
         .and_then(|()| match expected.late == engine.late && expected.failed == engine.failed {

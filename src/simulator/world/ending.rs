@@ -91,6 +91,19 @@ impl World {
         Ok(())
     }
 
+    /// Where a source partition is read from that starts at the newest record: the position that the group
+    /// committed first. Whatever was processed before that would be processed from another position after a
+    /// crash, so a task commits where it starts before anything else, and no row comes from further ahead.
+    pub(in crate::simulator) fn anchor(&self, partition: &TopicPartition) -> Result<i64, String> {
+        let anchor = self.common.shared.cluster.first_committed_offset(&self.common.application, partition);
+        let anchor = anchor.unwrap_or_else(|| self.common.shared.cluster.high_watermark(partition));
+        let began_at = self.began_at.get(partition).copied().unwrap_or(0);
+        if anchor < began_at {
+            return Err(format!("{partition} is read from {anchor} on, and had {began_at} records before"));
+        }
+        Ok(anchor)
+    }
+
     /// Whether everything appended so far is processed and committed: also what a task closes bit by bit.
     fn is_done(&mut self) -> bool {
         if self.unread().is_some() {

@@ -1,9 +1,15 @@
 //! Processes come and go.
 
-use super::{Down, RESTART_MS, World};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Change, Down, RESTART_MS, World};
+use crate::model::clients::ModelAdmin;
+use crate::record::TopicPartition;
 use crate::simulator::disk::{Disk, Kind};
 use crate::simulator::process::Process;
 use crate::simulator::trace::Who;
+use crate::worker::{WorkerSpec, topics};
 
 impl World {
     pub(super) fn start_new(&mut self) -> Result<(), String> {
@@ -15,6 +21,50 @@ impl World {
     /// An empty disk of the kind that this history has.
     pub(in crate::simulator) fn new_disk(&self) -> Result<Disk, String> {
         Disk::new(Kind::of(&self.scenario))
+    }
+
+    /// What takes the place of the topology later.
+    pub(in crate::simulator) fn change_later(&mut self, change: Change) {
+        self.change = Some(change);
+    }
+
+    /// All processes finish what there is, stop in order, and start with another topology.
+    pub(super) fn change_topology(&mut self, change: Change) -> Result<(), String> {
+        self.note(Who::World, "topology changed", || change.drop_state.join(", "));
+        self.common.shared.faults.borrow_mut().on = false;
+        self.mend();
+        self.settle()?;
+        self.stop()?;
+        self.over = false;
+        self.changed_at = self.source_ends();
+        let mut admin = ModelAdmin::new(&self.common.shared.cluster);
+        let topics = topics::prepare(&mut admin, &change.plan, self.scenario.bounded, 1, None)
+            .map_err(|error| error.to_string())?;
+        self.common.spec = Arc::new(WorkerSpec {
+            stages: topics::stages(&change.plan, &topics).map_err(|error| error.to_string())?,
+            drop_state: change.drop_state,
+            ..(*self.common.spec).clone()
+        });
+        self.common.shared.faults.borrow_mut().on = true;
+        // Of two with one identity the last one goes on.
+        let disks: BTreeMap<usize, Disk> = std::mem::take(&mut self.disks).into_iter().collect();
+        for (identity, disk) in disks {
+            self.start(identity, disk);
+        }
+        Ok(())
+    }
+
+    /// Where each source partition ends.
+    pub(super) fn source_ends(&self) -> BTreeMap<TopicPartition, i64> {
+        let mut ends = BTreeMap::new();
+        for source in &self.common.sources {
+            for number in 0..self.partitions(source) {
+                let partition = TopicPartition::new(source, number);
+                let end = self.common.shared.cluster.high_watermark(&partition);
+                ends.insert(partition, end);
+            }
+        }
+        ends
     }
 
     pub(super) fn start(&mut self, identity: usize, disk: Disk) {
@@ -71,7 +121,7 @@ impl World {
         self.check_violations(&disk)?;
         self.check_disk(&disk)?;
         if finished || self.over {
-            self.disks.push(disk);
+            self.disks.push((identity, disk));
         } else if !replaced {
             self.down.push(Down { identity, disk, restart_ms: self.now_ms() + RESTART_MS });
         }

@@ -1,0 +1,48 @@
+//! Generated topologies that take the place of others.
+
+use super::{Generated, OperatorKind};
+use crate::simulator::random::Random;
+use crate::topology::plan::AggregateFunction;
+
+/// A topology that takes the place of another one: one of its windows computes something else, and its state
+/// is given up. Its rows have the same fields as before.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The topology.
+    pub generated: Generated,
+    /// The number of the operator.
+    pub operator: usize,
+}
+
+impl Generated {
+    /// The topology that takes its place later, if it has a window that may become another one: with the
+    /// window whose state is given up.
+    pub fn changed(&self, random: &mut Random) -> Option<Changed> {
+        let mut places = Vec::new();
+        for (number, operator) in self.operators.iter().enumerate() {
+            let OperatorKind::Window(window) = &operator.kind else { continue };
+            let aggregates = window.aggregates.iter().enumerate();
+            let others =
+                aggregates.filter_map(|(at, aggregate)| Some((number, at, other(aggregate.function)?)));
+            places.extend(others);
+        }
+        if places.is_empty() {
+            return None;
+        }
+        let (operator, at, function) = *random.pick(&places);
+        let mut generated = self.clone();
+        if let OperatorKind::Window(window) = &mut generated.operators[operator].kind {
+            window.aggregates[at].function = function;
+        }
+        Some(Changed { generated, operator })
+    }
+}
+
+/// What may be computed instead, with a result of the same type.
+fn other(function: AggregateFunction) -> Option<AggregateFunction> {
+    match function {
+        AggregateFunction::Sum | AggregateFunction::Min => Some(AggregateFunction::Max),
+        AggregateFunction::Max => Some(AggregateFunction::Min),
+        AggregateFunction::Count | AggregateFunction::Avg => None,
+    }
+}
