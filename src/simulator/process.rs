@@ -352,7 +352,7 @@ pub struct Process {
     pub seats: Vec<Seat>,
     /// It is paused until then.
     pub frozen_until_ms: Option<u64>,
-    /// It was paused before.
+    /// It was paused, and has neither committed nor been fenced since.
     pub was_frozen: bool,
     /// Another process has its identity now: when it ends, nobody starts it again.
     pub replaced: bool,

@@ -86,8 +86,8 @@ pub struct Shared {
     pub commits: Cell<u64>,
     /// The process that has come to where it dies.
     pub dying: Cell<Option<usize>>,
-    /// What brokers answered that does not pass by itself: a process may end because of it.
-    pub answers: RefCell<BTreeSet<String>>,
+    /// What brokers answered that does not pass by itself, and to which process: it may end because of it.
+    answers: RefCell<BTreeSet<(usize, String)>>,
     /// Who restored a task last.
     pub owners: RefCell<BTreeMap<TaskId, Who>>,
     /// Who cut a task's changelog last.
@@ -149,13 +149,24 @@ impl Shared {
                 let wrong = passing.is_empty() || chance.one_in(2);
                 let code = *chance.pick(if wrong { &REFUSALS } else { passing });
                 if wrong {
-                    self.answers.borrow_mut().insert(format!("{code:?}"));
+                    self.answered(who, code);
                 }
                 (Fate::Refused(code), "request refused")
             }
         };
         self.note(who, what, || format!("{} ({fate:?})", request.name()));
         fate
+    }
+
+    /// A broker answers a process with something that does not pass by itself.
+    pub fn answered(&self, who: Who, code: Code) {
+        self.answers.borrow_mut().extend(who.process().map(|process| (process, format!("{code:?}"))));
+    }
+
+    /// Whether a process may end with this message, since a broker answered it that.
+    pub fn is_answered(&self, process: usize, message: &str) -> bool {
+        let answers = self.answers.borrow();
+        answers.iter().any(|(to, code)| *to == process && message.contains(&format!("says {code}")))
     }
 
     /// Until when a request is under way, if it takes long.

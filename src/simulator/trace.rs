@@ -14,6 +14,16 @@ pub enum Who {
     Worker(usize, usize),
 }
 
+impl Who {
+    /// The number of its process, if it is of one.
+    pub fn process(self) -> Option<usize> {
+        match self {
+            Who::World => None,
+            Who::Process(process) | Who::Worker(process, _) => Some(process),
+        }
+    }
+}
+
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = match self {

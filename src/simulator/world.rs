@@ -319,8 +319,10 @@ impl World {
             match event {
                 WorkerEvent::Committed { counters, .. } => {
                     counters.iter().for_each(|(_, counters)| self.counters.add(counters));
+                    self.processes[at].was_frozen &= self.processes[at].frozen_until_ms.is_some();
                 }
                 WorkerEvent::Fenced(why) if self.processes[at].was_frozen => {
+                    self.processes[at].was_frozen = false;
                     self.note(who, "zombie fenced", || why);
                 }
                 WorkerEvent::Aborted(why) => self.note(who, "starting over", || why),
@@ -351,11 +353,10 @@ impl World {
 
     /// Whether a process may end with this message, since something went wrong that it cannot mend.
     fn is_excused(&self, at: usize, why: &str) -> bool {
-        let answered =
-            self.common.shared.answers.borrow().iter().any(|code| why.contains(&format!("says {code}")));
-        let is_contested = self.contested.contains(&self.processes[at].identity);
+        let process = &self.processes[at];
+        let is_contested = self.contested.contains(&process.identity);
         self.scenario.faults == Faults::Seeded
-            && (answered
+            && (self.common.shared.is_answered(process.number, why)
                 || why.contains("without a single commit")
                 || why.contains(FULL)
                 || (is_contested && why.contains("Fenced")))

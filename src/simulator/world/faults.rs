@@ -88,18 +88,18 @@ impl World {
 
     /// Something happens to the next request of one of its consumers to the group.
     fn disturb(&mut self, at: usize, chance: &mut Random) {
+        let process = &self.processes[at];
         let mishap = match chance.below(4) {
             0 => Mishap::Lost,
             1 => Mishap::Unanswered,
             _ => {
                 let code = *chance.pick(&GROUP_ANSWERS);
                 if !code.passes() {
-                    self.common.shared.answers.borrow_mut().insert(format!("{code:?}"));
+                    self.common.shared.answered(Who::Process(process.number), code);
                 }
                 Mishap::Refused(code)
             }
         };
-        let process = &self.processes[at];
         let seat = &process.seats[chance.place(process.seats.len())];
         self.note(seat.who, "request to the group goes wrong", || format!("{mishap:?}"));
         seat.disturb(mishap);
