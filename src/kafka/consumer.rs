@@ -45,8 +45,8 @@ pub struct KafkaLog {
     positions: HashMap<TopicPartition, i64>,
     /// The group wants the partitions back and waits for `release`.
     revoking: bool,
-    /// It has been given partitions, and has not lost them since.
-    is_member: bool,
+    /// It was never given partitions, or has lost them since.
+    is_out: bool,
     closed: bool,
     /// An error that came behind records; told by the next fetch.
     failed: Option<LogError>,
@@ -74,7 +74,7 @@ impl KafkaLog {
             ends: HashMap::new(),
             positions: HashMap::new(),
             revoking: false,
-            is_member: false,
+            is_out: true,
             closed: false,
             failed: None,
             wake: None,
@@ -109,7 +109,7 @@ impl KafkaLog {
     /// a fence that another has taken its place; one that is none joins again as a new client.
     fn ended(&self, cause: &Failure) -> LogError {
         match cause.remedy() {
-            Remedy::Fenced if !self.is_member => LogError::Client(format!(
+            Remedy::Fenced if self.is_out => LogError::Client(format!(
                 "consuming (group {}): {} ({:?}) while it was no member",
                 self.group, cause.text, cause.code
             )),
@@ -135,7 +135,7 @@ impl KafkaLog {
             Event::Revoke => {
                 self.revoking = true;
                 let lost = self.client.assignment_lost();
-                self.is_member &= !lost;
+                self.is_out |= lost;
                 Ok(Some(if lost { LogEvent::Lost } else { LogEvent::Revoked }))
             }
             Event::Error(failure) => match failure.remedy() {
@@ -174,7 +174,7 @@ impl KafkaLog {
         stopped.map_err(|failure| self.failed("accepting an assignment", &failure))?;
         match membership {
             Some(membership) => {
-                self.is_member = true;
+                self.is_out = false;
                 Ok(Some(LogEvent::Assigned { partitions, member: membership.member.clone() }))
             }
             None => {

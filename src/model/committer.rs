@@ -18,20 +18,24 @@ use crate::worker::port::{CommitError, LogError, Member, Receipt, Transaction, T
 /// The transactional producer of one worker.
 ///
 /// As the one on librdkafka it replaces itself before the next transaction if during the last one a
-/// request was sent twice or may still be on its way: such a copy could end the next transaction.
+/// request was sent twice or may still be on its way: such a copy could end the next transaction. As there, the
+/// records go out beside the offsets: those of every other partition, of all others the next time, are written
+/// after the offsets are accepted.
 pub struct ModelTransactionLog {
     cluster: Cluster,
     settings: ClientSettings,
     consumer: u64,
     /// `None` before the first `init` and after an error.
     producer: Option<Producer>,
+    /// How many transactions were begun.
+    begun: usize,
 }
 
 impl ModelTransactionLog {
     /// A producer that commits for `log`.
     pub fn new(cluster: &Cluster, settings: &ClientSettings, log: &ModelLog) -> ModelTransactionLog {
         let (cluster, settings) = (cluster.clone(), settings.clone());
-        ModelTransactionLog { cluster, settings, consumer: log.consumer().0, producer: None }
+        ModelTransactionLog { cluster, settings, consumer: log.consumer().0, producer: None, begun: 0 }
     }
 
     /// This client, over a link.
@@ -69,6 +73,7 @@ impl ModelTransactionLog {
             producer = self.replaced(link)?;
         }
         let who = self.identity(member)?;
+        self.begun += 1;
         let again = is_planted(Bug::DoubtTakenAsFailed).then(|| transaction.clone());
         let mut result = self.run(link, &mut producer, transaction, &who);
         if let (Err(CommitError::Doubt(_)), Some(again)) = (&result, again) {
@@ -126,15 +131,21 @@ impl ModelTransactionLog {
         let added = producer.add(link, batches.keys().cloned(), end_ms);
         added.map_err(|code| code.during_commit(&format!("writing to {:?}", batches.keys())))?;
         let mut placed = BTreeMap::new();
-        for (partition, records) in batches {
+        let mut write = |producer: &mut Producer,
+                         (partition, records): (TopicPartition, Vec<Arc<Record>>)| {
             let written = producer.write(link, &partition, records, end_ms);
             let first = written.map_err(|code| code.during_commit(&format!("writing to {partition}")))?;
             placed.insert(partition, first);
-        }
+            Ok(())
+        };
+        let (late, early): (Vec<_>, Vec<_>) =
+            batches.into_iter().enumerate().partition(|(place, _)| (place + self.begun) % 2 == 1);
+        early.into_iter().try_for_each(|(_, batch)| write(producer, batch))?;
         if !is_planted(Bug::OffsetsNotSent) || offsets.iter().any(|(_, offset)| offset % 4 != 0) {
             let sent = producer.send_offsets(link, &self.settings.group, who, (&offsets, &finished), end_ms);
             sent.map_err(failed("sending the offsets of a transaction"))?;
         }
+        late.into_iter().try_for_each(|(_, batch)| write(producer, batch))?;
         match producer.commit_over(link, end_ms) {
             Err(_) if is_planted(Bug::DoubtTakenAsDone) => {}
             ended => ended.map_err(failed("committing a transaction"))?,

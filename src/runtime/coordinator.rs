@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::worker::{Parts, StopWorker, WorkerActor};
+use super::worker::{Parts, StopWorker, Unmarked, WorkerActor};
 use super::{Outcome, RunError};
 use crate::record::TopicPartition;
 use crate::worker::Exit;
@@ -31,12 +31,14 @@ pub struct Coordinator {
     /// One for each worker.
     arbiters: Vec<ArbiterHandle>,
     workers: BTreeMap<usize, Addr<WorkerActor>>,
-    /// The shares of the workers that have nothing left to do.
-    finished: BTreeMap<usize, Share>,
+    /// The workers that have nothing left to do, each with its sources.
+    finished: BTreeMap<usize, Vec<TopicPartition>>,
     unfinished: Unfinished,
     /// The cluster is being asked.
     looking: bool,
     next_look: Option<SpawnHandle>,
+    /// A worker of it, perhaps one that was replaced, has done something.
+    did_something: bool,
     /// There was something to do for others when this process had done its share.
     waited: bool,
     /// Nobody has anything left to do.
@@ -73,14 +75,14 @@ pub enum Share {
     Done,
 }
 
-/// How a worker stands in a bounded run: its share, or `None` if there is something left to do.
+/// How a worker stands in a bounded run.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct WorkerFinished {
     /// Which.
     pub index: usize,
-    /// Its share.
-    pub share: Option<Share>,
+    /// Its share, with the partitions that it has finished; `None` if there is something left to do.
+    pub share: Option<(Share, Vec<TopicPartition>)>,
 }
 
 /// A worker is to be made anew.
@@ -106,6 +108,7 @@ impl Coordinator {
             unfinished,
             looking: false,
             next_look: None,
+            did_something: false,
             waited: false,
             is_over: false,
             stopping: false,
@@ -159,18 +162,29 @@ impl Coordinator {
         self.finished.len() == self.arbiters.len()
     }
 
-    /// Asks what is left for others to do, once this process has done its share.
+    /// Whether one of its workers has finished a partition: the mark of a commit is seen only a moment later.
+    fn has_finished(&self, partition: &TopicPartition) -> bool {
+        self.finished.values().any(|finished| finished.contains(partition))
+    }
+
+    /// Asks what is left for anybody to do, once this process has done its share; from then on also while it
+    /// has something to do again, since that may be over without it.
     fn look(&mut self, context: &mut Context<Self>) {
-        if self.looking || self.stopping || !self.has_done_its_share() {
+        if self.looking || self.stopping || !(self.waited || self.has_done_its_share()) {
             return;
         }
         if let Some(next) = self.next_look.take() {
             context.cancel_future(next);
         }
         self.looking = true;
+        let (tell, told) = oneshot::channel();
         let unfinished = self.unfinished.clone();
-        let look = actix_rt::task::spawn_blocking(move || unfinished()).into_actor(self);
-        context.spawn(look.map(|looked, coordinator, context| {
+        // A thread of its own: an answer may take long, and the process ends without it. Nobody listens then.
+        let thread = std::thread::Builder::new().name("look".into());
+        if let Err(error) = thread.spawn(move || drop(tell.send(unfinished()))) {
+            return self.fail(RunError::Failed(format!("no thread to ask the cluster on: {error}")), context);
+        }
+        context.spawn(told.into_actor(self).map(|looked, coordinator, context| {
             // A panic ends the process in the panic hook, before it could be seen here.
             let Ok(looked) = looked else { return };
             coordinator.looked(looked, context);
@@ -180,31 +194,32 @@ impl Coordinator {
     fn looked(&mut self, looked: Result<Vec<TopicPartition>, LogError>, context: &mut Context<Self>) {
         self.looking = false;
         match looked {
-            _ if self.stopping || !self.has_done_its_share() => return,
-            Ok(unfinished) if unfinished.is_empty() => {
+            _ if self.stopping => return,
+            // For good, whatever this process has been given meanwhile.
+            Ok(unfinished) if unfinished.iter().all(|partition| self.has_finished(partition)) => {
                 tracing::info!("the bounded run is finished");
                 self.is_over = true;
                 return self.stop(context);
             }
-            Ok(unfinished) if !self.waited => {
-                self.waited = true;
-                tracing::info!(
-                    unfinished = unfinished.len(),
-                    "this process has done its share, and waits until the others have"
-                );
+            Ok(unfinished) => {
+                if self.waited {
+                    // What it had just committed the first time has come through by now.
+                    self.workers.values().for_each(|worker| worker.do_send(Unmarked(unfinished.clone())));
+                } else {
+                    self.waited = true;
+                    tracing::info!("this process has done its share, and waits until the others have");
+                }
             }
-            Ok(_) => {}
-            Err(LogError::Retry(message)) => tracing::warn!("{message}"),
-            Err(error) => return self.fail(RunError::Failed(error.to_string()), context),
+            Err(LogError::Stop(message)) => return self.fail(RunError::Failed(message), context),
+            Err(error) => tracing::warn!("asking what is finished: {error}"),
         }
         self.next_look = Some(context.run_later(LOOK_INTERVAL, Coordinator::look));
     }
 
     fn end(&mut self) {
-        let did_something = self.finished.values().any(|share| *share == Share::Done);
         let ended = if !self.is_over {
             Outcome::Stopped
-        } else if self.waited || did_something {
+        } else if self.waited || self.did_something {
             Outcome::Finished
         } else {
             Outcome::AlreadyFinished
@@ -266,9 +281,12 @@ impl Handler<WorkerFinished> for Coordinator {
             return;
         }
         match finished.share {
-            Some(share) => self.finished.insert(finished.index, share),
-            None => self.finished.remove(&finished.index),
-        };
+            Some((share, sources)) => {
+                self.did_something |= share == Share::Done;
+                self.finished.insert(finished.index, sources);
+            }
+            None => drop(self.finished.remove(&finished.index)),
+        }
         self.look(context);
     }
 }

@@ -11,6 +11,7 @@ use super::crashing::CrashingLog;
 use super::jobs::{Shared, run_cut, run_flush, run_restore};
 use crate::kafka::{KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
 use crate::operator::Counters;
+use crate::record::TopicPartition;
 use crate::task::{Task, TaskId, TaskSpec};
 use crate::telemetry::Health;
 use crate::telemetry::metrics::{SourceMetrics, TaskMetrics, WorkerMetrics};
@@ -82,6 +83,11 @@ struct Wake;
 #[rtype(result = "()")]
 pub struct StopWorker;
 
+/// These sources of a bounded run are not marked as finished.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Unmarked(pub Vec<TopicPartition>);
+
 impl WorkerActor {
     /// Makes the actor; to be called on its arbiter.
     pub fn new(parts: Parts, context: &mut Context<Self>) -> Self {
@@ -136,22 +142,11 @@ impl WorkerActor {
             self.start(job, context);
         }
         if let Some(exit) = step.exit {
-            if matches!(exit, Exit::Refused(_)) {
-                self.leave();
-            }
             // Its last word: what it could still tell is no longer so.
             return self.end(exit, context);
         }
         self.report();
         self.schedule(step.busy, context);
-    }
-
-    /// Gives up the membership of a worker that is refused: nobody starts it again as it is, and whoever
-    /// mends it, by a reset or by the flags of a run, need not wait until its session ends. Nothing is
-    /// restored, so that nothing is to be committed, and a stop leaves at once.
-    fn leave(&mut self) {
-        self.worker.stop();
-        drop(self.worker.step(self.now_ms()));
     }
 
     fn end(&mut self, exit: Exit, context: &mut Context<Self>) {
@@ -308,6 +303,8 @@ impl WorkerActor {
         };
         if share != self.told_share {
             self.told_share = share;
+            let sources = self.worker.sources().into_iter().map(|(_, source)| source).collect();
+            let share = share.map(|share| (share, sources));
             self.coordinator.do_send(WorkerFinished { index: self.index, share });
         }
     }
@@ -385,6 +382,14 @@ impl Handler<Wake> for WorkerActor {
 
     fn handle(&mut self, _: Wake, context: &mut Self::Context) {
         self.schedule(true, context);
+    }
+}
+
+impl Handler<Unmarked> for WorkerActor {
+    type Result = ();
+
+    fn handle(&mut self, unmarked: Unmarked, _: &mut Self::Context) {
+        self.worker.mark_again(&unmarked.0);
     }
 }
 

@@ -340,6 +340,9 @@ struct Intake {
     positions: Vec<(i64, usize)>,
 }
 
+/// How often a process that has done its share of a bounded run asks whether the others have.
+const LOOK_INTERVAL_MS: u64 = 1_000;
+
 /// A process.
 pub struct Process {
     /// Its number in the story.
@@ -354,6 +357,10 @@ pub struct Process {
     pub frozen_until_ms: Option<u64>,
     /// It was paused, and has neither committed nor been fenced since.
     pub was_frozen: bool,
+    /// It has done its share of a bounded run, and waits for the others.
+    waits: bool,
+    /// When it asks for them next.
+    look_ms: u64,
     /// Another process has its identity now: when it ends, nobody starts it again.
     pub replaced: bool,
     /// It leaves in order, and starts again.
@@ -374,6 +381,8 @@ impl Process {
             disk,
             frozen_until_ms: None,
             was_frozen: false,
+            waits: false,
+            look_ms: 0,
             replaced: false,
             leaving: false,
             finished: false,
@@ -410,14 +419,27 @@ impl Process {
         self.seats.iter().all(|seat| seat.stopped)
     }
 
-    /// Whether a bounded run is over for it, and for all others.
-    pub fn is_finished(&self, common: &Common) -> bool {
-        let unfinished = || {
-            let mut admin = ModelAdmin::new(&common.shared.cluster);
-            unfinished(&mut admin, &common.application, &common.source_partitions)
+    /// Whether a bounded run is over, as far as it knows: it asks now and then once it has done its share.
+    pub fn is_finished(&mut self, common: &Common) -> bool {
+        let now_ms = common.shared.now_ms();
+        let has_done = self.seats.iter().all(|seat| seat.worker.is_finished());
+        if now_ms < self.look_ms || !(self.waits || has_done) {
+            return false;
+        }
+        let mut admin = ModelAdmin::new(&common.shared.cluster);
+        let Ok(left) = unfinished(&mut admin, &common.application, &common.source_partitions) else {
+            return false;
         };
-        self.seats.iter().all(|seat| seat.worker.is_finished())
-            && unfinished().is_ok_and(|left| left.is_empty())
+        let own = self.seats.iter().filter(|seat| seat.worker.is_finished()).flat_map(|s| s.worker.sources());
+        let own: Vec<TopicPartition> = own.map(|(_, source)| source).collect();
+        if left.iter().all(|partition| own.contains(partition)) {
+            return true;
+        }
+        if self.waits {
+            self.seats.iter_mut().for_each(|seat| seat.worker.mark_again(&left));
+        }
+        (self.waits, self.look_ms) = (true, now_ms + LOOK_INTERVAL_MS);
+        false
     }
 
     /// Puts a new worker in the place of one whose consumer is broken. Its jobs run on.

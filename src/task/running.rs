@@ -230,6 +230,12 @@ impl Task {
         self.committed_finished
     }
 
+    /// Marks its offset as finished once more, with its next checkpoint, if it is finished: a tool that has set
+    /// the group's offset took the mark away.
+    pub fn mark_again(&mut self) {
+        self.committed_finished &= !self.finished;
+    }
+
     /// How many records wait to be processed.
     pub fn queued_records(&self) -> usize {
         self.queued_records

@@ -17,7 +17,10 @@ fn with_two_workers(test: impl FnOnce(&mut Coordinator, &mut Ended)) {
     });
 }
 
+/// A worker tells its share; worker 0 has the partition 10 and worker 1 the partition 11.
 fn tell(coordinator: &mut Coordinator, index: usize, share: Option<Share>) {
+    let source = TopicPartition::new("t", 10 + i32::try_from(index).unwrap());
+    let share = share.map(|share| (share, vec![source]));
     coordinator.handle(WorkerFinished { index, share }, &mut Context::new());
 }
 
@@ -37,7 +40,8 @@ fn a_bounded_run_is_over_when_all_workers_and_all_other_processes_are_done() {
             assert!(coordinator.looking);
             answer(coordinator, 2);
             assert!(ended.try_recv().is_err(), "another process has something to do");
-            answer(coordinator, 0);
+            // The marks of the last commits are not seen yet.
+            coordinator.looked(Ok(vec![TopicPartition::new("t", 10)]), &mut Context::new());
             assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)));
         });
     }
@@ -67,7 +71,7 @@ fn a_cluster_that_does_not_answer_is_asked_again_and_one_that_refuses_ends_the_r
     with_two_workers(|coordinator, ended| {
         tell(coordinator, 0, Some(Share::Done));
         tell(coordinator, 1, Some(Share::Done));
-        coordinator.looked(Err(LogError::Retry("no broker".into())), &mut Context::new());
+        coordinator.looked(Err(LogError::Client("no broker".into())), &mut Context::new());
         assert!(ended.try_recv().is_err() && coordinator.next_look.is_some());
         coordinator.looked(Err(LogError::Stop("no right".into())), &mut Context::new());
         assert_eq!(ended.try_recv(), Ok(Err(RunError::Failed("no right".into()))));
@@ -78,12 +82,26 @@ fn a_cluster_that_does_not_answer_is_asked_again_and_one_that_refuses_ends_the_r
 fn a_share_that_moves_away_is_withdrawn() {
     with_two_workers(|coordinator, ended| {
         tell(coordinator, 0, Some(Share::Done));
-        tell(coordinator, 1, Some(Share::Done));
-        // While it asks, a rebalance: the first worker gets what another process had begun.
+        // A rebalance: the first worker gets what the second had begun.
         tell(coordinator, 0, None);
-        answer(coordinator, 0);
-        assert!(ended.try_recv().is_err(), "the first worker has something to do again");
+        tell(coordinator, 1, Some(Share::Nothing));
+        assert!(!coordinator.looking, "the first worker has something to do again");
         tell(coordinator, 0, Some(Share::Done));
+        answer(coordinator, 0);
+        assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)));
+    });
+}
+
+/// Those who end leave their partitions to those who have not heard yet that it is over.
+#[test]
+fn a_run_that_is_over_is_over_for_a_process_that_was_given_something_meanwhile() {
+    with_two_workers(|coordinator, ended| {
+        tell(coordinator, 0, Some(Share::Done));
+        tell(coordinator, 1, Some(Share::Done));
+        answer(coordinator, 1);
+        tell(coordinator, 0, None);
+        coordinator.look(&mut Context::new());
+        assert!(coordinator.looking, "it goes on asking");
         answer(coordinator, 0);
         assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)));
     });
@@ -96,10 +114,10 @@ fn a_worker_that_is_made_anew_has_not_done_its_share_yet() {
         let broken = WorkerEnded { index: 0, exit: Exit::Rebuild("its consumer broke".into()) };
         coordinator.handle(broken, &mut Context::new());
         // A new worker tells nothing before it is done with what the group gives it.
-        tell(coordinator, 1, Some(Share::Done));
+        tell(coordinator, 1, Some(Share::Nothing));
         assert!(!coordinator.looking, "nobody knows what the new worker has to do");
         tell(coordinator, 0, Some(Share::DoneBefore));
         answer(coordinator, 0);
-        assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)));
+        assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)), "the worker that was replaced did it");
     });
 }

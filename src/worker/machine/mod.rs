@@ -177,6 +177,13 @@ impl<L: Log> Worker<L> {
         &self.log
     }
 
+    /// Has those of its tasks that have finished `unmarked` sources mark their offsets as finished once more.
+    pub fn mark_again(&mut self, unmarked: &[TopicPartition]) {
+        for task in self.tasks.values_mut().filter(|task| unmarked.contains(&task.spec().source)) {
+            task.mark_again();
+        }
+    }
+
     /// Whether every task that it has is done with a bounded run, and committed as such.
     pub fn is_finished(&self) -> bool {
         self.spec.bounded && self.phase == Phase::Running && self.tasks.values().all(Task::is_finished)

@@ -140,7 +140,12 @@ impl<L: Log> Worker<L> {
             }
             Err(RestoreError::Cancelled) => {}
             Err(RestoreError::Broken(message)) => return Err(Exit::Rebuild(message)),
-            Err(RestoreError::Changed(message)) => return Err(Exit::Refused(message)),
+            Err(RestoreError::Changed(message)) => {
+                // Nobody starts it again as it is, and whoever mends it, by a reset or by the flags of a run,
+                // need not wait until its session ends.
+                self.try_leave(now_ms)?;
+                return Err(Exit::Refused(message));
+            }
             Err(RestoreError::Refused(message)) => return Err(Exit::Failed(message)),
         }
         Ok(())

@@ -351,8 +351,24 @@ fn a_restore_is_tried_again_or_ends_the_process() {
     assert_eq!(rig.exit.take(), Some(Exit::Rebuild("gone".into())));
     fail(&mut rig, RestoreError::Changed("another window".into()));
     assert_eq!(rig.exit.take(), Some(Exit::Refused("another window".into())));
-    fail(&mut rig, RestoreError::Refused("offsets".into()));
+    assert!(rig.log.consumer().left, "nobody starts it again as it is");
+}
+
+#[test]
+fn a_restore_that_an_operator_has_to_mend_fails() {
+    let mut rig = Rig::new(|_| ());
+    rig.assign(1, vec![source(0)]);
+    rig.step();
+    let init = rig.take(|job| matches!(job, Job::Init));
+    rig.run(init);
+    rig.step();
+    let Job::Restore { epoch, request, .. } = rig.take(|job| matches!(job, Job::Restore { .. })) else {
+        unreachable!()
+    };
+    let result = Err(RestoreError::Refused("offsets".into()));
+    rig.done(JobDone::Restored { epoch, task: request.spec.id.clone(), result });
     assert_eq!(rig.exit, Some(Exit::Failed("offsets".into())));
+    assert!(!rig.log.consumer().left, "it may be started again, and keeps its name");
 }
 
 #[test]
@@ -706,6 +722,16 @@ fn a_bounded_run_is_finished_when_that_is_committed() {
     rig.assign(2, vec![source(0), source(1)]);
     rig.settle();
     assert!(rig.worker.is_finished(), "a new assignment finds it finished");
+
+    rig.worker.mark_again(&[source(1)]);
+    assert!(!rig.worker.is_finished());
+    rig.now_ms += 1_000;
+    rig.step();
+    let marks = rig.take(|job| matches!(job, Job::Commit { .. }));
+    let Job::Commit { transaction, .. } = &marks else { unreachable!() };
+    assert_eq!((&*transaction.finished, transaction.offsets.len()), (&[source(1)][..], 1));
+    rig.run(marks);
+    assert!(rig.worker.is_finished());
 }
 
 #[test]
