@@ -381,9 +381,9 @@ impl Consumer {
         Some(next_ms).filter(|next_ms| waits && *next_ms > now_ms)
     }
 
-    /// Beats its heart, also while its user is to give back what is lost: as nobody then. Gives up who it was if it could not for a whole session, having been stopped or cut
-    /// off; leaves if its user has not called for too long (a static member goes silent). `group` is `None` if
-    /// its coordinator is away.
+    /// Beats its heart, also while its user is to give back what is lost: as nobody then. Gives up who it was
+    /// if it could not for a whole session, having been stopped or cut off; leaves if its user has not called
+    /// for too long (a static member goes silent). `group` is `None` if its coordinator is away.
     pub fn tick(&mut self, group: Option<&mut Group>, now_ms: u64) {
         if !self.beats() {
             return;

@@ -26,8 +26,8 @@
 //!
 //! What it models besides, which a real broker is not brought to do on demand: requests that are lost or
 //! whose answer is, at any moment ([`link`]); a single partition's leader or a single coordinator that moves;
-//! consumers that are cut off from their group or lose single requests to it, and processes that are stopped and wake as zombies
-//! (`faults`); the expiry of a group's offsets.
+//! consumers that are cut off from their group or lose single requests to it, and processes that are
+//! stopped and wake as zombies (`faults`); the expiry of a group's offsets.
 //!
 //! What it does not model: replication, so that nothing that was acknowledged is ever lost; more than one
 //! broker; more than one user; the rights to create topics and to look at their settings; compression;
