@@ -39,6 +39,11 @@ impl RocksStores {
         RocksStore::open(self.path(name)?, &self.shared).map(Arc::new)
     }
 
+    /// Opens a store that is there to look into it, which changes none of its files.
+    pub(crate) fn look_into(&self, name: &str) -> Result<RocksStore, StoreError> {
+        RocksStore::open_read_only(self.path(name)?, &self.shared)
+    }
+
     /// Where the store called `name` lies.
     fn path(&self, name: &str) -> Result<PathBuf, StoreError> {
         if name.is_empty() || name.starts_with('.') || name.contains(['/', '\\', '\0']) {

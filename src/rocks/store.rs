@@ -77,6 +77,13 @@ impl RocksStore {
         Ok(RocksStore { path, db })
     }
 
+    /// Opens one to look into it: nothing in its directory changes.
+    pub(super) fn open_read_only(path: PathBuf, shared: &Shared) -> Result<RocksStore, StoreError> {
+        let opened = DB::open_for_read_only(shared.options(), &path, false);
+        let db = opened.map_err(|error| store_error("open", &path, error))?;
+        Ok(RocksStore { path, db })
+    }
+
     /// Waits until RocksDB has done all that it does by itself, on threads of its own: a copy of its files
     /// is what a crash at this instant would leave, the same each time.
     pub(crate) fn settle(&self) -> Result<(), StoreError> {

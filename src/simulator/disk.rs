@@ -113,7 +113,7 @@ impl Disk {
 
     /// What a store holds that nobody has open.
     pub fn content(&self, name: &str) -> Result<Content, StoreError> {
-        let store = self.stores.stores().open(name)?;
+        let store = self.stores.look_into(name)?;
         let mut entries = BTreeMap::new();
         for entry in store.scan(START, END)? {
             let (key, value) = entry?;

@@ -13,7 +13,7 @@ use crate::model::request::Request;
 use crate::simulator::disk::Disk;
 use crate::simulator::paths;
 use crate::simulator::scenario::CommitPoint;
-use crate::simulator::shared::Shared;
+use crate::simulator::shared::{Shared, give_stack_back, take_stack};
 use crate::simulator::trace::Who;
 use crate::task::{RestoreHost, TaskId, restore};
 use crate::worker::port::CommitError;
@@ -67,9 +67,9 @@ impl Running {
     }
 
     /// Ends it where it is (its process dies), or after its end, and gives its stack back.
-    pub fn end(mut self, shared: &Shared) {
+    pub fn end(mut self) {
         self.coroutine.force_unwind();
-        shared.give_stack_back(self.coroutine.into_stack());
+        give_stack_back(self.coroutine.into_stack());
     }
 }
 
@@ -149,7 +149,7 @@ pub fn begin(
     shared: &Rc<Shared>,
 ) -> Result<Running, &'static str> {
     let flushes = if let Job::Flush { task, .. } = &job { Some(task.clone()) } else { None };
-    let stack = shared.take_stack().map_err(|_| "no memory for a stack")?;
+    let stack = take_stack().map_err(|_| "no memory for a stack")?;
     let (coroutine, what): (_, &'static str) = match job {
         Job::Init => {
             let mut producer = clients.producer.take().ok_or("a producer was asked for twice")?;

@@ -49,6 +49,7 @@ impl World {
             return Err(violation);
         }
         let mut state = BTreeMap::new();
+        let new_disk = self.new_disk()?;
         for task in self.logged() {
             let at = |why: String| format!("task {}: {why}", task.id);
             let sweeps = oracle::headers_only_rise(&task.records).map_err(at)?;
@@ -56,7 +57,7 @@ impl World {
             for (_, disk) in &self.disks {
                 self.compare(disk, &task)?;
             }
-            state.insert(task.id.clone(), self.restore_anew(&task)?);
+            state.insert(task.id.clone(), self.restore_anew(&new_disk, &task)?);
         }
         let commits = self.shared().commits.get();
         let outcome = Outcome { topics: self.written(), counters: self.counters.clone(), state, commits };
@@ -118,10 +119,9 @@ impl World {
         Ok(())
     }
 
-    /// What a new owner with an empty disk restores is the fold of the whole changelog.
-    fn restore_anew(&self, task: &Logged<'_>) -> Result<State, String> {
+    /// What a new owner restores, on whose disk there is nothing of the task, is the fold of the whole changelog.
+    fn restore_anew(&self, disk: &Disk, task: &Logged<'_>) -> Result<State, String> {
         let cluster = &self.shared().cluster;
-        let disk = self.new_disk()?;
         let (cancelled, pause, note) = (AtomicBool::new(false), |_: u64| {}, |_: &'static str| {});
         let request = RestoreRequest {
             spec: Arc::new(TaskSpec {

@@ -200,7 +200,7 @@ impl Seat {
         let chosen = place(choices);
         if let Some(at) = due.get(chosen) {
             if let Some(finished) = self.running[*at].resume() {
-                self.running.swap_remove(*at).end(&common.shared);
+                self.running.swap_remove(*at).end();
                 let late_ms = late_ms(&common.shared, self.who, "job's end told late");
                 let is_flush = matches!(finished.done, JobDone::Flushed { .. });
                 let busy_ms = if is_flush { common.shared.disk_busy_until_ms() } else { 0 };
@@ -325,8 +325,8 @@ impl Seat {
         log.shared.cluster.disturb(log.inner.consumer(), mishap);
     }
 
-    fn end(self, shared: &Shared) {
-        self.running.into_iter().for_each(|running| running.end(shared));
+    fn end(self) {
+        self.running.into_iter().for_each(Running::end);
     }
 }
 
@@ -458,7 +458,7 @@ impl Process {
         if let Some(at) = self.orphans.iter().position(|orphan| orphan.resume_ms <= now_ms)
             && self.orphans[at].resume().is_some()
         {
-            self.orphans.swap_remove(at).end(shared);
+            self.orphans.swap_remove(at).end();
         }
     }
 
@@ -478,9 +478,9 @@ impl Process {
     }
 
     /// It dies where it is. What is left is its disk.
-    pub fn die(self, shared: &Shared) -> Disk {
-        self.orphans.into_iter().for_each(|orphan| orphan.end(shared));
-        self.seats.into_iter().for_each(|seat| seat.end(shared));
+    pub fn die(self) -> Disk {
+        self.orphans.into_iter().for_each(Running::end);
+        self.seats.into_iter().for_each(Seat::end);
         self.disk
     }
 }

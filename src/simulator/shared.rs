@@ -96,7 +96,12 @@ pub struct Shared {
     pub doubts: RefCell<BTreeMap<TopicPartition, i64>>,
     /// How long a disk may take for a write, at most, and what decides it.
     disk: RefCell<(u64, Random)>,
-    stacks: RefCell<Vec<DefaultStack>>,
+}
+
+thread_local! {
+    /// Stacks of jobs that have ended, for this history and the next ones: to map and unmap them costs more
+    /// than most jobs.
+    static STACKS: RefCell<Vec<DefaultStack>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Shared {
@@ -114,7 +119,6 @@ impl Shared {
             cutters: RefCell::default(),
             doubts: RefCell::default(),
             disk: RefCell::new((0, Random::new(0))),
-            stacks: RefCell::default(),
         }
     }
 
@@ -187,17 +191,17 @@ impl Shared {
         let (ms_max, random) = &mut *self.disk.borrow_mut();
         if *ms_max == 0 || !self.faults.borrow().on { 0 } else { self.now_ms() + random.below(*ms_max) }
     }
+}
 
-    /// A stack for a job.
-    pub fn take_stack(&self) -> std::io::Result<DefaultStack> {
-        match self.stacks.borrow_mut().pop() {
-            Some(stack) => Ok(stack),
-            None => DefaultStack::new(STACK_BYTES),
-        }
+/// A stack for a job.
+pub fn take_stack() -> std::io::Result<DefaultStack> {
+    match STACKS.with_borrow_mut(Vec::pop) {
+        Some(stack) => Ok(stack),
+        None => DefaultStack::new(STACK_BYTES),
     }
+}
 
-    /// A job has ended.
-    pub fn give_stack_back(&self, stack: DefaultStack) {
-        self.stacks.borrow_mut().push(stack);
-    }
+/// A job has ended.
+pub fn give_stack_back(stack: DefaultStack) {
+    STACKS.with_borrow_mut(|stacks| stacks.push(stack));
 }

@@ -88,6 +88,14 @@ impl Backing {
         }
     }
 
+    /// A store that is there and that nobody has open, to look into it.
+    pub fn look_into(&self, name: &str) -> Result<Arc<dyn Store>, StoreError> {
+        match self {
+            Backing::Memory(stores) => stores.open(name),
+            Backing::Rocks(folder) => Ok(Arc::new(folder.stores.look_into(name)?)),
+        }
+    }
+
     /// What opens and deletes them.
     pub fn stores(&self) -> &dyn StoreFactory {
         match self {

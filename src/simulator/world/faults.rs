@@ -165,14 +165,13 @@ impl World {
     pub(super) fn crash(&mut self, at: usize, kept: usize, restart_ms: u64) -> Result<(), String> {
         let process = self.processes.remove(at);
         let (identity, replaced, number) = (process.identity, process.replaced, process.number);
-        let shared = self.common.shared.clone();
         let owned = process.owned();
         if let Some(violation) = process.disk.violation() {
             return Err(format!("process {number}: {violation}"));
         }
         // Before its stores are closed: RocksDB writes out what it has then.
         let disk = process.disk.after_crash(kept)?;
-        process.die(&shared);
+        process.die();
         self.check_disk(&disk)?;
         self.check_reach(&disk, &owned)?;
         if !replaced {

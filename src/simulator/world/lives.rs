@@ -115,9 +115,8 @@ impl World {
     fn retire(&mut self, at: usize) -> Result<(), String> {
         let process = self.processes.remove(at);
         let Process { identity, replaced, finished, .. } = process;
-        let shared = self.common.shared.clone();
         // It closes its stores; what it flushed last is synced.
-        let disk = process.die(&shared).after_crash(0)?;
+        let disk = process.die().after_crash(0)?;
         self.check_violations(&disk)?;
         self.check_disk(&disk)?;
         if finished || self.over {
