@@ -45,8 +45,8 @@ pub struct KafkaLog {
     positions: HashMap<TopicPartition, i64>,
     /// The group wants the partitions back and waits for `release`.
     revoking: bool,
-    /// It was never given partitions, or has lost them since.
-    is_out: bool,
+    /// It has lost its partitions, and was given none since.
+    has_lost: bool,
     closed: bool,
     /// An error that came behind records; told by the next fetch.
     failed: Option<LogError>,
@@ -74,7 +74,7 @@ impl KafkaLog {
             ends: HashMap::new(),
             positions: HashMap::new(),
             revoking: false,
-            is_out: true,
+            has_lost: false,
             closed: false,
             failed: None,
             wake: None,
@@ -104,13 +104,14 @@ impl KafkaLog {
     }
 
     /// The client is of no more use. Once its session has ended, librdkafka goes on beating its heart as
-    /// a member without an id until the partitions are given back; the coordinator takes that for another
-    /// process of the same name, as it does with a join that it gets twice. So only a member can be told by
-    /// a fence that another has taken its place; one that is none joins again as a new client.
+    /// a member without an id until the partitions are given back, and the coordinator takes that for another
+    /// process of the same name. So a fence after a loss says nothing, and the worker joins again as a new
+    /// client. Of two processes of one name, each may do so once: a fenced member ends, and so does a client
+    /// that was fenced before it was ever given partitions.
     fn ended(&self, cause: &Failure) -> LogError {
         match cause.remedy() {
-            Remedy::Fenced if self.is_out => LogError::Client(format!(
-                "consuming (group {}): {} ({:?}) while it was no member",
+            Remedy::Fenced if self.has_lost => LogError::Client(format!(
+                "consuming (group {}): {} ({:?}) after the loss of its partitions",
                 self.group, cause.text, cause.code
             )),
             _ => self.failed("consuming", cause),
@@ -135,7 +136,7 @@ impl KafkaLog {
             Event::Revoke => {
                 self.revoking = true;
                 let lost = self.client.assignment_lost();
-                self.is_out |= lost;
+                self.has_lost |= lost;
                 Ok(Some(if lost { LogEvent::Lost } else { LogEvent::Revoked }))
             }
             Event::Error(failure) => match failure.remedy() {
@@ -174,7 +175,7 @@ impl KafkaLog {
         stopped.map_err(|failure| self.failed("accepting an assignment", &failure))?;
         match membership {
             Some(membership) => {
-                self.is_out = false;
+                self.has_lost = false;
                 Ok(Some(LogEvent::Assigned { partitions, member: membership.member.clone() }))
             }
             None => {

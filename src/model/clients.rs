@@ -94,7 +94,7 @@ impl ModelLog {
         let result = match state.consumers.get_mut(&self.id) {
             Some(consumer) if !consumer.left() => match consumer.failed() {
                 Some(code) if consumer.is_fenced_by_itself() => Err(LogError::Client(format!(
-                    "{tried} (group {}): the model says {code:?} to one that is no member",
+                    "{tried} (group {}): the model says {code:?} to one that has lost its partitions",
                     self.group
                 ))),
                 Some(code) => Err(code.during(&format!("{tried} (group {})", self.group))),

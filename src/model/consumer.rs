@@ -54,8 +54,8 @@ pub struct Consumer {
     /// When the group last answered.
     heard_ms: u64,
     polled_ms: u64,
-    /// Whether it has been given partitions and not lost them since.
-    owns: bool,
+    /// It has lost its partitions, and was given none since.
+    lost: bool,
     /// Its user has not called it for too long: it does not beat its heart before it joins again.
     silent: bool,
     /// Its process is stopped: it does nothing at all.
@@ -93,7 +93,7 @@ impl Consumer {
             heartbeat_ms: now_ms,
             heard_ms: now_ms,
             polled_ms: now_ms,
-            owns: false,
+            lost: false,
             silent: false,
             frozen: false,
             cut_off_ms: 0,
@@ -119,9 +119,9 @@ impl Consumer {
         if let Phase::Failed(code) = self.phase { Some(code) } else { None }
     }
 
-    /// Whether it was fenced while it was no member: most likely by its own past.
+    /// Whether it was fenced after it had lost its partitions: most likely by its own past.
     pub fn is_fenced_by_itself(&self) -> bool {
-        self.phase == Phase::Failed(Code::FencedInstanceId) && !self.owns
+        self.phase == Phase::Failed(Code::FencedInstanceId) && self.lost
     }
 
     /// Whether its user has to give the partitions back before it may read.
@@ -176,13 +176,13 @@ impl Consumer {
     /// The partitions are lost. A consumer that had none simply joins again; one whose user is giving
     /// them back already hears no more of it.
     fn lose(&mut self) {
-        self.owns = false;
         match self.phase {
             Phase::Revoking => {}
             Phase::Steady => {
                 // An assignment that was not heard of yet does not count any more.
                 self.events.clear();
                 self.events.push_back(LogEvent::Lost);
+                self.lost = true;
                 self.phase = Phase::Revoking;
             }
             _ => self.phase = Phase::Out,
@@ -296,7 +296,7 @@ impl Consumer {
                 match self.request(|| group.sync(&identity, all, now_ms)) {
                     Some(Ok(Some(partitions))) => {
                         self.phase = Phase::Steady;
-                        self.owns = true;
+                        self.lost = false;
                         self.heartbeat_ms = now_ms + self.heartbeat_interval_ms();
                         self.heard_ms = now_ms;
                         let member =

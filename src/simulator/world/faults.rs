@@ -97,6 +97,10 @@ impl World {
                 if !code.passes() {
                     self.common.shared.answered(Who::Process(process.number), code);
                 }
+                if code == Code::UnknownMemberId {
+                    // It is not so: its name is taken, by itself.
+                    self.common.shared.answered(Who::Process(process.number), Code::FencedInstanceId);
+                }
                 Mishap::Refused(code)
             }
         };
@@ -112,6 +116,7 @@ impl World {
             1 => Service::Transactions,
             _ => Service::Leader(chance.pick(&partitions).clone()),
         };
+        self.groups_moved |= service == Service::Groups;
         let ms = chance.below(4) * chance.below(2_000);
         self.note(Who::World, "service away", || format!("{service:?} for {ms} ms"));
         self.common.shared.cluster.set_away(service, self.now_ms() + ms);
