@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::model::clients::{ModelAdmin, ModelLog, ModelReader, ModelTransactionLog};
-use crate::model::{ClientSettings, Mishap};
+use crate::model::{ClientSettings, ConsumerId, Mishap};
 use crate::record::{Records, TopicPartition};
 use crate::simulator::disk::Disk;
 use crate::simulator::job::{Clients, Finished, Running, begin, late_ms};
@@ -319,10 +319,14 @@ impl Seat {
         Ok(())
     }
 
+    /// Its consumer.
+    pub fn consumer(&self) -> ConsumerId {
+        self.worker.log().inner.consumer()
+    }
+
     /// What happens to its consumer's next request to the group.
     pub fn disturb(&self, mishap: Mishap) {
-        let log = self.worker.log();
-        log.shared.cluster.disturb(log.inner.consumer(), mishap);
+        self.worker.log().shared.cluster.disturb(self.consumer(), mishap);
     }
 
     fn end(self) {

@@ -113,15 +113,19 @@ impl World {
             return self.processes.is_empty() && self.down.is_empty();
         }
         let partitions: i32 = self.common.sources.iter().map(|source| self.partitions(source)).sum();
-        let seats = self.processes.iter_mut().filter(|process| !process.leaving).flat_map(|p| &mut p.seats);
-        let mut tasks = 0;
-        for task in seats.flat_map(|seat| seat.worker.tasks_mut()) {
-            if task.is_going_on() || task.is_dirty() {
-                return false;
+        let cluster = &self.common.shared.cluster;
+        let mut owned = 0;
+        for seat in self.processes.iter_mut().filter(|process| !process.leaving).flat_map(|p| &mut p.seats) {
+            let consumer = seat.consumer();
+            for task in seat.worker.tasks_mut() {
+                if task.is_going_on() || task.is_dirty() {
+                    return false;
+                }
+                // Another one may believe that it is its own as well.
+                owned += i32::from(cluster.owns(consumer, &task.spec().source));
             }
-            tasks += 1;
         }
-        tasks == partitions
+        owned == partitions
     }
 
     /// A partition of which not everything is read, with the offset that is missing.
