@@ -151,6 +151,8 @@ fn start_of(application: &Application, state: &str, bootstrap: &str) -> Start {
         .set("kafka.session_timeout", "2s")
         .set("kafka.transaction_timeout", "30s")
         .set("run.restore_stall", "60s")
+        // The offsets go out before the records, which wait for the flush behind them.
+        .set("kafka.librdkafka.linger.ms", 500)
 }
 
 #[test]
