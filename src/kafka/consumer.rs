@@ -45,8 +45,8 @@ pub struct KafkaLog {
     positions: HashMap<TopicPartition, i64>,
     /// The group wants the partitions back and waits for `release`.
     revoking: bool,
-    /// It has lost its partitions, and was given none since.
-    has_lost: bool,
+    /// It was never given partitions, or has lost them since.
+    is_out: bool,
     closed: bool,
     /// An error that came behind records; told by the next fetch.
     failed: Option<LogError>,
@@ -74,7 +74,7 @@ impl KafkaLog {
             ends: HashMap::new(),
             positions: HashMap::new(),
             revoking: false,
-            has_lost: false,
+            is_out: true,
             closed: false,
             failed: None,
             wake: None,
@@ -105,13 +105,12 @@ impl KafkaLog {
 
     /// The client is of no more use. Once its session has ended, librdkafka goes on beating its heart as
     /// a member without an id until the partitions are given back, and the coordinator takes that for another
-    /// process of the same name. So a fence after a loss says nothing, and the worker joins again as a new
-    /// client. Of two processes of one name, each may do so once: a fenced member ends, and so does a client
-    /// that was fenced before it was ever given partitions.
+    /// process of the same name; so it does with a member whose first join it forgot in a crash. Such a fence
+    /// says nothing, and the worker joins again as a new client, a few times in a row.
     fn ended(&self, cause: &Failure) -> LogError {
         match cause.remedy() {
-            Remedy::Fenced if self.has_lost => LogError::Client(format!(
-                "consuming (group {}): {} ({:?}) after the loss of its partitions",
+            Remedy::Fenced if self.is_out => LogError::Client(format!(
+                "consuming (group {}): {} ({:?}) while it had no partitions",
                 self.group, cause.text, cause.code
             )),
             _ => self.failed("consuming", cause),
@@ -136,7 +135,7 @@ impl KafkaLog {
             Event::Revoke => {
                 self.revoking = true;
                 let lost = self.client.assignment_lost();
-                self.has_lost |= lost;
+                self.is_out |= lost;
                 Ok(Some(if lost { LogEvent::Lost } else { LogEvent::Revoked }))
             }
             Event::Error(failure) => match failure.remedy() {
@@ -175,7 +174,7 @@ impl KafkaLog {
         stopped.map_err(|failure| self.failed("accepting an assignment", &failure))?;
         match membership {
             Some(membership) => {
-                self.has_lost = false;
+                self.is_out = false;
                 Ok(Some(LogEvent::Assigned { partitions, member: membership.member.clone() }))
             }
             None => {

@@ -54,7 +54,7 @@ pub struct Consumer {
     /// When the group last answered.
     heard_ms: u64,
     polled_ms: u64,
-    /// It has lost its partitions, and was given none since.
+    /// It was never given partitions, or has lost them since.
     lost: bool,
     /// Its user has not called it for too long: it does not beat its heart before it joins again.
     silent: bool,
@@ -93,7 +93,7 @@ impl Consumer {
             heartbeat_ms: now_ms,
             heard_ms: now_ms,
             polled_ms: now_ms,
-            lost: false,
+            lost: true,
             silent: false,
             frozen: false,
             cut_off_ms: 0,
@@ -119,7 +119,7 @@ impl Consumer {
         if let Phase::Failed(code) = self.phase { Some(code) } else { None }
     }
 
-    /// Whether it was fenced after it had lost its partitions: most likely by its own past.
+    /// Whether it was fenced while it had no partitions: most likely by its own past.
     pub fn is_fenced_by_itself(&self) -> bool {
         self.phase == Phase::Failed(Code::FencedInstanceId) && self.lost
     }

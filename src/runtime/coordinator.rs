@@ -16,6 +16,10 @@ use crate::worker::port::LogError;
 /// How long to wait before a worker whose consumer broke is made anew.
 const REBUILD_DELAY: Duration = Duration::from_secs(1);
 
+/// How often in a row a worker is made anew that was never given partitions. Two processes of one name would
+/// otherwise throw each other out of the group for ever.
+const REBUILDS_MAX: u32 = 5;
+
 /// How often a process that has done its share of a bounded run asks whether the others have.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -33,6 +37,8 @@ pub struct Coordinator {
     workers: BTreeMap<usize, Addr<WorkerActor>>,
     /// The workers that have nothing left to do, each with its sources.
     finished: BTreeMap<usize, Vec<TopicPartition>>,
+    /// How often each worker was made anew since it was last given partitions.
+    rebuilds: BTreeMap<usize, u32>,
     unfinished: Unfinished,
     /// The cluster is being asked.
     looking: bool,
@@ -62,6 +68,8 @@ pub struct WorkerEnded {
     pub index: usize,
     /// Why.
     pub exit: Exit,
+    /// Whether the group has ever given it partitions.
+    pub was_assigned: bool,
 }
 
 /// A worker's share of a bounded run, once it is done.
@@ -105,6 +113,7 @@ impl Coordinator {
             arbiters,
             workers: BTreeMap::new(),
             finished: BTreeMap::new(),
+            rebuilds: BTreeMap::new(),
             unfinished,
             looking: false,
             next_look: None,
@@ -155,6 +164,12 @@ impl Coordinator {
         if self.workers.is_empty() {
             self.end();
         }
+    }
+
+    fn is_rebuilt_too_often(&mut self, worker: usize, was_assigned: bool) -> bool {
+        let rebuilds = self.rebuilds.entry(worker).or_default();
+        *rebuilds = if was_assigned { 1 } else { *rebuilds + 1 };
+        *rebuilds > REBUILDS_MAX
     }
 
     /// Whether none of its own workers has anything left to do.
@@ -258,6 +273,9 @@ impl Handler<WorkerEnded> for Coordinator {
             Exit::Stopped => {}
             Exit::Failed(message) => self.fail(RunError::Failed(message), context),
             Exit::Refused(message) => self.fail(RunError::Refused(message), context),
+            Exit::Rebuild(message) if self.is_rebuilt_too_often(ended.index, ended.was_assigned) => {
+                self.fail(RunError::Failed(message), context);
+            }
             Exit::Rebuild(message) => {
                 tracing::error!(worker = ended.index, "the consumer is replaced: {message}");
                 if !self.stopping {

@@ -137,6 +137,10 @@ pub struct Seat {
     finished: Vec<(u64, Finished)>,
     /// It has stopped in order.
     pub stopped: bool,
+    /// Whether its worker was ever given partitions.
+    was_assigned: bool,
+    /// How often its worker was replaced since one was.
+    rebuilds: u32,
 }
 
 /// What a step, or the end of a job, led to.
@@ -166,6 +170,8 @@ impl Seat {
             clients: Clients { producer: Some(producer), reader: Some(reader) },
             running: Vec::new(),
             finished: Vec::new(),
+            was_assigned: false,
+            rebuilds: 0,
             stopped: false,
         }
     }
@@ -174,6 +180,7 @@ impl Seat {
     pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
         let over = self.intake_over_limit(&common.spec);
         let step = self.worker.step(common.shared.now_ms());
+        self.was_assigned |= matches!(self.worker.phase(), Phase::Restoring | Phase::Running);
         self.check_intake(&common.spec, over)?;
         if self.worker.log().revoked.take() && self.worker.phase() == Phase::Committing {
             common.shared.note(self.who, "commit ends while partitions are wanted back", String::new);
@@ -344,6 +351,8 @@ struct Intake {
     positions: Vec<(i64, usize)>,
 }
 
+/// How often in a row a worker is replaced that was never given partitions.
+const REBUILDS_MAX: u32 = 5;
 /// How often a process that has done its share of a bounded run asks whether the others have.
 const LOOK_INTERVAL_MS: u64 = 1_000;
 
@@ -446,10 +455,19 @@ impl Process {
         false
     }
 
+    /// Whether a worker was replaced several times without having been given partitions.
+    pub fn is_rebuilt_too_often(&mut self, at: usize) -> bool {
+        let seat = &self.seats[at];
+        let rebuilds = if seat.was_assigned { 1 } else { seat.rebuilds + 1 };
+        self.seats[at].rebuilds = rebuilds;
+        rebuilds > REBUILDS_MAX
+    }
+
     /// Puts a new worker in the place of one whose consumer is broken. Its jobs run on.
     pub fn rebuild(&mut self, common: &Common, at: usize) {
         let seat = Seat::new(common, self.identity, self.number, at);
         let old = std::mem::replace(&mut self.seats[at], seat);
+        self.seats[at].rebuilds = old.rebuilds;
         self.orphans.extend(old.running);
         if self.leaving {
             self.seats[at].worker.stop();

@@ -339,6 +339,13 @@ impl World {
                 self.processes[at].seats[seat].stopped = true;
                 self.note(who, "stopped", String::new);
             }
+            Exit::Rebuild(why) if self.processes[at].is_rebuilt_too_often(seat) => {
+                if !self.is_excused(at, &why) {
+                    return Err(format!("{who} was replaced too often: {why}"));
+                }
+                self.note(who, "process gave up", || why);
+                self.crash(at, usize::MAX, RESTART_MS)?;
+            }
             Exit::Rebuild(why) => {
                 self.note(who, "worker replaced", || why);
                 self.processes[at].rebuild(&self.common, seat);

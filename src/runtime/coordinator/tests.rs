@@ -111,7 +111,8 @@ fn a_run_that_is_over_is_over_for_a_process_that_was_given_something_meanwhile()
 fn a_worker_that_is_made_anew_has_not_done_its_share_yet() {
     with_two_workers(|coordinator, ended| {
         tell(coordinator, 0, Some(Share::Done));
-        let broken = WorkerEnded { index: 0, exit: Exit::Rebuild("its consumer broke".into()) };
+        let broken =
+            WorkerEnded { index: 0, exit: Exit::Rebuild("its consumer broke".into()), was_assigned: true };
         coordinator.handle(broken, &mut Context::new());
         // A new worker tells nothing before it is done with what the group gives it.
         tell(coordinator, 1, Some(Share::Nothing));
@@ -119,5 +120,22 @@ fn a_worker_that_is_made_anew_has_not_done_its_share_yet() {
         tell(coordinator, 0, Some(Share::DoneBefore));
         answer(coordinator, 0);
         assert_eq!(ended.try_recv(), Ok(Ok(Outcome::Finished)), "the worker that was replaced did it");
+    });
+}
+
+#[test]
+fn a_worker_that_never_gets_partitions_is_made_anew_a_few_times_only() {
+    with_two_workers(|coordinator, ended| {
+        for (was_assigned, rebuilds) in [(false, REBUILDS_MAX), (true, REBUILDS_MAX)] {
+            for number in 0..rebuilds {
+                let exit = Exit::Rebuild("fenced".into());
+                let was_assigned = was_assigned && number == 0;
+                coordinator.handle(WorkerEnded { index: 0, exit, was_assigned }, &mut Context::new());
+                assert!(!coordinator.stopping, "after {number}");
+            }
+        }
+        let broken = WorkerEnded { index: 0, exit: Exit::Rebuild("fenced".into()), was_assigned: false };
+        coordinator.handle(broken, &mut Context::new());
+        assert_eq!(ended.try_recv(), Ok(Err(RunError::Failed("fenced".into()))));
     });
 }
