@@ -20,8 +20,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const SEEDS_FOR_ALL_PATHS: u64 = 20_000;
 /// A campaign ends after so many failures.
 const FAILURES_MAX: usize = 5;
-/// A history in so many is played twice: it must be the same. A prime, since those on RocksDB are the dear ones and come at
-/// multiples of 250.
+/// A history in so many is played twice: it must be the same. A prime, since those on RocksDB are the dear
+/// ones and come at multiples of 250.
 const REPLAYED_ONE_IN: u64 = 101;
 
 fn number(name: &str) -> Option<u64> {

@@ -110,7 +110,8 @@ impl KafkaLog {
     fn ended(&self, cause: &Failure) -> LogError {
         match cause.remedy() {
             Remedy::Fenced if self.is_out => LogError::Client(format!(
-                "consuming (group {}): {} ({:?}) while it had no partitions",
+                "consuming (group {}): {} ({:?}) while it had no partitions; if this goes on, another process is a \
+                 member under this instance id: give each process a state directory of its own",
                 self.group, cause.text, cause.code
             )),
             _ => self.failed("consuming", cause),

@@ -10,18 +10,12 @@ use tokio::sync::oneshot;
 use super::worker::{Parts, StopWorker, Unmarked, WorkerActor};
 use super::{Outcome, RunError};
 use crate::record::TopicPartition;
-use crate::worker::Exit;
+use crate::worker::bounded::LOOK_INTERVAL_MS;
 use crate::worker::port::LogError;
+use crate::worker::{Exit, Rebuilds};
 
 /// How long to wait before a worker whose consumer broke is made anew.
 const REBUILD_DELAY: Duration = Duration::from_secs(1);
-
-/// How often in a row a worker is made anew that was never given partitions. Two processes of one name would
-/// otherwise throw each other out of the group for ever.
-const REBUILDS_MAX: u32 = 5;
-
-/// How often a process that has done its share of a bounded run asks whether the others have.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks which partitions of a bounded run are not finished yet. Blocks.
 pub type Unfinished = Arc<dyn Fn() -> Result<Vec<TopicPartition>, LogError> + Send + Sync>;
@@ -37,8 +31,7 @@ pub struct Coordinator {
     workers: BTreeMap<usize, Addr<WorkerActor>>,
     /// The workers that have nothing left to do, each with its sources.
     finished: BTreeMap<usize, Vec<TopicPartition>>,
-    /// How often each worker was made anew since it was last given partitions.
-    rebuilds: BTreeMap<usize, u32>,
+    rebuilds: BTreeMap<usize, Rebuilds>,
     unfinished: Unfinished,
     /// The cluster is being asked.
     looking: bool,
@@ -68,7 +61,7 @@ pub struct WorkerEnded {
     pub index: usize,
     /// Why.
     pub exit: Exit,
-    /// Whether the group has ever given it partitions.
+    /// Whether the group has ever told it its partitions.
     pub was_assigned: bool,
 }
 
@@ -166,12 +159,6 @@ impl Coordinator {
         }
     }
 
-    fn is_rebuilt_too_often(&mut self, worker: usize, was_assigned: bool) -> bool {
-        let rebuilds = self.rebuilds.entry(worker).or_default();
-        *rebuilds = if was_assigned { 1 } else { *rebuilds + 1 };
-        *rebuilds > REBUILDS_MAX
-    }
-
     /// Whether none of its own workers has anything left to do.
     fn has_done_its_share(&self) -> bool {
         self.finished.len() == self.arbiters.len()
@@ -228,7 +215,7 @@ impl Coordinator {
             Err(LogError::Stop(message)) => return self.fail(RunError::Failed(message), context),
             Err(error) => tracing::warn!("asking what is finished: {error}"),
         }
-        self.next_look = Some(context.run_later(LOOK_INTERVAL, Coordinator::look));
+        self.next_look = Some(context.run_later(Duration::from_millis(LOOK_INTERVAL_MS), Coordinator::look));
     }
 
     fn end(&mut self) {
@@ -273,7 +260,9 @@ impl Handler<WorkerEnded> for Coordinator {
             Exit::Stopped => {}
             Exit::Failed(message) => self.fail(RunError::Failed(message), context),
             Exit::Refused(message) => self.fail(RunError::Refused(message), context),
-            Exit::Rebuild(message) if self.is_rebuilt_too_often(ended.index, ended.was_assigned) => {
+            Exit::Rebuild(message)
+                if !self.rebuilds.entry(ended.index).or_default().again(ended.was_assigned) =>
+            {
                 self.fail(RunError::Failed(message), context);
             }
             Exit::Rebuild(message) => {

@@ -65,7 +65,6 @@ pub struct WorkerActor {
     told_phase: Option<Phase>,
     told_share: Option<Share>,
     has_committed: bool,
-    was_assigned: bool,
     ended: bool,
 }
 
@@ -111,7 +110,6 @@ impl WorkerActor {
             told_phase: None,
             told_share: None,
             has_committed: false,
-            was_assigned: false,
             ended: false,
         }
     }
@@ -154,7 +152,7 @@ impl WorkerActor {
     fn end(&mut self, exit: Exit, context: &mut Context<Self>) {
         self.ended = true;
         self.health.set(self.index, Phase::Stopped, "stopped");
-        let was_assigned = self.was_assigned;
+        let was_assigned = self.worker.was_assigned();
         self.coordinator.do_send(WorkerEnded { index: self.index, exit, was_assigned });
         context.stop();
     }
@@ -283,7 +281,6 @@ impl WorkerActor {
     fn report(&mut self) {
         let (now_ms, phase) = (self.now_ms(), self.worker.phase());
         self.health.beat(self.index);
-        self.was_assigned |= matches!(phase, Phase::Restoring | Phase::Running);
         let steady = |phase| matches!(phase, Some(Phase::Running | Phase::Committing));
         let changed = self.told_phase != Some(phase) && !(steady(self.told_phase) && steady(Some(phase)));
         if !changed && now_ms < self.reported_ms + REPORT_INTERVAL_MS {

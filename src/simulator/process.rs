@@ -13,9 +13,9 @@ use crate::simulator::paths;
 use crate::simulator::shared::Shared;
 use crate::simulator::trace::Who;
 use crate::task::TaskId;
-use crate::worker::bounded::unfinished;
+use crate::worker::bounded::{LOOK_INTERVAL_MS, unfinished};
 use crate::worker::port::{Log, LogError, LogEvent};
-use crate::worker::{Exit, Job, JobDone, Phase, Step, Worker, WorkerEvent, WorkerSpec};
+use crate::worker::{Exit, Job, JobDone, Phase, Rebuilds, Step, Worker, WorkerEvent, WorkerSpec};
 
 /// What the processes of a simulation have in common.
 pub struct Common {
@@ -137,10 +137,7 @@ pub struct Seat {
     finished: Vec<(u64, Finished)>,
     /// It has stopped in order.
     pub stopped: bool,
-    /// Whether its worker was ever given partitions.
-    was_assigned: bool,
-    /// How often its worker was replaced since one was.
-    rebuilds: u32,
+    rebuilds: Rebuilds,
 }
 
 /// What a step, or the end of a job, led to.
@@ -170,8 +167,7 @@ impl Seat {
             clients: Clients { producer: Some(producer), reader: Some(reader) },
             running: Vec::new(),
             finished: Vec::new(),
-            was_assigned: false,
-            rebuilds: 0,
+            rebuilds: Rebuilds::default(),
             stopped: false,
         }
     }
@@ -180,7 +176,6 @@ impl Seat {
     pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
         let over = self.intake_over_limit(&common.spec);
         let step = self.worker.step(common.shared.now_ms());
-        self.was_assigned |= matches!(self.worker.phase(), Phase::Restoring | Phase::Running);
         self.check_intake(&common.spec, over)?;
         if self.worker.log().revoked.take() && self.worker.phase() == Phase::Committing {
             common.shared.note(self.who, "commit ends while partitions are wanted back", String::new);
@@ -351,11 +346,6 @@ struct Intake {
     positions: Vec<(i64, usize)>,
 }
 
-/// How often in a row a worker is replaced that was never given partitions.
-const REBUILDS_MAX: u32 = 5;
-/// How often a process that has done its share of a bounded run asks whether the others have.
-const LOOK_INTERVAL_MS: u64 = 1_000;
-
 /// A process.
 pub struct Process {
     /// Its number in the story.
@@ -455,12 +445,10 @@ impl Process {
         false
     }
 
-    /// Whether a worker was replaced several times without having been given partitions.
-    pub fn is_rebuilt_too_often(&mut self, at: usize) -> bool {
-        let seat = &self.seats[at];
-        let rebuilds = if seat.was_assigned { 1 } else { seat.rebuilds + 1 };
-        self.seats[at].rebuilds = rebuilds;
-        rebuilds > REBUILDS_MAX
+    /// Whether a worker whose consumer is broken may be replaced once more.
+    pub fn may_rebuild(&mut self, at: usize) -> bool {
+        let Seat { worker, rebuilds, .. } = &mut self.seats[at];
+        rebuilds.again(worker.was_assigned())
     }
 
     /// Puts a new worker in the place of one whose consumer is broken. Its jobs run on.

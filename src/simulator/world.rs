@@ -339,7 +339,7 @@ impl World {
                 self.processes[at].seats[seat].stopped = true;
                 self.note(who, "stopped", String::new);
             }
-            Exit::Rebuild(why) if self.processes[at].is_rebuilt_too_often(seat) => {
+            Exit::Rebuild(why) if !self.processes[at].may_rebuild(seat) => {
                 if !self.is_excused(at, &why) {
                     return Err(format!("{who} was replaced too often: {why}"));
                 }

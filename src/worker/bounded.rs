@@ -12,6 +12,9 @@ use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::worker::port::{LogAdmin, LogError};
 
+/// How often a process that has done its share asks whether the others have.
+pub const LOOK_INTERVAL_MS: u64 = 1_000;
+
 /// Those of `sources` that nobody in `group` has finished yet, in their order.
 pub fn unfinished(
     admin: &mut dyn LogAdmin,

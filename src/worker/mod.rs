@@ -13,6 +13,7 @@ mod job;
 mod machine;
 mod phase;
 pub mod port;
+mod rebuilds;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod topics;
@@ -20,3 +21,4 @@ pub mod topics;
 pub use job::{Exit, Job, JobDone, WorkerEvent};
 pub use machine::{StageSpec, Step, Worker, WorkerSpec};
 pub use phase::Phase;
+pub use rebuilds::Rebuilds;

@@ -38,6 +38,7 @@ impl<L: Log> Worker<L> {
             partitions = %partitions.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
             "partitions assigned"
         );
+        self.was_assigned = true;
         self.assignment = Some(Assignment { partitions, member });
         if self.phase == Phase::Idle {
             self.begin_restore();

@@ -108,6 +108,8 @@ pub struct Worker<L> {
     /// Rises with every assignment, release and recovery; what belongs to another one is dropped.
     epoch: u64,
     assignment: Option<Assignment>,
+    /// The group has told it its partitions before.
+    was_assigned: bool,
     tasks: BTreeMap<TaskId, Task>,
     /// Tasks restored so far; they become `tasks` together, when `to_restore` is empty.
     restored: Vec<(Arc<TaskSpec>, Restored)>,
@@ -140,6 +142,7 @@ impl<L: Log> Worker<L> {
             step: Step::default(),
             epoch: 0,
             assignment: None,
+            was_assigned: false,
             tasks: BTreeMap::new(),
             restored: Vec::new(),
             to_restore: VecDeque::new(),
@@ -175,6 +178,11 @@ impl<L: Log> Worker<L> {
     /// The log that it reads.
     pub fn log(&self) -> &L {
         &self.log
+    }
+
+    /// Whether the group has ever told it its partitions.
+    pub fn was_assigned(&self) -> bool {
+        self.was_assigned
     }
 
     /// Has those of its tasks that have finished `unmarked` sources mark their offsets as finished once more.

@@ -330,45 +330,44 @@ fn the_restore_of_an_old_assignment_is_called_off_and_dropped() {
     assert_eq!(rig.worker.sources().into_iter().map(|(_, source)| source).collect::<Vec<_>>(), [source(1)]);
 }
 
-#[test]
-fn a_restore_is_tried_again_or_ends_the_process() {
+/// A worker that has its producer, and restores.
+fn restoring() -> Rig {
     let mut rig = Rig::new(|_| ());
     rig.assign(1, vec![source(0)]);
     rig.step();
     let init = rig.take(|job| matches!(job, Job::Init));
     rig.run(init);
-    let fail = |rig: &mut Rig, error: RestoreError| {
-        rig.step();
-        let job = rig.take(|job| matches!(job, Job::Restore { .. }));
-        let Job::Restore { epoch, request, .. } = job else { unreachable!() };
-        rig.done(JobDone::Restored { epoch, task: request.spec.id.clone(), result: Err(error) });
-    };
+    rig
+}
+
+/// The next restore fails.
+fn fail(rig: &mut Rig, error: RestoreError) {
+    rig.step();
+    let job = rig.take(|job| matches!(job, Job::Restore { .. }));
+    let Job::Restore { epoch, request, .. } = job else { unreachable!() };
+    rig.done(JobDone::Restored { epoch, task: request.spec.id.clone(), result: Err(error) });
+}
+
+#[test]
+fn a_restore_is_tried_again_or_ends_the_process() {
+    let mut rig = restoring();
     fail(&mut rig, RestoreError::Retry("no broker".into()));
     rig.step();
     assert!(rig.jobs.is_empty(), "not at once");
     rig.now_ms += 500;
     fail(&mut rig, RestoreError::Broken("gone".into()));
     assert_eq!(rig.exit.take(), Some(Exit::Rebuild("gone".into())));
-    fail(&mut rig, RestoreError::Changed("another window".into()));
-    assert_eq!(rig.exit.take(), Some(Exit::Refused("another window".into())));
-    assert!(rig.log.consumer().left, "nobody starts it again as it is");
+    fail(&mut rig, RestoreError::Refused("offsets".into()));
+    assert_eq!(rig.exit, Some(Exit::Failed("offsets".into())));
+    assert!(!rig.log.consumer().left, "it may be started again, and keeps its name");
 }
 
 #[test]
-fn a_restore_that_an_operator_has_to_mend_fails() {
-    let mut rig = Rig::new(|_| ());
-    rig.assign(1, vec![source(0)]);
-    rig.step();
-    let init = rig.take(|job| matches!(job, Job::Init));
-    rig.run(init);
-    rig.step();
-    let Job::Restore { epoch, request, .. } = rig.take(|job| matches!(job, Job::Restore { .. })) else {
-        unreachable!()
-    };
-    let result = Err(RestoreError::Refused("offsets".into()));
-    rig.done(JobDone::Restored { epoch, task: request.spec.id.clone(), result });
-    assert_eq!(rig.exit, Some(Exit::Failed("offsets".into())));
-    assert!(!rig.log.consumer().left, "it may be started again, and keeps its name");
+fn a_worker_that_is_refused_leaves_its_group() {
+    let mut rig = restoring();
+    fail(&mut rig, RestoreError::Changed("another window".into()));
+    assert_eq!(rig.exit, Some(Exit::Refused("another window".into())));
+    assert!(rig.log.consumer().left, "nobody starts it again as it is");
 }
 
 #[test]
