@@ -2,6 +2,7 @@
 
 use crate::model::clients::{ModelAdmin, ModelLog, ModelReader, ModelTransactionLog};
 use crate::model::group::OFFSETS_RETENTION_MS;
+use crate::model::group::{Group, Identity, Join};
 use crate::model::producer::Producer;
 use crate::model::{ClientSettings, Cluster, Code, Writer};
 use crate::record::TopicPartition;
@@ -145,19 +146,22 @@ fn the_same_calls_give_the_same_history() {
 }
 
 /// No client on librdkafka stays in this phase for long enough to look at it.
-#[test]
-fn a_group_that_completes_a_rebalance_takes_transactional_offsets() {
-    use crate::model::group::{Group, Identity, Join};
-    let t = TopicPartition::new("t", 0);
-    let writer = |producer| Writer { producer, epoch: 0 };
-    let mut group = Group::new(0);
-    let join = |member: &str| Join {
+/// A dynamic member asks to join.
+fn join(member: &str) -> Join {
+    Join {
         member: member.into(),
         instance: None,
         topics: vec!["t".into()],
         session_ms: 6_000,
         rebalance_ms: 30_000,
-    };
+    }
+}
+
+#[test]
+fn a_group_that_completes_a_rebalance_takes_transactional_offsets() {
+    let t = TopicPartition::new("t", 0);
+    let writer = |producer| Writer { producer, epoch: 0 };
+    let mut group = Group::new(0);
     let leader = group.join(join(""), "a".into(), 0).unwrap();
     let of = |member: &str, generation| Identity { generation, member: member.into(), instance: None };
     let all = group.range(&|_| 1);
@@ -186,16 +190,8 @@ fn a_group_that_completes_a_rebalance_takes_transactional_offsets() {
 /// A copy of a request that its sender got answered meanwhile, and gave its partitions back.
 #[test]
 fn a_late_copy_of_an_owners_offsets_is_nobody_elses_commit() {
-    use crate::model::group::{Group, Identity, Join};
     let t = TopicPartition::new("t", 0);
     let mut group = Group::new(0);
-    let join = |member: &str| Join {
-        member: member.into(),
-        instance: None,
-        topics: vec!["t".into()],
-        session_ms: 6_000,
-        rebalance_ms: 30_000,
-    };
     let owner = group.join(join(""), "a".into(), 0).unwrap();
     let who = Identity { generation: 1, member: owner.clone(), instance: None };
     let all = group.range(&|_| 1);
