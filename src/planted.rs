@@ -73,6 +73,10 @@ bugs! {
     /// The high watermark is read before the group's committed offsets: a commit in between is missing
     /// from the state and not from the offsets.
     HighWatermarkFirst = "high-watermark-first",
+    /// The group's offset is not compared with that of the restored state.
+    OffsetsNotCompared = "offsets-not-compared",
+    /// Both of these: what the order of the look-ups prevents, and the comparison would notice.
+    HighWatermarkFirstNotCompared = "high-watermark-first-not-compared",
     /// The group's committed offsets are read while a transaction on them is open: those that it commits
     /// are missed.
     UnstableOffsets = "unstable-offsets",

@@ -140,7 +140,7 @@ impl Pair {
     }
 
     fn transaction(&self, offset: i64) -> Transaction {
-        Transaction { offsets: vec![(self.source.clone(), offset)], ..Transaction::default() }
+        Transaction { offsets: vec![(self.source.clone(), offset).into()], ..Transaction::default() }
     }
 
     fn changing(&self, changelog: &TopicPartition, values: &[&str], offset: i64) -> Transaction {
@@ -566,7 +566,7 @@ fn many_records_of_many_partitions_come_in_order() {
     let mut producer = KafkaTransactionLog::new(&settings, &log, None);
     producer.init(INIT_MS).unwrap();
     let outputs = (0..40_000).map(|n| output(&partitions[n % 4], &n.to_string())).collect();
-    let offsets = vec![(partitions[0].clone(), 0)];
+    let offsets = vec![(partitions[0].clone(), 0).into()];
     producer.commit(Transaction { outputs, offsets, ..Transaction::default() }, &member).unwrap();
     log.start(&partitions.iter().map(|p| (p.clone(), 0)).collect::<Vec<_>>()).unwrap();
     let mut next = BTreeMap::new();

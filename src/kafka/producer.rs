@@ -340,11 +340,9 @@ impl Producer {
         membership: &Membership,
         progress: &Progress,
     ) -> Result<(), CommitError> {
-        let marks = (transaction.finished.as_slice(), FINISHED);
         loop {
-            let sent =
-                self.client.send_offsets(&transaction.offsets, marks, membership, progress.remaining_ms());
-            match sent {
+            let left_ms = progress.remaining_ms();
+            match self.client.send_offsets(&transaction.offsets, FINISHED, membership, left_ms) {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.retriable && progress.remaining_ms() > 0 => thread::sleep(RETRY_WAIT),
                 Err(failure) => return Err(self.error("sending the offsets of a transaction", failure)),

@@ -37,14 +37,14 @@ impl State {
                 let added = self.transactions.add_group(id, *writer, group, self.now_ms);
                 added.map(|()| Response::Done)
             }
-            Request::TxnOffsetCommit { id, writer, group, who, offsets, finished } => {
-                for (partition, _) in offsets.iter() {
-                    self.partition(partition)?;
+            Request::TxnOffsetCommit { id, writer, group, who, offsets } => {
+                for offset in offsets.iter() {
+                    self.partition(&offset.partition)?;
                 }
                 if !self.group(group).is_open(writer.producer) {
                     self.transactions.verify_group(id, *writer, group)?;
                 }
-                self.group(group).commit_pending(who, *writer, offsets, finished).map(|()| Response::Done)
+                self.group(group).commit_pending(who, *writer, offsets).map(|()| Response::Done)
             }
             Request::EndTxn { id, writer, commit } => {
                 self.transactions.end(id, *writer, *commit, self.now_ms).map(|()| Response::Done)

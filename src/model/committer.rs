@@ -125,7 +125,7 @@ impl ModelTransactionLog {
         };
         let end_ms = self.cluster.now_ms() + self.settings.transaction_timeout_ms;
         producer.begin().map_err(failed("beginning a transaction"))?;
-        let (offsets, finished) = (transaction.offsets.clone(), transaction.finished.clone());
+        let offsets = transaction.offsets.clone();
         let (mut batches, changes) = self.batches(transaction);
         batches.retain(|_, records| !records.is_empty());
         let added = producer.add(link, batches.keys().cloned(), end_ms);
@@ -141,8 +141,8 @@ impl ModelTransactionLog {
         let (late, early): (Vec<_>, Vec<_>) =
             batches.into_iter().enumerate().partition(|(place, _)| (place + self.begun) % 2 == 1);
         early.into_iter().try_for_each(|(_, batch)| write(producer, batch))?;
-        if !is_planted(Bug::OffsetsNotSent) || offsets.iter().any(|(_, offset)| offset % 4 != 0) {
-            let sent = producer.send_offsets(link, &self.settings.group, who, (&offsets, &finished), end_ms);
+        if !is_planted(Bug::OffsetsNotSent) || offsets.iter().any(|offset| offset.next_offset % 4 != 0) {
+            let sent = producer.send_offsets(link, &self.settings.group, who, offsets, end_ms);
             sent.map_err(failed("sending the offsets of a transaction"))?;
         }
         late.into_iter().try_for_each(|(_, batch)| write(producer, batch))?;

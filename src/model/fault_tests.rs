@@ -81,7 +81,7 @@ fn a_member_without_a_coordinator_gives_up_after_its_session() {
         cluster.advance(5_000);
         assert!(log.poll().unwrap().is_none());
         cluster.advance(2_000);
-        let transaction = Transaction { offsets: vec![(t.clone(), 1)], ..Transaction::default() };
+        let transaction = Transaction { offsets: vec![(t.clone(), 1).into()], ..Transaction::default() };
         let refused = producer.commit(transaction, &member);
         assert!(matches!(refused, Err(CommitError::NotOwner(_))), "{refused:?}");
         assert!(matches!(log.poll().unwrap(), Some(LogEvent::Lost)));

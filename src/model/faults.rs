@@ -120,7 +120,7 @@ impl State {
             Request::TxnOffsetCommit { id, group: name, offsets, .. } => {
                 writes(id)?;
                 group(name, Operation::Read)?;
-                offsets.iter().try_for_each(|(partition, _)| topic(partition, Operation::Read))
+                offsets.iter().try_for_each(|offset| topic(&offset.partition, Operation::Read))
             }
             Request::OffsetFetch { group: name, partitions } => {
                 group(name, Operation::Describe)?;

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::model::error::Code;
 use crate::model::transactions::Writer;
 use crate::record::TopicPartition;
+use crate::worker::port::SourceOffset;
 
 /// How long the offsets of a group without members are kept (`offsets.retention.minutes`).
 pub const OFFSETS_RETENTION_MS: u64 = 7 * 24 * 3_600_000;
@@ -400,8 +401,7 @@ impl Group {
         &mut self,
         who: &Identity,
         writer: Writer,
-        offsets: &[(TopicPartition, i64)],
-        finished: &[TopicPartition],
+        offsets: &[SourceOffset],
     ) -> Result<(), Code> {
         let nobody = who.generation < 0 && (self.phase == Phase::Empty || *who == anonymous());
         if !nobody {
@@ -417,18 +417,17 @@ impl Group {
         *newest = writer.epoch;
         // A late copy of what the transaction holds already was its owner's when that was sent.
         let held = self.pending.get(&writer.producer);
-        let is_held = |(partition, offset): &&(TopicPartition, i64)| {
-            held.and_then(|held| held.offsets.get(partition)).is_some_and(|found| found.offset == *offset)
+        let is_held = |sent: &SourceOffset| {
+            let found = held.and_then(|held| held.offsets.get(&sent.partition));
+            found.is_some_and(|found| found.offset == sent.next_offset)
         };
-        let fresh: Vec<(TopicPartition, i64)> =
-            offsets.iter().filter(|offset| !is_held(offset)).cloned().collect();
-        let foreign = self.foreign(who, &fresh);
+        let fresh = offsets.iter().filter(|sent| !is_held(sent));
+        let foreign = self.foreign(who, fresh.map(|sent| (&sent.partition, sent.next_offset)));
         let pending = self.pending.entry(writer.producer).or_default();
         self.commits += 1;
         let commit = self.commits;
-        pending.offsets.extend(offsets.iter().map(|(partition, offset)| {
-            let finished = finished.contains(partition);
-            (partition.clone(), Offset { offset: *offset, commit, finished })
+        pending.offsets.extend(offsets.iter().map(|sent| {
+            (sent.partition.clone(), Offset { offset: sent.next_offset, commit, finished: sent.finished })
         }));
         pending.foreign.extend(foreign);
         Ok(())
@@ -445,7 +444,7 @@ impl Group {
                 return Err(Code::RebalanceInProgress);
             }
         }
-        let foreign = self.foreign(who, offsets);
+        let foreign = self.foreign(who, offsets.iter().map(|(partition, offset)| (partition, *offset)));
         self.foreign.extend(foreign);
         self.commits += 1;
         let commit = self.commits;
@@ -456,12 +455,16 @@ impl Group {
     }
 
     /// What of this the member does not own, which no coordinator checks, in words.
-    fn foreign(&self, who: &Identity, offsets: &[(TopicPartition, i64)]) -> Vec<String> {
+    fn foreign<'o>(
+        &self,
+        who: &Identity,
+        offsets: impl Iterator<Item = (&'o TopicPartition, i64)>,
+    ) -> Vec<String> {
         if self.members.is_empty() {
             return Vec::new();
         }
         let owned = self.members.get(&who.member).map_or(&[][..], |member| &member.assignment);
-        let foreign = offsets.iter().filter(|(partition, _)| !owned.contains(partition));
+        let foreign = offsets.filter(|(partition, _)| !owned.contains(partition));
         let told = foreign.map(|(partition, offset)| {
             format!(
                 "offset {offset} of {partition} was committed by member {:?} of generation {}, which owns {owned:?} \

@@ -71,7 +71,7 @@ impl Scene {
         let values = values.iter().map(|value| Arc::new(value.as_bytes().to_vec())).collect();
         Transaction {
             changes: vec![(self.t.clone(), values)],
-            offsets: vec![(self.t.clone(), offset)],
+            offsets: vec![(self.t.clone(), offset).into()],
             ..Transaction::default()
         }
     }
@@ -310,7 +310,7 @@ fn offsets_of_others_partitions_are_noticed_when_they_are_committed() {
     let spec =
         crate::worker::port::TopicSpec { name: "u".into(), partitions: 1, replication: 1, config: vec![] };
     ModelAdmin::new(&scene.cluster).create(&spec).unwrap();
-    let offsets = vec![(scene.t.clone(), 2), (TopicPartition::new("u", 0), 3)];
+    let offsets = vec![(scene.t.clone(), 2).into(), (TopicPartition::new("u", 0), 3).into()];
     let transaction = Transaction { offsets, ..Transaction::default() };
     scene.producer.commit(transaction, &scene.member).unwrap();
     let found = scene.cluster.foreign_commits();

@@ -14,6 +14,7 @@ use crate::model::partition::Record;
 use crate::model::request::{Request, Response};
 use crate::model::transactions::Writer;
 use crate::record::TopicPartition;
+use crate::worker::port::SourceOffset;
 
 /// The largest record that a client takes (librdkafka's `message.max.bytes`).
 const RECORD_BYTES_MAX: usize = 1_000_000;
@@ -223,14 +224,13 @@ impl Producer {
         self.write(link, partition, vec![record.into()], end_ms)
     }
 
-    /// Sends a group's offsets, and which of them are marked as finished, under this identity. Blocks until
-    /// `end_ms`.
+    /// Sends a group's offsets under this identity. Blocks until `end_ms`.
     pub(super) fn send_offsets(
         &mut self,
         link: &dyn Link,
         group: &str,
         who: &Identity,
-        (offsets, finished): (&[(TopicPartition, i64)], &[TopicPartition]),
+        offsets: Vec<SourceOffset>,
         end_ms: u64,
     ) -> Result<(), Code> {
         self.check_open()?;
@@ -239,8 +239,8 @@ impl Producer {
         let added = self.ask(link, &add, end_ms);
         self.begun |= matches!(added, Ok(_) | Err(Code::TimedOut));
         self.note(added)?;
-        let (who, offsets, finished) = (who.clone(), offsets.into(), finished.into());
-        let commit = Request::TxnOffsetCommit { id, writer, group, who, offsets, finished };
+        let (who, offsets) = (who.clone(), offsets.into());
+        let commit = Request::TxnOffsetCommit { id, writer, group, who, offsets };
         let result = self.ask(link, &commit, end_ms);
         self.note(result).map(drop)
     }
@@ -252,7 +252,7 @@ impl Producer {
         offsets: &[(TopicPartition, i64)],
     ) -> Result<(), Code> {
         let (direct, end_ms) = (Direct::new(&self.cluster), self.limit_ms());
-        self.send_offsets(&direct, &membership.group, &membership.identity, (offsets, &[]), end_ms)
+        self.send_offsets(&direct, &membership.group, &membership.identity, unmarked(offsets), end_ms)
     }
 
     /// Sends a group's offsets as nobody: what librdkafka does for a consumer that has not joined. The
@@ -274,7 +274,7 @@ impl Producer {
         offsets: &[(TopicPartition, i64)],
         end_ms: u64,
     ) -> Result<(), Code> {
-        self.send_offsets(link, group, &anonymous(), (offsets, &[]), end_ms)
+        self.send_offsets(link, group, &anonymous(), unmarked(offsets), end_ms)
     }
 
     /// Commits the transaction; returns when the coordinator has decided it.
@@ -311,4 +311,8 @@ impl Producer {
         self.phase = if self.unsure { Phase::New } else { Phase::Ready };
         Ok(())
     }
+}
+
+fn unmarked(offsets: &[(TopicPartition, i64)]) -> Vec<SourceOffset> {
+    offsets.iter().cloned().map(SourceOffset::from).collect()
 }

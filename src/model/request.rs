@@ -11,6 +11,7 @@ use crate::model::group::Identity;
 use crate::model::partition::{Found, Isolation, Record};
 use crate::model::transactions::Writer;
 use crate::record::TopicPartition;
+use crate::worker::port::SourceOffset;
 
 /// An end of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,11 +77,8 @@ pub enum Request {
         group: Arc<str>,
         /// The member in whose name.
         who: Identity,
-        /// For each partition the offset of the next record to read.
-        offsets: Arc<[(TopicPartition, i64)]>,
-        /// Those whose offset is marked as that of a finished partition: all that the model keeps of an
-        /// offset's metadata.
-        finished: Arc<[TopicPartition]>,
+        /// The offsets. Their mark is all that the model keeps of an offset's metadata.
+        offsets: Arc<[SourceOffset]>,
     },
     /// To end the transaction.
     EndTxn {

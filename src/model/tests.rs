@@ -97,7 +97,7 @@ fn the_offsets_of_a_group_without_members_expire() {
     let Some(LogEvent::Assigned { member, .. }) = log.poll().unwrap() else { panic!("not assigned") };
     let mut producer = ModelTransactionLog::new(&cluster, &settings("a"), &log);
     producer.init(0).unwrap();
-    let transaction = Transaction { offsets: vec![(t.clone(), 5)], ..Transaction::default() };
+    let transaction = Transaction { offsets: vec![(t.clone(), 5).into()], ..Transaction::default() };
     producer.commit(transaction, &member).unwrap();
     let mut reader = ModelReader::new(&cluster, "g");
     let mut offset = || reader.committed_offsets(std::slice::from_ref(&t), 0).unwrap()[0];
@@ -169,12 +169,12 @@ fn a_group_that_completes_a_rebalance_takes_transactional_offsets() {
     let other = group.join(join(""), "b".into(), 0).unwrap();
     assert_eq!(group.heartbeat(&of(&leader, 1), 0), Err(Code::RebalanceInProgress));
     // The group prepares: the old generation still counts.
-    group.commit_pending(&of(&leader, 1), writer(1), &[(t.clone(), 1)], &[]).unwrap();
+    group.commit_pending(&of(&leader, 1), writer(1), &[(t.clone(), 1).into()]).unwrap();
     group.join(join(&leader), String::new(), 0).unwrap();
     assert_eq!(group.sync(&of(&other, 2), None, 0).unwrap(), None, "the leader has not spoken");
     // It completes: the new one counts, before anybody knows who owns what.
-    group.commit_pending(&of(&other, 2), writer(2), &[(t.clone(), 2)], &[]).unwrap();
-    let late = group.commit_pending(&of(&leader, 1), writer(3), &[(t.clone(), 3)], &[]);
+    group.commit_pending(&of(&other, 2), writer(2), &[(t.clone(), 2).into()]).unwrap();
+    let late = group.commit_pending(&of(&leader, 1), writer(3), &[(t.clone(), 3).into()]);
     assert_eq!(late, Err(Code::IllegalGeneration));
     group.end_transaction(writer(1), true);
     assert_eq!(group.committed(&t, true), Err(Code::UnstableOffsetCommit));
@@ -197,7 +197,7 @@ fn a_late_copy_of_an_owners_offsets_is_nobody_elses_commit() {
     let all = group.range(&|_| 1);
     group.sync(&who, Some(all), 0).unwrap();
     let writer = Writer { producer: 1, epoch: 0 };
-    group.commit_pending(&who, writer, &[(t.clone(), 1)], &[]).unwrap();
+    group.commit_pending(&who, writer, &[(t.clone(), 1).into()]).unwrap();
     // Two join: the first one's generation stays while the second has not answered.
     let other = group.join(join(""), "b".into(), 0).unwrap();
     group.join(join(&owner), String::new(), 0).unwrap();
@@ -207,10 +207,10 @@ fn a_late_copy_of_an_owners_offsets_is_nobody_elses_commit() {
     group.join(join(""), "c".into(), 0).unwrap();
     group.join(join(&owner), String::new(), 0).unwrap();
     assert!(!group.owns(&owner, &t) && group.members().contains(&other));
-    group.commit_pending(&who, writer, &[(t.clone(), 1)], &[]).unwrap();
+    group.commit_pending(&who, writer, &[(t.clone(), 1).into()]).unwrap();
     group.end_transaction(writer, true);
     assert_eq!(group.foreign_commits(), [] as [String; 0]);
-    group.commit_pending(&who, writer, &[(t.clone(), 2)], &[]).unwrap();
+    group.commit_pending(&who, writer, &[(t.clone(), 2).into()]).unwrap();
     group.end_transaction(writer, true);
     assert_eq!(group.foreign_commits().len(), 1, "what it did not send as the owner still counts");
 }

@@ -165,7 +165,8 @@ pub fn begin(
             shared.commits.set(number + 1);
             let run = move |link: &JobLink<'_>| {
                 link.come_by(CommitPoint::Before);
-                let offsets = transaction.offsets.clone();
+                let sent = transaction.offsets.clone();
+                let offsets = sent.into_iter().map(|sent| (sent.partition, sent.next_offset));
                 let result = producer.commit_over(link, transaction, &member);
                 match &result {
                     Ok(_) => link.come_by(CommitPoint::Committed),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{RestoreHost, RestoreRequest, Restored, Task, TaskId, TaskLimits, TaskSpec, restore};
 use crate::state::memory::MemoryStores;
 use crate::task::RestoreError;
-use crate::worker::port::Transaction;
+use crate::worker::port::{SourceOffset, Transaction};
 use crate::worker::tests::cluster::{Batch, Cluster};
 use crate::worker::tests::topology::{limits, source, stage, task_spec};
 
@@ -99,8 +99,11 @@ fn transaction(task: &mut Task) -> Option<Transaction> {
     Some(Transaction {
         outputs: contribution.outputs,
         changes: changes.into_iter().collect(),
-        finished: contribution.finished.then(|| contribution.source.clone()).into_iter().collect(),
-        offsets: vec![(contribution.source, contribution.next_offset)],
+        offsets: vec![SourceOffset {
+            partition: contribution.source,
+            next_offset: contribution.next_offset,
+            finished: contribution.finished,
+        }],
     })
 }
 

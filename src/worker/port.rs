@@ -89,11 +89,27 @@ pub struct Transaction {
     /// The changelog records of all tasks, per changelog partition in order. Their offsets come back
     /// in the [`Receipt`].
     pub changes: Vec<(TopicPartition, Vec<Arc<Vec<u8>>>)>,
-    /// For each partition that advanced, the offset of the next record to read. Never empty.
-    pub offsets: Vec<(TopicPartition, i64)>,
-    /// Those of `offsets` whose partition a bounded run has finished. The mark is committed with the
-    /// offset, as its metadata; the next commit of the partition without it takes it away.
-    pub finished: Vec<TopicPartition>,
+    /// Of each partition that advanced. Never empty.
+    pub offsets: Vec<SourceOffset>,
+}
+
+/// How far a source partition has been processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceOffset {
+    /// Which.
+    pub partition: TopicPartition,
+    /// The offset of the next record to read.
+    pub next_offset: i64,
+    /// Whether a bounded run has finished the partition. The mark is committed with the offset, as its
+    /// metadata; the next commit of the partition without it takes it away.
+    pub finished: bool,
+}
+
+impl From<(TopicPartition, i64)> for SourceOffset {
+    /// An offset without a mark.
+    fn from((partition, next_offset): (TopicPartition, i64)) -> Self {
+        SourceOffset { partition, next_offset, finished: false }
+    }
 }
 
 /// Proof that a transaction is committed.

@@ -19,10 +19,9 @@ pub fn a_restart_is_not_noticed_in_the_group_and_in_transactions<L: Lab>(lab: &L
     producer.init(INIT_MS).unwrap();
     start(&mut log, &partitions);
     let changelog = single(lab, "log");
-    let offsets = |offset| vec![(source.clone(), offset)];
     let transaction = |value: &str, offset| thalweg::worker::port::Transaction {
         changes: vec![(changelog.clone(), vec![value.as_bytes().to_vec().into()])],
-        offsets: offsets(offset),
+        offsets: vec![(source.clone(), offset).into()],
         ..Default::default()
     };
     producer.commit(transaction("before", 1), &member).unwrap();
@@ -31,7 +30,7 @@ pub fn a_restart_is_not_noticed_in_the_group_and_in_transactions<L: Lab>(lab: &L
     open.init().unwrap();
     open.begin().unwrap();
     open.write(&changelog, "open").unwrap();
-    open.send_offsets_as_nobody(&other.group, &offsets(7)).unwrap();
+    open.send_offsets_as_nobody(&other.group, &[(source.clone(), 7)]).unwrap();
     lab.restart();
     for _ in 0..20 {
         lab.pass(100);
@@ -113,7 +112,7 @@ pub fn a_commit_that_cannot_end_in_its_time_is_in_doubt<L: Lab>(lab: &L) {
     let mut producer = lab.producer(&who, &log);
     producer.init(INIT_MS).unwrap();
     let transaction = |offset| thalweg::worker::port::Transaction {
-        offsets: vec![(source.clone(), offset)],
+        offsets: vec![(source.clone(), offset).into()],
         ..Default::default()
     };
     producer.commit(transaction(1), &member).unwrap();

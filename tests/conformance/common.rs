@@ -108,7 +108,7 @@ impl<'w, W: World> Pair<'w, W> {
     }
 
     pub fn transaction(&self, offset: i64) -> Transaction {
-        Transaction { offsets: vec![(self.source.clone(), offset)], ..Transaction::default() }
+        Transaction { offsets: vec![(self.source.clone(), offset).into()], ..Transaction::default() }
     }
 
     pub fn changing(&self, changelog: &TopicPartition, values: &[&str], offset: i64) -> Transaction {
@@ -131,7 +131,7 @@ impl<'w, W: World> Pair<'w, W> {
 
 /// A transaction of one offset.
 pub fn offset(partition: &TopicPartition, offset: i64) -> Transaction {
-    Transaction { offsets: vec![(partition.clone(), offset)], ..Transaction::default() }
+    Transaction { offsets: vec![(partition.clone(), offset).into()], ..Transaction::default() }
 }
 
 /// What a log that was stopped tells.

@@ -163,8 +163,8 @@ pub fn partitions_that_were_lost_are_told_and_committed_no_more<W: World>(world:
         producer.init(INIT_MS).unwrap();
         start(&mut log, &partitions);
         world.pass(8_000);
-        let offsets = vec![(source.clone(), 3)];
-        let transaction = || Transaction { offsets: offsets.clone(), ..Transaction::default() };
+        let transaction =
+            || Transaction { offsets: vec![(source.clone(), 3).into()], ..Transaction::default() };
         let refused = producer.commit(transaction(), &member);
         assert_eq!(commit_class(&refused), "not owner", "{refused:?}");
         world.until("the loss", || match log.poll().unwrap() {
@@ -180,7 +180,7 @@ pub fn partitions_that_were_lost_are_told_and_committed_no_more<W: World>(world:
         assert_ne!(now, member);
         producer.init(INIT_MS).unwrap();
         producer.commit(transaction(), &now).unwrap();
-        world.until_is(offsets.clone(), || world.admin().group_offsets(&who.group).unwrap());
+        world.until_is(vec![(source.clone(), 3)], || world.admin().group_offsets(&who.group).unwrap());
     }
 }
 
@@ -291,7 +291,7 @@ pub fn a_member_that_does_not_give_back_in_time_is_out<W: World>(world: &W) {
         world.pass(100);
         assert!(keeps.poll().unwrap().is_none() && other.poll().unwrap().is_none());
     }
-    let offsets = vec![(TopicPartition::new(&topic, 0), 1)];
+    let offsets = vec![(TopicPartition::new(&topic, 0), 1).into()];
     let late = producer.commit(Transaction { offsets, ..Transaction::default() }, &member);
     assert_eq!(commit_class(&late), "not owner", "{late:?}");
     assert_eq!(world.admin().group_offsets(&group).unwrap(), []);
@@ -361,7 +361,7 @@ pub fn two_groups_share_nothing<W: World>(world: &W) {
     // A membership is worth nothing in another group.
     let mut producer = world.producer(&who, &second);
     producer.init(INIT_MS).unwrap();
-    let offsets = vec![(TopicPartition::new(&topic, 0), 1)];
+    let offsets = vec![(TopicPartition::new(&topic, 0), 1).into()];
     let refused = producer.commit(Transaction { offsets, ..Transaction::default() }, &member);
     assert_eq!(commit_class(&refused), "not owner", "{refused:?}");
     second.leave(10_000).unwrap();

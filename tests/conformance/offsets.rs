@@ -1,7 +1,7 @@
 //! Offsets that are committed in transactions, with the checks of the coordinator and without.
 
 use thalweg::record::TopicPartition;
-use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, Transaction, TransactionLog};
+use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, SourceOffset, Transaction, TransactionLog};
 
 use crate::common::{Pair, class, commit_class, create, single};
 use crate::world::{Class, Plain, Steps, Who, World};
@@ -39,10 +39,17 @@ pub fn a_partition_is_marked_as_finished_by_the_commit_of_its_offset<W: World>(w
         found.sort();
         found
     };
-    let offsets = vec![(other.clone(), 5), (pair.source.clone(), 1)];
-    let marked = vec![pair.source.clone()];
+    let source = pair.source.clone();
+    let marked = vec![source.clone()];
+    let with_marks = |of: &[TopicPartition]| {
+        let all = [(other.clone(), 5), (source.clone(), 1)].map(|(partition, next_offset)| {
+            let finished = of.contains(&partition);
+            SourceOffset { partition, next_offset, finished }
+        });
+        Transaction { offsets: all.to_vec(), ..Transaction::default() }
+    };
     assert_eq!(finished(), [], "an unknown group");
-    pair.commit(Transaction { offsets: offsets.clone(), finished: marked.clone(), ..Transaction::default() });
+    pair.commit(with_marks(&marked));
     world.until_is(marked.clone(), finished);
     // What another producer has not committed yet, or aborts, is not seen.
     let mut open = world.steps(&Who::of(&world.unique("finished"), "other"));
@@ -51,9 +58,9 @@ pub fn a_partition_is_marked_as_finished_by_the_commit_of_its_offset<W: World>(w
     open.send_offsets_as_nobody(&group, &[(pair.source.clone(), 7)]).unwrap();
     assert_eq!(finished(), marked);
     open.abort().unwrap();
-    let mut both = vec![other, pair.source.clone()];
+    let mut both = vec![other.clone(), pair.source.clone()];
     both.sort();
-    pair.commit(Transaction { offsets, finished: both.clone(), ..Transaction::default() });
+    pair.commit(with_marks(&both));
     world.until_is(both.clone(), finished);
     both.retain(|partition| *partition != pair.source);
     pair.commit(pair.transaction(2));
@@ -80,7 +87,7 @@ pub fn the_offsets_of_nobody_are_taken_whoever_the_members_are<W: World>(world: 
 pub fn a_member_may_commit_what_is_not_its_own<W: World>(world: &W) {
     let mut pair = Pair::new(world, "not-own");
     let other = single(world, "other");
-    let offsets = vec![(other.clone(), 5), (pair.source.clone(), 1)];
+    let offsets = vec![(other.clone(), 5).into(), (pair.source.clone(), 1).into()];
     pair.commit(Transaction { offsets, ..Transaction::default() });
     let mut expected = [(other, 5), (pair.source.clone(), 1)];
     expected.sort();
@@ -111,7 +118,7 @@ pub fn the_offsets_of_an_aborted_transaction_are_dropped<W: World>(world: &W) {
 pub fn a_deleted_topic_takes_its_offsets_with_it<W: World>(world: &W) {
     let mut pair = Pair::new(world, "deleted");
     let other = single(world, "other");
-    let offsets = vec![(other.clone(), 5), (pair.source.clone(), 1)];
+    let offsets = vec![(other.clone(), 5).into(), (pair.source.clone(), 1).into()];
     pair.commit(Transaction { offsets, ..Transaction::default() });
     let mut admin = world.admin();
     admin.delete(&[other.topic.to_string()]).unwrap();

@@ -1,7 +1,7 @@
 //! What is refused to an application that lacks a right.
 
 use thalweg::record::TopicPartition;
-use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, Transaction, TransactionLog};
+use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, SourceOffset, Transaction, TransactionLog};
 
 use crate::common::{INIT_MS, assigned, class, commit_class, output, single, start};
 use crate::world::{Lab, Operation, Resource, Who};
@@ -46,7 +46,7 @@ pub fn without_the_right_to_write_a_commit_stops<L: Lab>(lab: &L) {
     let (log, member) = names.joined(&app);
     let mut producer = app.producer(&names.who, &log);
     producer.init(INIT_MS).unwrap();
-    let offsets = vec![(names.source.clone(), 1)];
+    let offsets = vec![SourceOffset::from((names.source.clone(), 1))];
     let outputs = vec![output(&names.sink, "x")];
     let transaction = Transaction { outputs, offsets: offsets.clone(), ..Transaction::default() };
     let stopped = producer.commit(transaction, &member);
@@ -54,8 +54,8 @@ pub fn without_the_right_to_write_a_commit_stops<L: Lab>(lab: &L) {
     producer.init(INIT_MS).unwrap();
     assert_eq!(lab.admin().group_offsets(&names.who.group).unwrap(), []);
     // Without the output it goes.
-    producer.commit(Transaction { offsets: offsets.clone(), ..Transaction::default() }, &member).unwrap();
-    lab.until_is(offsets, || lab.admin().group_offsets(&names.who.group).unwrap());
+    producer.commit(Transaction { offsets, ..Transaction::default() }, &member).unwrap();
+    lab.until_is(vec![(names.source.clone(), 1)], || lab.admin().group_offsets(&names.who.group).unwrap());
 }
 
 pub fn without_the_right_to_the_group_a_member_stops<L: Lab>(lab: &L) {

@@ -37,7 +37,9 @@ impl Client {
 
     /// Makes this the assignment and answers a rebalance; `None` answers a revocation.
     pub fn assign(&self, partitions: Option<&[(TopicPartition, i64)]>) -> Result<(), Failure> {
-        let list = partitions.map(list).transpose()?;
+        let list = partitions
+            .map(|all| list(all.iter().map(|(partition, offset)| (partition, *offset))))
+            .transpose()?;
         let list = list.as_ref().map_or(ptr::null_mut(), |list| list.ptr());
         // SAFETY: null or a live list, copied by the call.
         Failure::check(unsafe { code::rd_kafka_assign(self.ptr(), list) })

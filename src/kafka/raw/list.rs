@@ -24,10 +24,12 @@ pub struct Element {
 }
 
 /// A list to pass in.
-pub(super) fn list(partitions: &[(TopicPartition, i64)]) -> Result<TopicPartitionList, Failure> {
+pub(super) fn list<'p>(
+    partitions: impl ExactSizeIterator<Item = (&'p TopicPartition, i64)>,
+) -> Result<TopicPartitionList, Failure> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (partition, offset) in partitions {
-        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(*offset)).map_err(
+        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(offset)).map_err(
             |error| Failure {
                 code: RDKafkaErrorCode::InvalidArgument,
                 text: format!("offset {offset} of {partition}: {error}"),

@@ -19,7 +19,7 @@ impl Client {
         partitions: &[TopicPartition],
         timeout_ms: u64,
     ) -> Result<Vec<Result<i64, Failure>>, Failure> {
-        let list = list(&partitions.iter().map(|p| (p.clone(), 0)).collect::<Vec<_>>())?;
+        let list = list(partitions.iter().map(|partition| (partition, 0)))?;
         // SAFETY: a live list, filled in place and read before it is freed.
         unsafe {
             Failure::check(code::rd_kafka_committed(self.ptr(), list.ptr(), timeout(timeout_ms)))?;

@@ -10,7 +10,7 @@ use super::error::Failure;
 use super::group::Membership;
 use super::list::list;
 use super::timeout;
-use crate::record::TopicPartition;
+use crate::worker::port::SourceOffset;
 
 impl Client {
     /// Fences the producers before this one; see `rd_kafka_init_transactions`.
@@ -25,17 +25,17 @@ impl Client {
         unsafe { Failure::check_owned(rd::rd_kafka_begin_transaction(self.ptr())) }
     }
 
-    /// Adds the offsets to the transaction, as the member that `membership` was taken from. Those of the
-    /// partitions in `marked` get `mark` for their metadata.
+    /// Adds the offsets to the transaction, as the member that `membership` was taken from. Those of finished
+    /// partitions get `mark` for their metadata.
     pub fn send_offsets(
         &self,
-        offsets: &[(TopicPartition, i64)],
-        (marked, mark): (&[TopicPartition], &str),
+        offsets: &[SourceOffset],
+        mark: &str,
         membership: &Membership,
         timeout_ms: u64,
     ) -> Result<(), Failure> {
-        let list = list(offsets)?;
-        for partition in marked {
+        let list = list(offsets.iter().map(|offset| (&offset.partition, offset.next_offset)))?;
+        for SourceOffset { partition, .. } in offsets.iter().filter(|offset| offset.finished) {
             if let Some(mut element) = list.find_partition(&partition.topic, partition.partition) {
                 element.set_metadata(mark);
             }

@@ -234,7 +234,7 @@ fn a_log_that_is_cut_too_far_is_refused() {
 fn a_corrupt_store_is_set_aside_even_if_the_lookups_fail_at_first() {
     let (cluster, stores) = after_checkpoints(3);
     drop(restore_with(&cluster, &stores, task_spec(0)).unwrap());
-    let stuck = Transaction { offsets: vec![(source(0), 9)], ..Transaction::default() };
+    let stuck = Transaction { offsets: vec![(source(0), 9).into()], ..Transaction::default() };
     cluster.content().write(5, &stuck);
     let corrupt = RestoreRequest { corrupt: Some("a bad block".into()), ..request(task_spec(0)) };
     assert!(restore(&corrupt, &mut cluster.clone(), &stores, &Host::default()).is_err());

@@ -26,6 +26,17 @@ const LIST_HELP: &str = "list the rows, as in `[{ customer: ann, orders: 2 }]`; 
 const LISTED_VALUE_HELP: &str = "write the row itself, `[{ customer: ann }]`, or `records: [{ value: { customer: ann } }]` \
                                  in place of the list";
 
+/// Where an expected row stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// In a list of rows of a topic: records could stand in the list's place.
+    TopicRows,
+    /// In a list of rows of a window's state.
+    StateRows,
+    /// In a record, as its value.
+    Record,
+}
+
 impl Reader<'_> {
     /// What a topic must hold.
     pub(super) fn expected_rows(&mut self, entry: &Entry, target: &Target) -> Option<ExpectedRows> {
@@ -51,7 +62,7 @@ impl Reader<'_> {
         self.options(&fields, &mut expected);
         match (fields.entry("rows"), fields.entry("records")) {
             (Some(rows), None) => {
-                expected.records = self.rows(&rows.value, &what, target.stream, true)?;
+                expected.records = self.rows(&rows.value, &what, target.stream, Place::TopicRows)?;
             }
             (None, Some(records)) => {
                 let items = self.list(&records.value, "`records`", "as in `[{ key: ann }]`", RECORDS_MAX)?;
@@ -90,7 +101,7 @@ impl Reader<'_> {
         self.check_keys(&fields, &STATE_KEYS);
         self.options(&fields, &mut expected);
         let node = self.required(&fields, "rows", LIST_HELP)?;
-        expected.records = self.rows(node, &what, Some(stream), false)?;
+        expected.records = self.rows(node, &what, Some(stream), Place::StateRows)?;
         Some(expected)
     }
 
@@ -106,7 +117,8 @@ impl Reader<'_> {
             Data::Mapping(_) => Some(Some(self.fields(&entry.value, what, entry.key_span)?)),
             _ => {
                 let of_topic = !expected.topic.is_empty();
-                expected.records = self.rows(&entry.value, what, stream, of_topic)?;
+                let place = if of_topic { Place::TopicRows } else { Place::StateRows };
+                expected.records = self.rows(&entry.value, what, stream, place)?;
                 Some(None)
             }
         }
@@ -131,13 +143,13 @@ impl Reader<'_> {
         }
     }
 
-    /// A list of rows; `of_topic`: of a topic, so that it could be one of records.
+    /// A list of rows.
     fn rows(
         &mut self,
         node: &Node,
         what: &str,
         stream: Option<&Stream>,
-        of_topic: bool,
+        place: Place,
     ) -> Option<Vec<ExpectedRecord>> {
         let items = self.list(node, what, LIST_HELP, RECORDS_MAX)?;
         let rows: Vec<_> = items
@@ -149,7 +161,7 @@ impl Reader<'_> {
                     );
                     return None;
                 }
-                let value = self.row(item, stream, of_topic)?;
+                let value = self.row(item, stream, place)?;
                 let line = self.line(item.span);
                 Some(ExpectedRecord { line, value: Some(value), ..ExpectedRecord::default() })
             })
@@ -157,9 +169,8 @@ impl Reader<'_> {
         rows.into_iter().collect()
     }
 
-    /// A value, checked against the rows' fields where they are known; `listed`: it is one of a list of
-    /// rows in whose place records could stand.
-    fn row(&mut self, node: &Node, stream: Option<&Stream>, listed: bool) -> Option<ExpectedValue> {
+    /// A value, checked against the rows' fields where they are known.
+    fn row(&mut self, node: &Node, stream: Option<&Stream>, place: Place) -> Option<ExpectedValue> {
         let json = self.json(node, "an expected value")?;
         let (Some(stream), Data::Mapping(entries), Json::Object(values)) = (stream, &node.data, json.clone())
         else {
@@ -175,7 +186,8 @@ impl Reader<'_> {
                 }
                 None if stream.may_have(&name) => value,
                 None => {
-                    let help = match RECORD_KEYS.iter().find(|key| listed && **key == name) {
+                    let help = match RECORD_KEYS.iter().find(|key| place == Place::TopicRows && **key == name)
+                    {
                         Some(&"value") => LISTED_VALUE_HELP.to_owned(),
                         Some(key) => format!(
                             "`{key}` is for records: `records: [{{ value: {{ … }}, {key}: … }}]` in place of the list \
@@ -227,7 +239,7 @@ impl Reader<'_> {
         let fields = self.fields(node, &format!("an expected record of `{}`", target.name), start)?;
         self.check_keys(&fields, &RECORD_KEYS);
         let value = match (fields.get("value"), fields.entry("raw")) {
-            (Some(node), None) => self.row(node, target.stream, false),
+            (Some(node), None) => self.row(node, target.stream, Place::Record),
             (None, Some(raw)) => self.text(&raw.value, "`raw`").map(|text| ExpectedValue::Raw(text.value)),
             (None, None) => None,
             (Some(_), Some(raw)) => {

@@ -4,7 +4,7 @@ use super::{Checkpoint, Worker};
 use crate::planted::{Bug, is_planted};
 use crate::worker::job::{Exit, Job, WorkerEvent};
 use crate::worker::phase::Phase;
-use crate::worker::port::{CommitError, Log, Receipt, Transaction};
+use crate::worker::port::{CommitError, Log, Receipt, SourceOffset, Transaction};
 
 impl<L: Log> Worker<L> {
     /// Prepares a checkpoint of all tasks; false if nothing has happened since the last.
@@ -33,11 +33,12 @@ impl<L: Log> Worker<L> {
                 _ => None,
             };
             transaction.outputs.extend(contribution.outputs);
-            if contribution.finished {
-                transaction.finished.push(contribution.source.clone());
-            }
             if !is_planted(Bug::OffsetsOfOneTaskLeftOut) || tasks.is_empty() {
-                transaction.offsets.push((contribution.source, contribution.next_offset));
+                transaction.offsets.push(SourceOffset {
+                    partition: contribution.source,
+                    next_offset: contribution.next_offset,
+                    finished: contribution.finished,
+                });
             }
             tasks.push((id.clone(), changes));
         }

@@ -116,7 +116,9 @@ impl Content {
         let offsets = changes
             .map(|(partition, records)| records.iter().map(|record| put(self, partition, record)).collect())
             .collect();
-        let open = Open { prepared: false, partitions, offsets: transaction.offsets.clone() };
+        let sent = transaction.offsets.iter().cloned();
+        let offsets_sent = sent.map(|sent| (sent.partition, sent.next_offset)).collect();
+        let open = Open { prepared: false, partitions, offsets: offsets_sent };
         self.open.insert(producer, open);
         offsets
     }

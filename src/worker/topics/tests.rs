@@ -91,6 +91,16 @@ fn prepared(cluster: &mut Cluster, plan: &Plan) -> Result<Topics, TopicError> {
     prepare(cluster, plan, false, 1, None)
 }
 
+#[test]
+fn all_partitions_of_all_sources_are_read() {
+    let mut cluster = Cluster::with(&["orders-topic", "orders-out", "users-out"]);
+    cluster.add("users-topic", 3, &[]);
+    let topics = prepared(&mut cluster, &plan(&["orders", "users"])).unwrap();
+    let of = |topic, count| (0..count).map(move |partition| TopicPartition::new(topic, partition));
+    let expected: Vec<TopicPartition> = of("orders-topic", 2).chain(of("users-topic", 3)).collect();
+    assert_eq!(topics.sources, expected, "and none that is written to");
+}
+
 const ALL: &[&str] = &["orders-topic", "orders-out", "users-topic", "users-out"];
 
 #[test]
