@@ -61,7 +61,7 @@ audit: ## Licences and advisories of all dependencies, by cargo-deny
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny --locked check
 
-bench: setup ## CPU, memory and changelog beside a bare loop, 10 million orders (RECORDS=, ROUNDS=)
+bench: setup ## Thalweg, Kafka Streams, Flink and a bare loop in turn (QUICK=1, BOOTSTRAP=, docs/benchmarks.md)
 	@tests/support/kafka.sh fetch
 	@$(CARGO) build --release --locked --bins --examples
 	@$(CARGO_TARGET_DIR)/release/examples/bench

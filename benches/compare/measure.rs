@@ -1,0 +1,99 @@
+//! What one run takes, seen from outside: CPU and memory from /proc, progress from the group's offsets.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a process has used so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Usage {
+    /// User and system CPU time.
+    pub cpu_s: f64,
+    /// The highest resident memory.
+    pub rss_max_bytes: u64,
+}
+
+impl Usage {
+    /// Of a process that is still there; zeros for one that is not.
+    pub fn of(pid: u32) -> Usage {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        // Fields 14 and 15, behind the name, which is in parentheses: ticks of 10 ms.
+        let stat = read("stat");
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0);
+        let status = read("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0");
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap_or(0);
+        Usage { cpu_s: (ticks(11) + ticks(12)) as f64 / 100.0, rss_max_bytes: kib * 1024 }
+    }
+}
+
+/// A moment of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Since the process started.
+    pub wall_s: f64,
+    /// Of the process so far.
+    pub cpu_s: f64,
+    /// Of the broker since the process started.
+    pub broker_cpu_s: f64,
+    /// Committed records of the input.
+    pub records: u64,
+}
+
+/// Seconds of something per million records between a fifth and nine tenths of a run of `total` records: its
+/// start and its end do not count. `None` if it was too short to be seen there twice.
+pub fn steady(samples: &[Sample], total: u64, seconds: impl Fn(&Sample) -> f64) -> Option<f64> {
+    let first = samples.iter().find(|sample| sample.records * 5 >= total)?;
+    let last = samples.iter().rev().find(|sample| sample.records * 10 <= total * 9)?;
+    let records = last.records.checked_sub(first.records).filter(|records| *records > 0)?;
+    Some((seconds(last) - seconds(first)) * 1e6 / records as f64)
+}
+
+/// The bytes ever written to topics: the greatest size seen of each segment, also of those that were
+/// deleted since. (A segment is there for seconds at least: it is deleted a second after the cut.)
+pub struct Written {
+    data: PathBuf,
+    /// A topic of which this is true counts.
+    counts: Box<dyn Fn(&str) -> bool>,
+    segments: BTreeMap<PathBuf, u64>,
+}
+
+impl Written {
+    /// Below a broker's folder, of the topics for whose partition folders `counts` holds.
+    pub fn new(data: PathBuf, counts: impl Fn(&str) -> bool + 'static) -> Written {
+        Written { data, counts: Box::new(counts), segments: BTreeMap::new() }
+    }
+
+    /// Looks once more.
+    pub fn observe(&mut self) {
+        for folder in entries(&self.data) {
+            if !folder.file_name().and_then(|name| name.to_str()).is_some_and(&*self.counts) {
+                continue;
+            }
+            for path in entries(&folder).filter(|path| path.extension().is_some_and(|end| end == "log")) {
+                let bytes = path.metadata().map_or(0, |found| found.len());
+                let greatest = self.segments.entry(path).or_default();
+                *greatest = bytes.max(*greatest);
+            }
+        }
+    }
+
+    /// All that was seen.
+    pub fn bytes(&self) -> u64 {
+        self.segments.values().sum()
+    }
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
+}
+
+/// The bytes of all files below a folder.
+pub fn size(folder: &Path) -> u64 {
+    let of = |path: PathBuf| match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => size(&path),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    };
+    entries(folder).map(of).sum()
+}

@@ -1,0 +1,167 @@
+//! The systems that are compared, and how each is started.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::free_port;
+use crate::support::thalweg::binary;
+use crate::workload::Job;
+
+/// A system at one of its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct System {
+    /// What it is called.
+    pub name: &'static str,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// With settings that differ from the defaults.
+    Thalweg(&'static [&'static str]),
+    /// Consumes, decodes and counts, and nothing more.
+    Bare,
+    /// A JVM's jar, at one of its variants; for windows alone, or for all.
+    Peer { jar: &'static str, variant: &'static str, only_windows: bool },
+}
+
+/// All of them.
+pub const ALL: &[System] = &[
+    System { name: "thalweg", kind: Kind::Thalweg(&[]) },
+    System { name: "bare-loop", kind: Kind::Bare },
+    System {
+        name: "kafka-streams",
+        kind: Kind::Peer { jar: "kafka-streams", variant: "close", only_windows: false },
+    },
+    System {
+        name: "kafka-streams-suppress",
+        kind: Kind::Peer { jar: "kafka-streams", variant: "suppress", only_windows: true },
+    },
+    System { name: "flink-heap", kind: Kind::Peer { jar: "flink", variant: "hashmap", only_windows: false } },
+    System {
+        name: "flink-rocksdb",
+        kind: Kind::Peer { jar: "flink", variant: "rocksdb", only_windows: true },
+    },
+];
+
+/// What a system is started with.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The cluster's address.
+    pub bootstrap: String,
+    /// What it computes.
+    pub job: Job,
+    /// From which topic.
+    pub input: String,
+    /// Into which topic.
+    pub output: String,
+    /// The application: its consumer group.
+    pub id: String,
+    /// How often it commits.
+    pub commit_ms: u64,
+    /// Its local state.
+    pub state_dir: PathBuf,
+    /// Worker threads.
+    pub threads: u32,
+    /// It was killed before, and goes on: a peer that has to be told is told.
+    pub restores: bool,
+}
+
+impl System {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<System> {
+        ALL.iter().find(|system| system.name == name).copied()
+    }
+
+    /// Whether it does this job at all, or differs from another system in it.
+    pub fn does(&self, job: Job) -> bool {
+        match self.kind {
+            Kind::Thalweg(_) => true,
+            Kind::Bare => matches!(job, Job::Window | Job::Project),
+            Kind::Peer { only_windows, .. } => !only_windows || job.window_ms().is_some(),
+        }
+    }
+
+    /// Whether it writes results, which can be checked.
+    pub fn writes(&self) -> bool {
+        self.kind != Kind::Bare
+    }
+
+    /// Whether its state is on a local disk that can be lost. Flink's is wherever its checkpoints are.
+    pub fn has_a_disk_to_lose(&self) -> bool {
+        !matches!(self.kind, Kind::Peer { jar: "flink", .. })
+    }
+
+    /// Deletes its local state, and nothing by which it would be known again.
+    pub fn lose_disk(&self, start: &Start) {
+        let lost = match self.kind {
+            Kind::Thalweg(_) => start.state_dir.join(&start.id),
+            _ => start.state_dir.clone(),
+        };
+        std::fs::remove_dir_all(&lost).unwrap_or_else(|error| panic!("{}: {error}", lost.display()));
+    }
+
+    /// Whether it needs `tests/support/peers.sh build`.
+    pub fn is_peer(&self) -> bool {
+        matches!(self.kind, Kind::Peer { .. })
+    }
+
+    /// Its process.
+    pub fn command(&self, start: &Start) -> Command {
+        match self.kind {
+            Kind::Thalweg(settings) => thalweg(start, settings),
+            Kind::Bare => {
+                let mut command = Command::new(binary().with_file_name("examples").join("bare_loop"));
+                command.args([&start.bootstrap, &start.input, start.job.name()]);
+                command
+            }
+            Kind::Peer { jar, variant, .. } => peer(start, jar, variant),
+        }
+    }
+}
+
+fn thalweg(start: &Start, settings: &[&str]) -> Command {
+    let file = format!("benches/compare/topologies/{}.yaml", start.job.name());
+    let mut command = Command::new(binary());
+    command
+        .arg("run")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))
+        .args(["--bootstrap-servers", &start.bootstrap])
+        .args(["--workers", &start.threads.to_string()])
+        .args(["--commit-interval", &format!("{}ms", start.commit_ms)])
+        .args(["--listen", &format!("127.0.0.1:{}", free_port())])
+        .arg("--state-dir")
+        .arg(&start.state_dir)
+        .args(settings.iter().flat_map(|setting| ["--set", setting]))
+        .env("ID", &start.id)
+        .env("INPUT", &start.input)
+        .env("OUTPUT", &start.output)
+        .envs(start.job.window_ms().map(|size_ms| ("WINDOW", format!("{size_ms}ms"))));
+    command
+}
+
+/// Heap and collector as `benches/peers/README.md` argues.
+fn peer(start: &Start, jar: &str, variant: &str) -> Command {
+    let cache = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
+        .expect("HOME is set");
+    let mut command = Command::new("java");
+    command
+        .args(["-Xmx2g", "-XX:+UseParallelGC", "-jar"])
+        .arg(cache.join("thalweg/peers").join(format!("{jar}.jar")))
+        .args([
+            format!("workload={}", start.job.name()),
+            format!("variant={variant}"),
+            format!("bootstrap={}", start.bootstrap),
+            format!("input={}", start.input),
+            format!("output={}", start.output),
+            format!("id={}", start.id),
+            format!("commit_ms={}", start.commit_ms),
+            format!("threads={}", start.threads),
+            format!("state_dir={}", start.state_dir.display()),
+        ])
+        .args(start.job.window_ms().map(|size_ms| format!("window_ms={size_ms}")))
+        .args(start.restores.then_some("restore=latest"));
+    command
+}
