@@ -8,6 +8,7 @@ import java.nio.file.Path;
 import java.nio.file.PathMatcher;
 import java.nio.file.attribute.FileTime;
 import java.util.Comparator;
+import java.util.Optional;
 import java.util.stream.Stream;
 
 /** Finds what an earlier run left behind. */
@@ -15,13 +16,11 @@ final class Checkpoints {
   private Checkpoints() {}
 
   /** A checkpoint is complete once its metadata has its name, {@code JOB/chk-N/_metadata}. */
-  static Path latest(Path checkpoints) throws IOException {
+  static Optional<Path> latest(Path checkpoints) throws IOException {
+    if (!Files.exists(checkpoints)) return Optional.empty();
     PathMatcher metadata = FileSystems.getDefault().getPathMatcher("glob:**/chk-*/_metadata");
     try (Stream<Path> found = Files.find(checkpoints, 3, (path, file) -> metadata.matches(path))) {
-      return found
-          .max(Comparator.comparing(Checkpoints::written))
-          .orElseThrow(() -> new IllegalArgumentException("no complete checkpoint in " + checkpoints))
-          .getParent();
+      return found.max(Comparator.comparing(Checkpoints::written)).map(Path::getParent);
     }
   }
 

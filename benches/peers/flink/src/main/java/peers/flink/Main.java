@@ -80,7 +80,9 @@ public final class Main {
 
     String restore = arguments.get("restore", "none");
     if (restore.equals("latest")) {
-      settings.set(StateRecoveryOptions.SAVEPOINT_PATH, Checkpoints.latest(checkpoints).toUri().toString());
+      // None: nothing was committed yet, and the job begins anew.
+      Checkpoints.latest(checkpoints)
+          .ifPresent(newest -> settings.set(StateRecoveryOptions.SAVEPOINT_PATH, newest.toUri().toString()));
       settings.set(StateRecoveryOptions.RESTORE_MODE, RecoveryClaimMode.CLAIM);
     } else if (!restore.equals("none")) {
       throw new IllegalArgumentException("restore is none or latest");

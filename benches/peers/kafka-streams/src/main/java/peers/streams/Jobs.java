@@ -21,7 +21,8 @@ import org.apache.kafka.streams.kstream.TimeWindowedKStream;
 import org.apache.kafka.streams.kstream.TimeWindows;
 import org.apache.kafka.streams.kstream.Windowed;
 import org.apache.kafka.streams.processor.TimestampExtractor;
-import org.apache.kafka.streams.state.BuiltInDslStoreSuppliers;
+import org.apache.kafka.streams.state.BuiltInDslStoreSuppliers.InMemoryDslStoreSuppliers;
+import org.apache.kafka.streams.state.BuiltInDslStoreSuppliers.RocksDBDslStoreSuppliers;
 import org.apache.kafka.streams.state.WindowStore;
 import peers.common.Bid;
 import peers.common.Json;
@@ -85,12 +86,8 @@ final class Jobs {
             .withKeySerde(Serdes.String())
             .withValueSerde(Sum.SERDE)
             .withRetention(RETENTION)
-            .withStoreType(
-                variant.heap()
-                    ? new BuiltInDslStoreSuppliers.InMemoryDslStoreSuppliers()
-                    : new BuiltInDslStoreSuppliers.RocksDBDslStoreSuppliers());
-    // Final results are read from the store itself, so with onWindowClose a cache before it has no use.
-    return variant.suppress() ? store.withCachingEnabled() : store.withCachingDisabled();
+            .withStoreType(variant.heap() ? new InMemoryDslStoreSuppliers() : new RocksDBDslStoreSuppliers());
+    return variant.cached() ? store.withCachingEnabled() : store.withCachingDisabled();
   }
 
   private void project() {
