@@ -68,11 +68,6 @@ pub struct Start {
 }
 
 impl System {
-    /// The one of this name.
-    pub fn named(name: &str) -> Option<System> {
-        ALL.iter().find(|system| system.name == name).copied()
-    }
-
     /// Whether it does this job at all, or differs from another system in it.
     pub fn does(&self, job: Job) -> bool {
         match self.kind {

@@ -24,7 +24,6 @@ import peers.common.Total;
 
 /** The workloads as jobs. All but the window are one chain of operators, without a shuffle. */
 final class Jobs {
-  private static final Duration WINDOW = Duration.ofMinutes(1);
   private static final Duration OUT_OF_ORDER = Duration.ofSeconds(4);
   /** Below transaction.max.timeout.ms of a broker, 15 minutes. */
   private static final Duration TRANSACTION_TIMEOUT = Duration.ofMinutes(10);
@@ -33,12 +32,14 @@ final class Jobs {
   private final String input;
   private final String output;
   private final String id;
+  private final Duration window;
 
-  Jobs(String bootstrap, String input, String output, String id) {
+  Jobs(String bootstrap, String input, String output, String id, Duration window) {
     this.bootstrap = bootstrap;
     this.input = input;
     this.output = output;
     this.id = id;
+    this.window = window;
   }
 
   void define(String workload, StreamExecutionEnvironment flink) {
@@ -66,7 +67,7 @@ final class Jobs {
     DataStream<Total> totals =
         read(flink, Payment.class, payment, (read, kafkaTime) -> read.createdAt)
             .keyBy(read -> read.customer)
-            .window(TumblingEventTimeWindows.of(WINDOW))
+            .window(TumblingEventTimeWindows.of(window))
             .aggregate(new Sum(), new Sum.OfWindow())
             .uid("window");
     write(totals, total -> total.customer, Json::total);

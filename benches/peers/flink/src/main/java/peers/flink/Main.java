@@ -25,7 +25,12 @@ public final class Main {
     Arguments arguments = new Arguments(args);
     String workload = arguments.get("workload");
     Jobs jobs =
-        new Jobs(arguments.get("bootstrap"), arguments.get("input"), arguments.get("output"), arguments.get("id"));
+        new Jobs(
+            arguments.get("bootstrap"),
+            arguments.get("input"),
+            arguments.get("output"),
+            arguments.get("id"),
+            Duration.ofMillis(Long.parseLong(arguments.get("window_ms", "60000"))));
     int threads = arguments.getInt("threads");
     Configuration settings = settings(arguments, threads);
     // What is left of the command line comes last and wins.

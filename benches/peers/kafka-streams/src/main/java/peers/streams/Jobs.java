@@ -32,19 +32,20 @@ import peers.common.Total;
 
 /** The workloads as topologies; none needs a repartition topic. */
 final class Jobs {
-  private static final Duration WINDOW = Duration.ofMinutes(1);
   private static final Duration OUT_OF_ORDER = Duration.ofSeconds(4);
-  /** Longer than the hour by which the closing records are ahead: they must not expire what they close. */
+  /** Beyond the window's size. Longer than the hour by which the closing records are ahead: they must not expire what they close. */
   private static final Duration RETENTION = Duration.ofMinutes(75);
 
   private final StreamsBuilder builder = new StreamsBuilder();
   private final String input;
   private final String output;
+  private final Duration window;
   private final Variant variant;
 
-  Jobs(String input, String output, Variant variant) {
+  Jobs(String input, String output, Duration window, Variant variant) {
     this.input = input;
     this.output = output;
+    this.window = window;
     this.variant = variant;
   }
 
@@ -68,7 +69,7 @@ final class Jobs {
         builder
             .stream(input, consumed(Serdes.String(), reading(Json::payment), payment -> payment.createdAt))
             .groupByKey()
-            .windowedBy(TimeWindows.ofSizeAndGrace(WINDOW, OUT_OF_ORDER));
+            .windowedBy(TimeWindows.ofSizeAndGrace(window, OUT_OF_ORDER));
     if (!variant.suppress()) windows = windows.emitStrategy(EmitStrategy.onWindowClose());
 
     KTable<Windowed<String>, Sum> sums =
@@ -85,7 +86,7 @@ final class Jobs {
         Materialized.<String, Sum, WindowStore<Bytes, byte[]>>as("sums")
             .withKeySerde(Serdes.String())
             .withValueSerde(Sum.SERDE)
-            .withRetention(RETENTION)
+            .withRetention(window.plus(RETENTION))
             .withStoreType(variant.heap() ? new InMemoryDslStoreSuppliers() : new RocksDBDslStoreSuppliers());
     return variant.cached() ? store.withCachingEnabled() : store.withCachingDisabled();
   }

@@ -17,7 +17,11 @@ public final class Main {
     Arguments arguments = new Arguments(args);
     String workload = arguments.get("workload");
     Jobs jobs =
-        new Jobs(arguments.get("input"), arguments.get("output"), Variant.of(arguments.get("variant", "close")));
+        new Jobs(
+            arguments.get("input"),
+            arguments.get("output"),
+            Duration.ofMillis(Long.parseLong(arguments.get("window_ms", "60000"))),
+            Variant.of(arguments.get("variant", "close")));
     Properties settings = settings(arguments);
     // What is left of the command line comes last and wins.
     settings.putAll(arguments.settings());
