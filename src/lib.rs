@@ -5,11 +5,12 @@
 //! one Kafka transaction; RocksDB is a cache of what was committed, so a crash never wipes it.
 //!
 //! The modules are layers; one never imports another further down this list:
-//! [`record`], [`time`] and [`planted`]; [`format`] and [`expression`]; [`state`] and [`window`]; [`operator`] and
+//! [`record`], [`time`], [`random`] and [`planted`]; [`format`] and [`expression`]; [`state`] and [`window`]; [`operator`] and
 //! [`topology`]; [`task`] and [`worker`]; [`kafka`], [`rocks`], [`model`] and [`simulator`]; [`runtime`], [`telemetry`],
-//! [`service`], [`settings`] and [`testing`]; [`cli`].
+//! [`service`], [`settings`], [`testing`] and [`generator`]; [`cli`].
 
 pub mod planted;
+pub mod random;
 pub mod record;
 pub mod time;
 
@@ -30,6 +31,7 @@ pub mod model;
 pub mod rocks;
 pub mod simulator;
 
+pub mod generator;
 pub mod runtime;
 pub mod service;
 pub mod settings;

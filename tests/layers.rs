@@ -6,13 +6,13 @@ use std::path::Path;
 
 /// The modules of `src`, by layer. A module may use those of its own and of lower layers.
 const LAYERS: [(u8, &[&str]); 8] = [
-    (1, &["planted", "record", "time"]),
+    (1, &["planted", "random", "record", "time"]),
     (2, &["format", "expression"]),
     (3, &["state", "window"]),
     (4, &["operator", "topology"]),
     (5, &["task", "worker"]),
     (6, &["kafka", "rocks", "model", "simulator"]),
-    (7, &["runtime", "telemetry", "service", "settings", "testing"]),
+    (7, &["generator", "runtime", "telemetry", "service", "settings", "testing"]),
     (8, &["cli"]),
 ];
 

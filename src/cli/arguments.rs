@@ -1,10 +1,14 @@
 //! What can be written on the command line.
 
+mod generate;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::testing::Format;
+use generate::BENCH_EXAMPLES;
+pub(super) use generate::BenchCommand;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -141,6 +145,13 @@ pub(super) enum Command {
         /// Only say what would be removed.
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Write the input of benchmarks.
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench {
+        /// What to do.
+        #[command(subcommand)]
+        command: BenchCommand,
     },
 }
 

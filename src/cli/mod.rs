@@ -1,6 +1,7 @@
 //! The command line.
 
 mod arguments;
+mod generating;
 mod testing;
 #[cfg(test)]
 mod tests;
@@ -86,6 +87,7 @@ impl Shell<'_> {
                 let Some(settings) = self.settings_and_logs(settings)? else { return Ok(Exit::Wrong) };
                 self.reset(file, &settings, *dry_run)
             }
+            Command::Bench { command } => self.bench(command, settings),
         }
     }
 

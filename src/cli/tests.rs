@@ -3,6 +3,9 @@ use std::fs;
 use clap::CommandFactory;
 
 use super::*;
+use crate::generator::kafka::{Events, Request, Times};
+use crate::generator::nexmark::Kind;
+use crate::kafka::Compression;
 
 /// What a command wrote and how it ended.
 struct Said {
@@ -51,11 +54,12 @@ fn every_command_has_examples_in_its_help() {
 
 #[test]
 fn every_example_of_the_help_can_be_parsed() {
-    let mut command = Arguments::command();
-    let mut help = command.render_long_help().to_string();
-    for command in command.get_subcommands_mut() {
+    fn add_help(command: &mut clap::Command, help: &mut String) {
         help.push_str(&command.render_long_help().to_string());
+        command.get_subcommands_mut().for_each(|command| add_help(command, help));
     }
+    let mut help = String::new();
+    add_help(&mut Arguments::command(), &mut help);
     let mut seen = 0;
     for line in help.lines().filter(|line| line.starts_with("  thalweg ")) {
         // What follows several spaces explains the example.
@@ -64,7 +68,7 @@ fn every_example_of_the_help_can_be_parsed() {
         Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
         seen += 1;
     }
-    assert!(seen >= 10, "only {seen} examples");
+    assert!(seen >= 15, "only {seen} examples");
 }
 
 #[test]
@@ -523,4 +527,79 @@ fn the_report_of_the_documentation_is_a_real_one() {
     };
     let report = said.out.replace(&file, "orders.yaml");
     assert_eq!(timeless(&block(chapter, "text")), timeless(&report), "docs/topology-files.md");
+}
+
+/// What the generator is asked for by `thalweg bench generate`.
+fn generated(arguments: &[&str]) -> Result<Request, String> {
+    let arguments = ["thalweg", "bench", "generate"].iter().chain(arguments);
+    let parsed = Arguments::try_parse_from(arguments).map_err(|error| error.to_string())?;
+    let Command::Bench { command: arguments::BenchCommand::Generate { events } } = parsed.command else {
+        panic!("another command")
+    };
+    Ok(events.request())
+}
+
+#[test]
+fn orders_are_asked_for_with_defaults_or_without() {
+    let request = generated(&["orders", "--topic", "o"]).unwrap();
+    let orders = |disorder_ms| Events::Orders { keys: 100_000, zipf: 0.0, disorder_ms, size_bytes: 200 };
+    assert_eq!(request.events, orders(4_000));
+    assert_eq!(request.times, Times::Spanning { start_ms: 1_700_000_000_000, span_ms: 600_000 });
+    assert_eq!((request.topic.as_str(), request.records, request.seed), ("o", 1_000_000, 1));
+    assert_eq!((request.partitions, request.create, request.close), (None, false, true));
+    assert_eq!(request.compression, Compression::None);
+
+    let all = "orders --topic o --records 7 --keys 9 --zipf 1.1 --disorder 250ms --span 1h --start 5 --size 300 \
+               --seed 8 --partitions 3 --create --no-close --compression lz4";
+    let request = generated(&all.split_whitespace().collect::<Vec<_>>()).unwrap();
+    assert_eq!(request.events, Events::Orders { keys: 9, zipf: 1.1, disorder_ms: 250, size_bytes: 300 });
+    assert_eq!(request.times, Times::Spanning { start_ms: 5, span_ms: 3_600_000 });
+    assert_eq!((request.records, request.seed), (7, 8));
+    assert_eq!((request.partitions, request.create, request.close), (Some(3), true, false));
+    assert_eq!(request.compression, Compression::Lz4);
+
+    // By the clock, orders are in order, unless disorder is wanted.
+    let request = generated(&["orders", "--topic", "o", "--rate", "50"]).unwrap();
+    assert!(matches!(request.times, Times::Rate(rate) if rate.get() == 50), "{:?}", request.times);
+    assert_eq!(request.events, orders(0));
+    let request = generated(&["orders", "--topic", "o", "--rate", "50", "--disorder", "1s"]).unwrap();
+    assert_eq!(request.events, orders(1_000));
+}
+
+#[test]
+fn events_of_nexmark_are_asked_for_by_kind() {
+    assert_eq!(generated(&["nexmark", "--topic", "n"]).unwrap().events, Events::Nexmark { only: None });
+    for (name, kind) in [("persons", Kind::Person), ("auctions", Kind::Auction), ("bids", Kind::Bid)] {
+        let request = generated(&["nexmark", "--topic", "n", "--only", name]).unwrap();
+        assert_eq!(request.events, Events::Nexmark { only: Some(kind) });
+    }
+}
+
+#[test]
+fn what_cannot_be_generated_is_refused() {
+    for (wrong, why) in [
+        ("orders", "--topic"),
+        ("orders --topic o --records 0", "0"),
+        ("orders --topic o --keys 0", "0"),
+        ("orders --topic o --zipf -1", "-1"),
+        ("orders --topic o --zipf NaN", "not within 0 and 10"),
+        ("orders --topic o --span 5", "has no unit"),
+        ("orders --topic o --disorder 101d1ns", "finer than a millisecond"),
+        ("orders --topic o --span 40000d", "more than a hundred years"),
+        ("orders --topic o --rate 0", "0"),
+        ("orders --topic o --rate 5 --span 1h", "cannot be used with"),
+        ("orders --topic o --rate 5 --start 1", "cannot be used with"),
+        ("orders --topic o --partitions 0", "0"),
+        ("orders --topic o --size 2000000", "2000000"),
+        ("nexmark --topic n --only offers", "bids"),
+        ("nexmark --topic n --keys 5", "--keys"),
+        ("payments --topic p", "payments"),
+    ] {
+        let error = generated(&wrong.split_whitespace().collect::<Vec<_>>()).unwrap_err();
+        assert!(error.contains(why), "{wrong}: {error}");
+    }
+    // Before a broker is asked for anything.
+    let said = say(&["bench", "generate", "orders", "--topic", "o", "--size", "100"], &[]);
+    assert_eq!((said.exit, said.out.as_str()), (Exit::Wrong, ""));
+    assert!(said.err.contains("a size of 100 bytes: these orders take 1"), "{}", said.err);
 }

@@ -3,6 +3,7 @@
 //!
 //! - [`KafkaLog`]: a member of the application's group, static, classic protocol, `range`.
 //! - [`KafkaTransactionLog`]: one checkpoint, one transaction.
+//! - [`KafkaWriter`]: records without a transaction, for benchmarks.
 //! - [`KafkaChangelogReader`]: what a restore looks up and reads.
 //! - [`KafkaAdmin`]: topics, groups, cutting a changelog.
 //!
@@ -21,6 +22,7 @@ mod producer;
 mod raw;
 mod reader;
 mod settings;
+mod writer;
 
 /// The metadata of the offset of a partition that a bounded run has finished.
 const FINISHED: &str = "finished";
@@ -28,5 +30,7 @@ const FINISHED: &str = "finished";
 pub use admin::KafkaAdmin;
 pub use consumer::KafkaLog;
 pub use producer::{CrashPoint, KafkaTransactionLog};
+pub use raw::Outgoing;
 pub use reader::KafkaChangelogReader;
-pub use settings::{ConnectionSettings, ENGINE_OWNED};
+pub use settings::{Compression, ConnectionSettings, ENGINE_OWNED};
+pub use writer::KafkaWriter;

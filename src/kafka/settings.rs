@@ -71,6 +71,31 @@ pub const ENGINE_OWNED: &[(&str, &str)] = &[
     ("sasl.kerberos.kinit.cmd", "a setting must not start a program"),
 ];
 
+/// How a producer compresses batches of records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    /// Not at all.
+    None,
+    /// By LZ4.
+    Lz4,
+}
+
+impl Compression {
+    fn codec(self) -> &'static str {
+        match self {
+            Compression::None => "none",
+            Compression::Lz4 => "lz4",
+        }
+    }
+}
+
+/// How long a record may be on its way, with all attempts, before it counts as lost.
+const WRITER_TIMEOUT_MS: u64 = 60_000;
+/// What a writer holds at most.
+const WRITER_QUEUE_RECORDS_MAX: u64 = 400_000;
+/// The same, in units of 1,024 bytes of keys and values.
+const WRITER_QUEUE_KIB_MAX: u64 = 128 << 10;
+
 /// What a client is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
@@ -78,6 +103,8 @@ pub(super) enum Role {
     Member,
     /// The transactional producer; with crash points it logs its requests.
     Producer { crash_points: bool },
+    /// The producer without transactions; if it is paced, records must not wait for one another.
+    Writer { compression: Compression, paced: bool },
     /// Reads changelogs and committed offsets, as of what is committed.
     Committed,
     /// Looks up ends of logs, open transactions included.
@@ -90,7 +117,7 @@ impl Role {
     pub(super) fn kind(self) -> Kind {
         match self {
             Role::Member | Role::Committed | Role::Uncommitted => Kind::Consumer,
-            Role::Producer { .. } | Role::Admin => Kind::Producer,
+            Role::Producer { .. } | Role::Writer { .. } | Role::Admin => Kind::Producer,
         }
     }
 }
@@ -108,6 +135,11 @@ impl ConnectionSettings {
         if matches!(role, Role::Producer { .. }) {
             set(&mut all, "compression.codec", &"lz4");
             set(&mut all, "linger.ms", &1);
+            set(&mut all, "batch.num.messages", &100_000);
+        }
+        if let Role::Writer { compression, paced } = role {
+            set(&mut all, "compression.codec", &compression.codec());
+            set(&mut all, "linger.ms", &if paced { 1 } else { 100 });
             set(&mut all, "batch.num.messages", &100_000);
         }
         all.extend(self.librdkafka.iter().filter(|(name, _)| applies(name, role)).cloned());
@@ -135,6 +167,12 @@ impl ConnectionSettings {
                     set(&mut all, "debug", &"protocol");
                     set(&mut all, "log_level", &7);
                 }
+            }
+            Role::Writer { .. } => {
+                set(&mut all, "enable.idempotence", &true);
+                set(&mut all, "message.timeout.ms", &WRITER_TIMEOUT_MS);
+                set(&mut all, "queue.buffering.max.messages", &WRITER_QUEUE_RECORDS_MAX);
+                set(&mut all, "queue.buffering.max.kbytes", &WRITER_QUEUE_KIB_MAX);
             }
             Role::Admin => {}
         }
@@ -199,7 +237,9 @@ fn applies(name: &str, role: Role) -> bool {
     ];
     let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     match role {
-        Role::Producer { .. } => !is(CONSUMER) || name.starts_with("receive.message"),
+        Role::Producer { .. } | Role::Writer { .. } => {
+            !is(CONSUMER) || name.starts_with("receive.message")
+        }
         Role::Admin => !is(CONSUMER) && !is(PRODUCER),
         _ => !is(PRODUCER),
     }
@@ -222,6 +262,8 @@ mod tests {
         }
     }
 
+    const WRITER: Role = Role::Writer { compression: Compression::Lz4, paced: false };
+
     fn last<'a>(all: &'a [(String, String)], name: &str) -> Option<&'a str> {
         all.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -242,6 +284,7 @@ mod tests {
             Role::Member,
             Role::Producer { crash_points: false },
             Role::Producer { crash_points: true },
+            WRITER,
             Role::Committed,
             Role::Uncommitted,
             Role::Admin,
@@ -257,8 +300,8 @@ mod tests {
 
     #[test]
     fn whatever_the_engine_sets_over_the_users_settings_is_declared_its_own() {
-        for role in [Role::Member, Role::Producer { crash_points: false }, Role::Committed, Role::Uncommitted]
-        {
+        let producer = Role::Producer { crash_points: false };
+        for role in [Role::Member, producer, WRITER, Role::Committed, Role::Uncommitted] {
             let mut theirs = settings();
             theirs.librdkafka = vec![("metadata.max.age.ms".into(), "1000".into())];
             let all = theirs.of(role);

@@ -9,7 +9,7 @@ use crate::record::TopicPartition;
 use crate::simulator::disk::without_folders;
 use crate::simulator::generate::{Changed, Generated, generate};
 use crate::simulator::input::inputs;
-use crate::simulator::random::Random;
+use crate::random::Random;
 use crate::simulator::reference::{self, Expected};
 use crate::simulator::scenario::{Faults, Input, Outcome, Pace, Scenario, Step};
 use crate::simulator::world::{Change, World};

@@ -7,7 +7,7 @@ mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::random::Random;
+use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, OnError, Start, StreamRef};
 use formula::{Formula, Scope};

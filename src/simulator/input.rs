@@ -4,7 +4,7 @@
 use super::Input;
 use super::generate::formula::HEADER;
 use super::generate::{Generated, Source};
-use super::random::Random;
+use crate::random::Random;
 use super::reference::json::{push_int, push_rfc3339};
 use crate::record::{FieldForm, TopicPartition, Type};
 

@@ -26,7 +26,6 @@ pub mod paths;
 #[cfg(any(test, feature = "planted-bugs"))]
 pub mod planted;
 mod process;
-pub mod random;
 pub mod reference;
 mod scenario;
 mod settings;

@@ -1,6 +1,6 @@
 //! What the workers of a simulation are told.
 
-use crate::simulator::random::Random;
+use crate::random::Random;
 use crate::simulator::scenario::Pace;
 use crate::task::TaskLimits;
 use crate::worker::WorkerSpec;

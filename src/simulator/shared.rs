@@ -9,7 +9,7 @@ use crate::model::link::Fate;
 use crate::model::request::Request;
 use crate::model::{Cluster, Code};
 use crate::record::TopicPartition;
-use crate::simulator::random::Random;
+use crate::random::Random;
 use crate::simulator::scenario::CommitPoint;
 use crate::simulator::trace::{Trace, Who};
 use crate::task::TaskId;

@@ -15,7 +15,7 @@ use crate::operator::Counters;
 use crate::record::TopicPartition;
 use crate::simulator::disk::{Disk, FULL, Kind};
 use crate::simulator::process::{Common, Process, Told};
-use crate::simulator::random::Random;
+use crate::random::Random;
 use crate::simulator::scenario::{Faults, Pace, Scenario, Step};
 use crate::simulator::settings::{plain_spec, small_spec};
 use crate::simulator::shared::{FaultSource, Shared};

@@ -46,7 +46,8 @@ pub(super) use error::Failure;
 pub(super) use event::{Delivery, Event};
 pub(super) use group::Membership;
 pub(super) use list::Element;
-pub(super) use produce::{Outgoing, Topic};
+pub use produce::Outgoing;
+pub(super) use produce::Topic;
 pub(super) use queue::{Queue, Wake};
 
 use std::ffi::{CString, c_int};

@@ -47,9 +47,13 @@ impl Drop for Topic {
 
 /// A record to write, borrowed.
 pub struct Outgoing<'a> {
+    /// Where to.
     pub partition: i32,
+    /// The key, if it has one.
     pub key: Option<&'a [u8]>,
+    /// The value; `None` is a tombstone.
     pub value: Option<&'a [u8]>,
+    /// Names and values.
     pub headers: &'a [(String, Option<Vec<u8>>)],
     /// 0: the time of sending.
     pub timestamp_ms: i64,

@@ -1,7 +1,7 @@
 //! Generated topologies that take the place of others.
 
 use super::{Generated, OperatorKind};
-use crate::simulator::random::Random;
+use crate::random::Random;
 use crate::topology::plan::AggregateFunction;
 
 /// A topology that takes the place of another one: one of its windows computes something else, and its state

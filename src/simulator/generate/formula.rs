@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::record::{Field, Type};
-use crate::simulator::random::Random;
+use crate::random::Random;
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq)]

@@ -12,7 +12,7 @@ use crate::record::{OutputRecord, Records, SourceRecord};
 use crate::simulator::Written;
 use crate::simulator::generate::generate;
 use crate::simulator::input::inputs;
-use crate::simulator::random::Random;
+use crate::random::Random;
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
 use crate::task::pipeline_factory;

@@ -4,7 +4,7 @@ use super::{Down, RESTART_MS, World};
 use crate::model::{Code, Mishap, Service};
 use crate::record::TopicPartition;
 use crate::simulator::disk::Disk;
-use crate::simulator::random::Random;
+use crate::random::Random;
 use crate::simulator::trace::Who;
 
 /// What a coordinator may answer to a member.

@@ -24,6 +24,11 @@ impl Random {
         ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
+    /// A number from 0 on and below 1, of 53 bits.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// True once in `n` times.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
@@ -45,6 +50,11 @@ impl Random {
         // FNV-1a of the label, from the state on.
         let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
         Random(mix(label.as_bytes().iter().fold(self.0 ^ 0xcbf2_9ce4_8422_2325, step)))
+    }
+
+    /// The `n`th of as many independent sequences as are wanted, of this one's state. This one stays where it is.
+    pub fn fork_nth(&self, n: u64) -> Random {
+        Random(mix(self.0 ^ mix(n)))
     }
 }
 
@@ -75,6 +85,10 @@ mod tests {
         assert_eq!(random.bits(), Random::new(7).bits());
         random.bits();
         assert_ne!(random.fork("faults").bits(), Random::new(7).fork("faults").bits());
+
+        let before = random.clone().bits();
+        let firsts: std::collections::BTreeSet<u64> = (0..1_000).map(|n| random.fork_nth(n).bits()).collect();
+        assert_eq!((firsts.len(), random.bits()), (1_000, before));
     }
 
     #[test]
@@ -86,5 +100,6 @@ mod tests {
         }
         assert!(seen.iter().all(|count| (150..250).contains(count)), "{seen:?}");
         assert!(random.one_in(1) && random.below(0) == 0);
+        assert!((0..1_000).all(|_| (0.0..1.0).contains(&random.unit())));
     }
 }
