@@ -39,14 +39,21 @@ fn orders_are_where_they_belong_and_the_same_again() {
     let topics = [unique("generated"), unique("generated")];
     let mut written = Vec::new();
     for topic in &topics {
-        let options = "--create --partitions 3 --records 30000 --keys 500 --zipf 1.0 --size 220 --span 5m --seed 9";
+        let options =
+            "--create --partitions 3 --records 30000 --keys 500 --zipf 1.0 --size 220 --span 5m --seed 9";
         let (code, line, error) = generate(&format!("orders --topic {topic} {options}"));
         assert_eq!(code, Some(0), "{error}");
-        assert_eq!((&line["records"], &line["topics"][0]["partitions"]), (&30_003.into(), &3.into()), "{line}");
+        assert_eq!(
+            (&line["records"], &line["topics"][0]["partitions"]),
+            (&30_003.into(), &3.into()),
+            "{line}"
+        );
         assert_eq!(line["last_event_ms"].as_i64(), Some(1_700_000_300_000), "{line}");
         assert!(line["seconds"].as_f64() > Some(0.0) && line["records_per_s"].as_f64() > Some(0.0), "{line}");
         let partitions = partitions(topic);
-        let bytes = |record: &Record| record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len);
+        let bytes = |record: &Record| {
+            record.key.as_ref().map_or(0, Vec::len) + record.value.as_ref().map_or(0, Vec::len)
+        };
         let bytes: usize = partitions.values().flatten().map(bytes).sum();
         assert_eq!(line["bytes"], bytes);
         written.push(partitions);
@@ -68,7 +75,10 @@ fn orders_are_where_they_belong_and_the_same_again() {
             orders.insert(order["order_id"].as_str().expect("an id").to_owned());
         }
         let (closing, before) = records.split_last().expect("records");
-        assert_eq!((closing.timestamp_ms, &closing.json()["status"]), (1_700_003_900_000, &"cancelled".into()));
+        assert_eq!(
+            (closing.timestamp_ms, &closing.json()["status"]),
+            (1_700_003_900_000, &"cancelled".into())
+        );
         assert!(before.iter().all(|record| record.timestamp_ms <= 1_700_000_300_000));
         assert!(before.iter().all(|record| record.key != closing.key));
     }
@@ -80,13 +90,20 @@ fn bids_alone_go_to_a_topic_that_is_there() {
     let prefix = unique("nexmark");
     let bids = format!("{prefix}-bids");
     Admin::new(&shared()).create(&[(&bids, 2)]);
-    let arguments = format!("nexmark --topic {prefix} --only bids --records 5000 --no-close --compression lz4");
+    let arguments =
+        format!("nexmark --topic {prefix} --only bids --records 5000 --no-close --compression lz4");
     let (code, line, error) = generate(&arguments);
     assert_eq!(code, Some(0), "{error}");
-    assert_eq!((&line["topics"][0]["topic"], &line["records"]), (&bids.as_str().into(), &5_000.into()), "{line}");
+    assert_eq!(
+        (&line["topics"][0]["topic"], &line["records"]),
+        (&bids.as_str().into(), &5_000.into()),
+        "{line}"
+    );
     let partitions = partitions(&bids);
     assert_eq!(partitions.values().map(Vec::len).collect::<Vec<_>>(), [2_500, 2_500]);
-    assert!(partitions.values().flatten().all(|record| record.key.is_none() && record.json()["price"].is_u64()));
+    assert!(
+        partitions.values().flatten().all(|record| record.key.is_none() && record.json()["price"].is_u64())
+    );
 }
 
 #[test]

@@ -55,8 +55,11 @@ impl Shell<'_> {
 
 fn line(generated: &'static str, report: &Report) -> String {
     let topics = report.topics.iter();
-    let topics =
-        topics.map(|(topic, partitions, records)| TopicLine { topic, partitions: *partitions, records: *records });
+    let topics = topics.map(|(topic, partitions, records)| TopicLine {
+        topic,
+        partitions: *partitions,
+        records: *records,
+    });
     let (sent, records) = (&report.sent, report.sent.records.iter().sum::<u64>());
     let seconds = sent.time.as_secs_f64();
     let line = Line {

@@ -265,7 +265,15 @@ impl Nexmark {
         };
         let price = price(random);
         let (channel, url) = self.channels.pick(random);
-        bid_fields(auction + FIRST_AUCTION, bidder + FIRST_PERSON, price, channel, url, at_ms, &mut record.value);
+        bid_fields(
+            auction + FIRST_AUCTION,
+            bidder + FIRST_PERSON,
+            price,
+            channel,
+            url,
+            at_ms,
+            &mut record.value,
+        );
         self.extra(BID_BYTES, 4 * NUMBER_BYTES, random, &mut record.value);
     }
 

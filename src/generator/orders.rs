@@ -87,7 +87,7 @@ impl Orders {
     /// When the size is too small or too large for a value, or there are too many keys or partitions.
     pub fn new(spec: Spec, timeline: Timeline) -> Result<Orders, String> {
         let random = Random::new(spec.seed);
-        let mut orders = Orders {
+        let orders = Orders {
             zipf: (spec.zipf > 0.0).then(|| Zipf::new(spec.keys, spec.zipf)),
             letters: Letters::new(&mut random.fork("letters")),
             next: 0,
@@ -100,7 +100,7 @@ impl Orders {
         Ok(orders)
     }
 
-    fn check_size(&mut self) -> Result<(), String> {
+    fn check_size(&self) -> Result<(), String> {
         let (mut longest, size) = (Record::default(), self.spec.size_bytes);
         let customer = self.closing.iter().copied().max().unwrap_or(0);
         let last = self.timeline.records().saturating_add(self.closing.len() as u64);
@@ -199,7 +199,8 @@ fn closing_customers(keys: u64, partitions: i32) -> Vec<u64> {
     let mut customers = keys..u64::MAX;
     while let Some(customer) = customers.next().filter(|_| missing > 0) {
         write_customer(customer, &mut key);
-        let place = key::partition(Some(&key), partitions).and_then(|p| found.get_mut(usize::try_from(p).ok()?));
+        let place =
+            key::partition(Some(&key), partitions).and_then(|p| found.get_mut(usize::try_from(p).ok()?));
         if let Some(place) = place.filter(|place| place.is_none()) {
             *place = Some(customer);
             missing -= 1;

@@ -237,9 +237,7 @@ fn applies(name: &str, role: Role) -> bool {
     ];
     let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     match role {
-        Role::Producer { .. } | Role::Writer { .. } => {
-            !is(CONSUMER) || name.starts_with("receive.message")
-        }
+        Role::Producer { .. } | Role::Writer { .. } => !is(CONSUMER) || name.starts_with("receive.message"),
         Role::Admin => !is(CONSUMER) && !is(PRODUCER),
         _ => !is(PRODUCER),
     }

@@ -43,9 +43,9 @@ impl KafkaWriter {
         let role = Role::Writer { compression, paced };
         let client = Client::new(role.kind(), &settings.of(role))
             .map_err(|text| LogError::Stop(format!("creating the producer: {text}")))?;
-        let handle = |topic: &String| {
-            let handle = client.topic(topic).map_err(|failure| failure.during(&format!("writing to {topic}")));
-            Ok((topic.clone(), handle?))
+        let handle = |topic: &String| match client.topic(topic) {
+            Ok(handle) => Ok((topic.clone(), handle)),
+            Err(failure) => Err(failure.during(&format!("writing to {topic}"))),
         };
         Ok(KafkaWriter {
             topics: topics.iter().map(handle).collect::<Result<_, LogError>>()?,

@@ -5,11 +5,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::operator::Counters;
+use crate::random::Random;
 use crate::record::TopicPartition;
 use crate::simulator::disk::without_folders;
 use crate::simulator::generate::{Changed, Generated, generate};
 use crate::simulator::input::inputs;
-use crate::random::Random;
 use crate::simulator::reference::{self, Expected};
 use crate::simulator::scenario::{Faults, Input, Outcome, Pace, Scenario, Step};
 use crate::simulator::world::{Change, World};

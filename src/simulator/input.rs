@@ -4,8 +4,8 @@
 use super::Input;
 use super::generate::formula::HEADER;
 use super::generate::{Generated, Source};
-use crate::random::Random;
 use super::reference::json::{push_int, push_rfc3339};
+use crate::random::Random;
 use crate::record::{FieldForm, TopicPartition, Type};
 
 /// Where time begins: 2023-11-14T22:13:20Z.

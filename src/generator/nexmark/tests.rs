@@ -32,7 +32,8 @@ fn of_kind(records: &[Record], kind: Kind) -> Vec<serde_json::Value> {
 fn hash(records: &[Record]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     records.iter().fold(0xcbf2_9ce4_8422_2325, |hash, record| {
-        let numbers = [record.topic as u64, u64::from(record.partition.unsigned_abs()), record.timestamp_ms as u64];
+        let numbers =
+            [record.topic as u64, u64::from(record.partition.unsigned_abs()), record.timestamp_ms as u64];
         let hash = numbers.iter().flat_map(|n| n.to_le_bytes()).fold(hash, |hash, byte| step(hash, &byte));
         record.key.iter().chain(&record.value).fold(hash, step)
     })
@@ -72,7 +73,9 @@ fn of_fifty_events_one_is_a_person_and_three_are_auctions() {
     }
     let times: Vec<i64> = all.iter().map(|record| record.timestamp_ms).collect();
     assert!(times.is_sorted() && times[0] == START_MS && times[49_999] == START_MS + SPAN_MS as i64);
-    assert!(all.iter().all(|record| json(record)["date_time"] == record.timestamp_ms && record.key().is_none()));
+    assert!(
+        all.iter().all(|record| json(record)["date_time"] == record.timestamp_ms && record.key().is_none())
+    );
 }
 
 #[test]
@@ -207,7 +210,10 @@ fn each_partition_of_each_topic_is_closed() {
     let bid = json(closing.last().unwrap());
     assert_eq!((bid["price"].as_u64(), bid["auction"].as_u64()), (Some(0), Some(1)));
     let only = records(&Spec { partitions: vec![2], ..self::spec(Some(Kind::Bid)) }, 500);
-    assert_eq!(only[500..].iter().map(|record| (record.topic, record.partition)).collect::<Vec<_>>(), [(0, 0), (0, 1)]);
+    assert_eq!(
+        only[500..].iter().map(|record| (record.topic, record.partition)).collect::<Vec<_>>(),
+        [(0, 0), (0, 1)]
+    );
 }
 
 /// From the comments of the published generator: of a bid's auction, person and batch.

@@ -6,15 +6,7 @@ const START_MS: i64 = 1_700_000_000_000;
 const SPAN_MS: u64 = 600_000;
 
 fn spec() -> Spec {
-    Spec {
-        seed: 1,
-        keys: 1_000,
-        zipf: 0.0,
-        disorder_ms: 4_000,
-        size_bytes: 200,
-        partitions: 4,
-        close: true,
-    }
+    Spec { seed: 1, keys: 1_000, zipf: 0.0, disorder_ms: 4_000, size_bytes: 200, partitions: 4, close: true }
 }
 
 /// The records of a stream of so many orders.
@@ -36,7 +28,8 @@ fn json(record: &Record) -> serde_json::Value {
 fn hash(records: &[Record]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     records.iter().fold(0xcbf2_9ce4_8422_2325, |hash, record| {
-        let numbers = [record.topic as u64, u64::from(record.partition.unsigned_abs()), record.timestamp_ms as u64];
+        let numbers =
+            [record.topic as u64, u64::from(record.partition.unsigned_abs()), record.timestamp_ms as u64];
         let hash = numbers.iter().flat_map(|n| n.to_le_bytes()).fold(hash, |hash, byte| step(hash, &byte));
         record.key.iter().chain(&record.value).fold(hash, step)
     })
@@ -53,7 +46,7 @@ fn an_order_looks_like_this() {
 fn the_same_seed_gives_the_same_bytes() {
     let hashes = [spec(), Spec { zipf: 1.1, ..spec() }, Spec { seed: 2, ..spec() }];
     let hashes = hashes.map(|spec| format!("{:016x}", hash(&records(&spec, 20_000))));
-    assert_eq!(hashes, ["?", "?", "?"]);
+    assert_eq!(hashes, ["a84a7750ce557fd6", "789576ac3f851778", "65e65e9d3838df31"]);
 }
 
 #[test]
@@ -89,6 +82,11 @@ fn sizes_that_no_order_has_are_refused() {
     assert!(new(of(least), 20_000_000_000).unwrap().contains(&format!("take {} to", least + 1)));
 }
 
+/// What a text between quotes means.
+fn decoded(json: &str) -> String {
+    serde_json::from_str(&format!("\"{json}\"")).unwrap()
+}
+
 #[test]
 fn shares_are_as_documented() {
     const COUNT: u64 = 100_000;
@@ -102,7 +100,7 @@ fn shares_are_as_documented() {
         let note = json["note"].as_str().unwrap().to_owned();
         if !note.bytes().all(|byte| byte.is_ascii_lowercase()) {
             odd += 1;
-            notes.insert(note.chars().take(5).collect::<String>());
+            notes.insert(ODD.iter().position(|odd| note.starts_with(&decoded(odd))));
         }
         let amount = json["amount"].as_u64().unwrap();
         amounts = (amounts.0.min(amount), amounts.1.max(amount), amounts.2 + amount);
@@ -111,7 +109,7 @@ fn shares_are_as_documented() {
     assert!(near(status["paid"], COUNT / 2), "{status:?}");
     assert!(near(status["pending"], COUNT / 4) && near(status["cancelled"], COUNT / 4), "{status:?}");
     assert!((1_800..2_200).contains(&odd), "{odd} odd notes");
-    assert_eq!(notes.len(), ODD.len(), "{notes:?}");
+    assert_eq!(notes, (0..ODD.len()).map(Some).collect());
     assert!(amounts.0 < 10 && amounts.1 > AMOUNT_MAX - 10 && amounts.1 <= AMOUNT_MAX, "{amounts:?}");
     assert!(near(amounts.2, COUNT * AMOUNT_MAX / 2), "{amounts:?}");
     // 100 orders for each of 1,000 customers, by six standard deviations.
@@ -138,7 +136,7 @@ fn no_order_is_later_than_the_disorder_allows() {
     }
     assert!((3_900..=4_000).contains(&furthest), "{furthest}");
     let last_ms = START_MS + SPAN_MS as i64;
-    assert!((last_ms - 100..=last_ms).contains(&newest), "{newest}");
+    assert!((last_ms - 1_000..=last_ms).contains(&newest), "{newest}");
 
     let ordered = records(&Spec { disorder_ms: 0, close: false, ..spec() }, 50_000);
     assert!(ordered.is_sorted_by_key(|record| record.timestamp_ms));

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use crate::record::{Field, Type};
 use crate::random::Random;
+use crate::record::{Field, Type};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq)]

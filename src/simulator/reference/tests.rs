@@ -8,11 +8,11 @@ use bumpalo::Bump;
 
 use super::*;
 use crate::operator::{Counters, OutputTarget, Pipeline, Progress, Staged};
+use crate::random::Random;
 use crate::record::{OutputRecord, Records, SourceRecord};
 use crate::simulator::Written;
 use crate::simulator::generate::generate;
 use crate::simulator::input::inputs;
-use crate::random::Random;
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
 use crate::task::pipeline_factory;

@@ -2,9 +2,9 @@
 
 use super::{Down, RESTART_MS, World};
 use crate::model::{Code, Mishap, Service};
+use crate::random::Random;
 use crate::record::TopicPartition;
 use crate::simulator::disk::Disk;
-use crate::random::Random;
 use crate::simulator::trace::Who;
 
 /// What a coordinator may answer to a member.
