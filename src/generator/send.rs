@@ -45,7 +45,7 @@ pub struct Sent {
     pub bytes: u64,
     /// From the first record to the arrival of the last.
     pub time: Duration,
-    /// How late the latest record was.
+    /// How late the latest record was when its turn came to be handed over.
     pub lag_max: Duration,
 }
 
