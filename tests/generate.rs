@@ -135,6 +135,9 @@ fn what_is_missing_or_does_not_fit_is_refused() {
     let (code, _, error) = generate(&format!("orders --topic {topic} --records 10 --create --partitions 3"));
     assert_eq!(code, Some(2), "{error}");
     assert!(error.contains("has 2 partitions, not 3"), "{error}");
+    let (code, _, error) = generate(&format!("orders --topic {topic} --set kafka.librdkafka.no.such=1"));
+    assert_eq!(code, Some(2), "{error}");
+    assert!(error.contains("No such configuration property"), "{error}");
     // A value that the broker does not take is no success.
     let options = "--create --records 10 --size 900000 --set kafka.librdkafka.message.max.bytes=1000000000";
     let tight = unique("tight");

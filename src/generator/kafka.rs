@@ -110,12 +110,14 @@ impl From<LogError> for Error {
 /// # Errors
 /// See [`Error`].
 pub fn write(request: &Request, settings: &ConnectionSettings) -> Result<Report, Error> {
-    let mut admin = KafkaAdmin::new(settings)?;
+    // A client that cannot be made has a wrong setting.
+    let wrong = |error: LogError| Error::Refused(error.to_string());
+    let mut admin = KafkaAdmin::new(settings).map_err(wrong)?;
     let partitions = prepare_topics(request, &mut admin)?;
     let topics = request.topics();
     let paced = matches!(request.times, Times::Rate(_));
     let mut producer = Producer {
-        writer: KafkaWriter::new(settings, &topics, request.compression, paced)?,
+        writer: KafkaWriter::new(settings, &topics, request.compression, paced).map_err(wrong)?,
         begun: Instant::now(),
         written: 0,
     };
