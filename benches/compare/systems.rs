@@ -157,6 +157,7 @@ fn peer(start: &Start, jar: &str, variant: &str) -> Command {
             format!("state_dir={}", start.state_dir.display()),
         ])
         .args(start.job.window_ms().map(|size_ms| format!("window_ms={size_ms}")))
-        .args(start.restores.then_some("restore=latest"));
+        // Kafka Streams finds its state by itself.
+        .args((jar == "flink" && start.restores).then_some("restore=latest"));
     command
 }

@@ -401,10 +401,13 @@ impl Lab for OnKafka {
     }
 
     fn pause(&self, ms: u64) {
-        let own = self.own.clone().expect("a broker of its own");
+        // Not held by the thread: if the test is over before the pause, the broker goes with it, and would stay
+        // for ever if it were left to a thread that the process does not wait for.
+        let own = Arc::downgrade(self.own.as_ref().expect("a broker of its own"));
         let paused = self.broker().pause();
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(ms));
+            let Some(own) = own.upgrade() else { return };
             let broker = own.broker.lock().unwrap();
             if broker.pid() == Some(paused) {
                 broker.go_on();
