@@ -29,20 +29,15 @@ enum Kind {
 pub const ALL: &[System] = &[
     System { name: "thalweg", kind: Kind::Thalweg(&[]) },
     System { name: "bare-loop", kind: Kind::Bare },
-    System {
-        name: "kafka-streams",
-        kind: Kind::Peer { jar: "kafka-streams", variant: "close", only_windows: false },
-    },
-    System {
-        name: "kafka-streams-suppress",
-        kind: Kind::Peer { jar: "kafka-streams", variant: "suppress", only_windows: true },
-    },
-    System { name: "flink-heap", kind: Kind::Peer { jar: "flink", variant: "hashmap", only_windows: false } },
-    System {
-        name: "flink-rocksdb",
-        kind: Kind::Peer { jar: "flink", variant: "rocksdb", only_windows: true },
-    },
+    peer("kafka-streams-heap", "kafka-streams", "close-heap", false),
+    peer("kafka-streams-rocksdb", "kafka-streams", "close", true),
+    peer("flink-heap", "flink", "hashmap", false),
+    peer("flink-rocksdb", "flink", "rocksdb", true),
 ];
+
+const fn peer(name: &'static str, jar: &'static str, variant: &'static str, only_windows: bool) -> System {
+    System { name, kind: Kind::Peer { jar, variant, only_windows } }
+}
 
 /// What a system is started with.
 #[derive(Clone, Debug)]
@@ -110,10 +105,12 @@ impl System {
                 command.args([&start.bootstrap, &start.input, start.job.name()]);
                 command
             }
-            Kind::Peer { jar, variant, .. } => peer(start, jar, variant),
+            Kind::Peer { jar, variant, .. } => jvm(start, jar, variant),
         }
     }
 }
+
+const EMIT_EACH_SECOND: &str = "__emit.interval.ms.kstreams.windowed.aggregation__=1000";
 
 fn thalweg(start: &Start, settings: &[&str]) -> Command {
     let file = format!("benches/compare/topologies/{}.yaml", start.job.name());
@@ -136,14 +133,14 @@ fn thalweg(start: &Start, settings: &[&str]) -> Command {
 }
 
 /// Heap and collector as `benches/peers/README.md` argues.
-fn peer(start: &Start, jar: &str, variant: &str) -> Command {
+fn jvm(start: &Start, jar: &str, variant: &str) -> Command {
     let cache = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
         .expect("HOME is set");
     let mut command = Command::new("java");
     command
-        .args(["-Xmx2g", "-XX:+UseParallelGC", "-jar"])
+        .args(["-Xms2g", "-Xmx2g", "-XX:+UseParallelGC", "-jar"])
         .arg(cache.join("thalweg/peers").join(format!("{jar}.jar")))
         .args([
             format!("workload={}", start.job.name()),
@@ -157,7 +154,9 @@ fn peer(start: &Start, jar: &str, variant: &str) -> Command {
             format!("state_dir={}", start.state_dir.display()),
         ])
         .args(start.job.window_ms().map(|size_ms| format!("window_ms={size_ms}")))
-        // Kafka Streams finds its state by itself.
-        .args((jar == "flink" && start.restores).then_some("restore=latest"));
+        // Kafka Streams finds its state by itself. It looks for windows to close at each record, as
+        // `benches/peers/README.md` says; with one window that stays open that would be all that it does.
+        .args((jar == "flink" && start.restores).then_some("restore=latest"))
+        .args((jar == "kafka-streams" && start.job == Job::Day).then_some(EMIT_EACH_SECOND));
     command
 }

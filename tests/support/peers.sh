@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The systems that Thalweg is measured beside: Kafka Streams and Apache Flink, with the benchmark's jobs.
 #
-#   peers.sh build     build both jars with Maven into the cache, each unless it is newer than its sources
+#   peers.sh build     build both jars with Maven into the cache, each unless that of these sources is there
 #   peers.sh jar NAME  print where the jar of kafka-streams or of flink is
 set -euo pipefail
 
@@ -16,27 +16,29 @@ jar() { # NAME
   esac
 }
 
-fresh() { # NAME: whether the jar is newer than all that it is made of
-  local jar=$cache/$1.jar
-  [ -f "$jar" ] || return
-  [ -z "$(find "$sources/common/src" "$sources/$1/src" "$sources/$1/pom.xml" -newer "$jar" -print -quit)" ]
+sources_of() { # NAME: a checksum; several work trees may share the cache
+  (cd "$sources" && find common/src "$1/src" "$1/pom.xml" -type f -print0 | sort -z | xargs -0 cksum) | cksum
 }
 
 build_one() { # NAME
-  local jar=$cache/$1.jar build=$cache/build-$1
-  if fresh "$1"; then
-    echo "peers: $jar is newer than its sources"
+  local jar=$cache/$1.jar now build
+  now=$(sources_of "$1")
+  if [ -f "$jar" ] && [ "$(cat "$jar.sources" 2>/dev/null)" = "$now" ]; then
+    echo "peers: $jar is that of these sources"
     return
   fi
   echo "peers: building $jar with Maven"
   mkdir -p "$cache"
-  # Outside the work tree, and under another name until it is complete. What is edited meanwhile is newer.
-  rm -rf "$build"
-  touch "$cache/$1.started"
-  mvn -q -B -f "$sources/$1/pom.xml" package "-Dpeers.build=$build"
-  touch -r "$cache/$1.started" "$build/$1.jar"
+  # Outside the work tree. The jar gets its name when it is complete, and then its checksum.
+  build=$(mktemp -d "$cache/build-$1.XXXXXX")
+  if ! mvn -q -B -f "$sources/$1/pom.xml" package "-Dpeers.build=$build"; then
+    rm -rf "$build"
+    return 1
+  fi
+  rm -f "$jar.sources"
   mv "$build/$1.jar" "$jar"
-  rm -rf "$build" "$cache/$1.started"
+  echo "$now" >"$jar.sources"
+  rm -rf "$build"
 }
 
 build() {

@@ -4,7 +4,6 @@ import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.JsonGenerator;
 import com.fasterxml.jackson.core.JsonParser;
 import com.fasterxml.jackson.core.JsonToken;
-import com.fasterxml.jackson.core.StreamReadFeature;
 import com.fasterxml.jackson.core.StreamWriteFeature;
 import java.io.ByteArrayOutputStream;
 import java.io.IOException;
@@ -18,8 +17,6 @@ import java.io.UncheckedIOException;
 public final class Json {
   private static final JsonFactory FACTORY =
       JsonFactory.builder()
-          .disable(StreamReadFeature.AUTO_CLOSE_SOURCE)
-          .enable(StreamReadFeature.USE_FAST_DOUBLE_PARSER)
           .enable(StreamWriteFeature.USE_FAST_DOUBLE_WRITER)
           .build();
 
@@ -70,14 +67,13 @@ public final class Json {
     return bid;
   }
 
-  /** The fields that q2 needs, and the time. */
+  /** The fields that q2 needs. */
   public static Bid auctionAndPrice(byte[] json) {
     Bid bid = new Bid();
     read(json, (parser, field) -> {
       switch (field) {
         case "auction" -> bid.auction = parser.getLongValue();
         case "price" -> bid.price = parser.getLongValue();
-        case "date_time" -> bid.dateTime = parser.getLongValue();
         default -> parser.skipChildren();
       }
     });

@@ -13,7 +13,7 @@ import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
 import org.apache.kafka.clients.producer.ProducerRecord;
 
 /**
- * Makes a record of each {@code T}, with a key unless that is null; its time is the row's event time. The
+ * Makes a record of each {@code T}, with a key unless that is null; its time is the row's. The
  * sink asks for the topic, to find transactions that were left open there.
  */
 final class Encoder<T> implements KafkaRecordSerializationSchema<T>, KafkaDatasetFacetProvider {

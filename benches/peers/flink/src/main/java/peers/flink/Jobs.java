@@ -2,7 +2,6 @@ package peers.flink;
 
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
-import org.apache.flink.api.common.eventtime.SerializableTimestampAssigner;
 import org.apache.flink.api.common.eventtime.WatermarkStrategy;
 import org.apache.flink.api.common.typeinfo.TypeInformation;
 import org.apache.flink.connector.base.DeliveryGuarantee;
@@ -64,8 +63,11 @@ final class Jobs {
           read.customer = new String(key, StandardCharsets.UTF_8);
           return read;
         };
+    WatermarkStrategy<Payment> eventTime =
+        WatermarkStrategy.<Payment>forBoundedOutOfOrderness(OUT_OF_ORDER)
+            .withTimestampAssigner((read, kafkaTime) -> read.createdAt);
     DataStream<Total> totals =
-        read(flink, Payment.class, payment, (read, kafkaTime) -> read.createdAt)
+        read(flink, Payment.class, payment, eventTime)
             .keyBy(read -> read.customer)
             .window(TumblingEventTimeWindows.of(window))
             .aggregate(new Sum(), new Sum.OfWindow())
@@ -75,17 +77,17 @@ final class Jobs {
 
   private void project(StreamExecutionEnvironment flink) {
     DataStream<Order> paid =
-        read(flink, Order.class, (key, value) -> Json.order(value), (order, kafkaTime) -> order.createdAt)
+        read(flink, Order.class, (key, value) -> Json.order(value), WatermarkStrategy.noWatermarks())
             .filter(order -> order.paid);
     write(paid, order -> order.customer, Json::projection);
   }
 
   private DataStream<Bid> bids(StreamExecutionEnvironment flink, Decoder.Decode<Bid> decode) {
-    return read(flink, Bid.class, decode, (bid, kafkaTime) -> bid.dateTime);
+    return read(flink, Bid.class, decode, WatermarkStrategy.noWatermarks());
   }
 
   private <T> DataStream<T> read(
-      StreamExecutionEnvironment flink, Class<T> type, Decoder.Decode<T> decode, SerializableTimestampAssigner<T> eventTime) {
+      StreamExecutionEnvironment flink, Class<T> type, Decoder.Decode<T> decode, WatermarkStrategy<T> watermarks) {
     KafkaSource<T> source =
         KafkaSource.<T>builder()
             .setBootstrapServers(bootstrap)
@@ -99,8 +101,6 @@ final class Jobs {
             .setProperty(ConsumerConfig.ISOLATION_LEVEL_CONFIG, "read_committed")
             .setProperty(ConsumerConfig.MAX_POLL_RECORDS_CONFIG, "2000")
             .build();
-    WatermarkStrategy<T> watermarks =
-        WatermarkStrategy.<T>forBoundedOutOfOrderness(OUT_OF_ORDER).withTimestampAssigner(eventTime);
     return flink.fromSource(source, watermarks, "input").uid("input");
   }
 

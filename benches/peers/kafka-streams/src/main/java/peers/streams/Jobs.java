@@ -36,6 +36,9 @@ final class Jobs {
   /** Beyond the window's size. Longer than the hour by which the closing records are ahead: they must not expire what they close. */
   private static final Duration RETENTION = Duration.ofMinutes(75);
 
+  private static final TimestampExtractor CREATED_AT =
+      (order, partitionTime) -> ((Payment) order.value()).createdAt;
+
   private final StreamsBuilder builder = new StreamsBuilder();
   private final String input;
   private final String output;
@@ -67,7 +70,8 @@ final class Jobs {
   private void window() {
     TimeWindowedKStream<String, Payment> windows =
         builder
-            .stream(input, consumed(Serdes.String(), reading(Json::payment), payment -> payment.createdAt))
+            .stream(
+                input, Consumed.with(Serdes.String(), reading(Json::payment)).withTimestampExtractor(CREATED_AT))
             .groupByKey()
             .windowedBy(TimeWindows.ofSizeAndGrace(window, OUT_OF_ORDER));
     if (!variant.suppress()) windows = windows.emitStrategy(EmitStrategy.onWindowClose());
@@ -93,20 +97,14 @@ final class Jobs {
 
   private void project() {
     builder
-        .stream(input, consumed(Serdes.ByteArray(), reading(Json::order), order -> order.createdAt))
+        .stream(input, Consumed.with(Serdes.ByteArray(), reading(Json::order)))
         .filter((key, order) -> order.paid)
         // The key is the customer already, and stays.
         .to(output, Produced.with(Serdes.ByteArray(), writing(Json::projection)));
   }
 
   private KStream<byte[], Bid> bids(Function<byte[], Bid> parse) {
-    return builder.stream(input, consumed(Serdes.ByteArray(), reading(parse), bid -> bid.dateTime));
-  }
-
-  private static <K, V> Consumed<K, V> consumed(Serde<K> key, Serde<V> value, Function<V, Long> time) {
-    @SuppressWarnings("unchecked")
-    TimestampExtractor eventTime = (record, partitionTime) -> time.apply((V) record.value());
-    return Consumed.with(key, value).withTimestampExtractor(eventTime);
+    return builder.stream(input, Consumed.with(Serdes.ByteArray(), reading(parse)));
   }
 
   private static <T> Serde<T> reading(Function<byte[], T> parse) {
