@@ -134,14 +134,13 @@ fn thalweg(start: &Start, settings: &[&str]) -> Command {
 
 /// Heap and collector as `benches/peers/README.md` argues.
 fn jvm(start: &Start, jar: &str, variant: &str) -> Command {
-    let cache = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))
-        .expect("HOME is set");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/peers.sh");
+    let found = Command::new(script).args(["jar", jar]).output().expect("peers.sh starts");
+    let path = String::from_utf8(found.stdout).expect("a path of text");
     let mut command = Command::new("java");
     command
         .args(["-Xms2g", "-Xmx2g", "-XX:+UseParallelGC", "-jar"])
-        .arg(cache.join("thalweg/peers").join(format!("{jar}.jar")))
+        .arg(path.trim())
         .args([
             format!("workload={}", start.job.name()),
             format!("variant={variant}"),

@@ -9,35 +9,34 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 sources=$(cd "$here/../../benches/peers" && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/thalweg/peers
 
+# Named by a checksum of its sources: work trees of several states share the cache.
 jar() { # NAME
+  local sum
   case $1 in
-    kafka-streams | flink) echo "$cache/$1.jar" ;;
+    kafka-streams | flink) ;;
     *) echo "peers: there is no peer $1, only kafka-streams and flink" >&2; return 1 ;;
   esac
-}
-
-sources_of() { # NAME: a checksum; several work trees may share the cache
-  (cd "$sources" && find common/src "$1/src" "$1/pom.xml" -type f -print0 | sort -z | xargs -0 cksum) | cksum
+  sum=$(cd "$sources" && find common/src "$1/src" "$1/pom.xml" -type f -print0 | sort -z | xargs -0 cksum | cksum)
+  echo "$cache/$1-${sum%% *}.jar"
 }
 
 build_one() { # NAME
-  local jar=$cache/$1.jar now build
-  now=$(sources_of "$1")
-  if [ -f "$jar" ] && [ "$(cat "$jar.sources" 2>/dev/null)" = "$now" ]; then
-    echo "peers: $jar is that of these sources"
+  local jar build
+  jar=$(jar "$1")
+  if [ -f "$jar" ]; then
+    echo "peers: $jar is there"
     return
   fi
   echo "peers: building $jar with Maven"
   mkdir -p "$cache"
-  # Outside the work tree. The jar gets its name when it is complete, and then its checksum.
+  find "$cache" -name "$1-*.jar" -mtime +7 -delete
+  # Outside the work tree. The jar gets its name when it is complete.
   build=$(mktemp -d "$cache/build-$1.XXXXXX")
   if ! mvn -q -B -f "$sources/$1/pom.xml" package "-Dpeers.build=$build"; then
     rm -rf "$build"
     return 1
   fi
-  rm -f "$jar.sources"
   mv "$build/$1.jar" "$jar"
-  echo "$now" >"$jar.sources"
   rm -rf "$build"
 }
 
