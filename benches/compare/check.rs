@@ -184,7 +184,7 @@ fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> T {
 }
 
 /// Calls `each` with the value of every committed record that a topic holds now.
-fn read(cluster: &Cluster, topic: &str, each: &mut dyn FnMut(&[u8])) {
+pub fn read(cluster: &Cluster, topic: &str, each: &mut dyn FnMut(&[u8])) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", cluster.bootstrap())
         .set("group.id", "bench-that-commits-nothing")

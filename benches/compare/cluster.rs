@@ -50,6 +50,15 @@ impl Cluster {
         self.broker.as_ref().map(Broker::data)
     }
 
+    /// Deletes the topics and the group of an application that has stopped: all whose names hold its id.
+    pub fn forget(&self, id: &str) {
+        let admin = self.admin();
+        let topics = admin.topics();
+        topics.iter().filter(|topic| topic.contains(id)).for_each(|topic| admin.delete(topic));
+        // A group whose last member has not left yet goes by its retention.
+        admin.try_delete_group(id);
+    }
+
     /// How many records a topic holds.
     pub fn records(&self, topic: &str) -> u64 {
         self.admin().bounds(topic).iter().map(|(low, high)| (high - low) as u64).sum()

@@ -4,6 +4,7 @@
 //! and what is measured ends when a read_committed consumer has the result: a pause shows in all records
 //! that were due in it (no coordinated omission).
 
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,6 +16,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::check::read;
 use crate::cluster::Cluster;
 use crate::measure::Usage;
 use crate::process::Process;
@@ -26,8 +28,8 @@ use crate::workload::Job;
 const PARTITIONS: i32 = 4;
 /// What is due before that is not counted: JITs compile, caches fill.
 const WARM_UP: Duration = Duration::from_secs(20);
-/// How long what was due last may take to come.
-const TAIL: Duration = Duration::from_secs(30);
+/// After the end of the input: when nothing has come for so long, the rest is missing.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// How it is measured.
 #[derive(Clone, Copy, Debug)]
@@ -64,54 +66,76 @@ pub fn latency(cluster: &Cluster, system: &System, load: Load, dir: &Path) -> Va
     let mut process = Process::spawn(system, &start, &start.state_dir.with_extension("log"));
     let whole = WARM_UP + load.duration;
     let records = load.rate * whole.as_secs();
-    let mut generator = Command::new(binary())
+    let generator = Command::new(binary())
         .args(["bench", "generate", "orders", "--topic", &input, "--no-close", "--disorder", "0s"])
         .args(["--rate", &load.rate.to_string(), "--records", &records.to_string()])
         .args(["--bootstrap-servers", &cluster.bootstrap()])
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .expect("the generator starts");
     let began_ms = unix_ms();
-    let from_ms = began_ms + WARM_UP.as_millis() as i64;
-    let until_ms = began_ms + whole.as_millis() as i64;
+    let counted = began_ms + WARM_UP.as_millis() as i64..began_ms + whole.as_millis() as i64;
     let consumer = reader(cluster, &output);
-    let mut waits_ms: Vec<u32> = Vec::new();
-    let mut cpu_before_s = None;
+    let mut waits_ms: Vec<i64> = Vec::new();
+    let (mut cpu_before_s, mut cpu_after_s) = (None, None);
     let mut heard = Instant::now();
-    while unix_ms() < until_ms || heard.elapsed() < Duration::from_secs(2) {
+    while unix_ms() < counted.end || heard.elapsed() < SILENCE {
         process.check_runs();
-        if cpu_before_s.is_none() && unix_ms() >= from_ms {
-            cpu_before_s = Some(Usage::of(process.pid()).cpu_s);
+        if unix_ms() >= counted.start {
+            cpu_before_s.get_or_insert_with(|| Usage::of(process.pid()).cpu_s);
+        }
+        if unix_ms() >= counted.end {
+            cpu_after_s.get_or_insert_with(|| Usage::of(process.pid()).cpu_s);
         }
         let Some(polled) = consumer.poll(Duration::from_millis(100)) else { continue };
         let message = polled.expect("a record");
         let row: Row = serde_json::from_slice(message.payload().expect("a value")).expect("a row");
-        let now_ms = unix_ms();
         heard = Instant::now();
-        if (from_ms..until_ms).contains(&row.created_at) {
-            waits_ms.push((now_ms - row.created_at).max(0) as u32);
-        }
-        if now_ms > until_ms + TAIL.as_millis() as i64 {
-            break;
+        if counted.contains(&row.created_at) {
+            waits_ms.push((unix_ms() - row.created_at).max(0));
         }
     }
-    let cpu_s = Usage::of(process.pid()).cpu_s - cpu_before_s.unwrap_or(0.0);
-    assert!(generator.wait().expect("the generator's end").success());
+    let generated = generator.wait_with_output().expect("the generator's end");
+    assert!(generated.status.success(), "the generator failed");
+    let told: Value = serde_json::from_slice(&generated.stdout).expect("its line");
     process.stop();
+    let due = paid_in(cluster, &input, &counted);
+    cluster.forget(&id);
     waits_ms.sort_unstable();
-    let at = |share: f64| waits_ms.get(((waits_ms.len() as f64 * share) as usize).min(waits_ms.len() - 1));
+    let last = waits_ms.len().saturating_sub(1);
+    let at = |share: f64| waits_ms.get(((waits_ms.len() as f64 * share) as usize).min(last));
+    let cpu_s = cpu_after_s.zip(cpu_before_s).map(|(after, before)| after - before);
     json!({
         "latency_of": system.name,
         "rate": load.rate,
         "commit_ms": load.commit_ms,
         "results": waits_ms.len(),
+        // More than none: a result was lost, or came later than anybody waited.
+        "missing": due as i64 - waits_ms.len() as i64,
+        "generator_lag_max_ms": told["lag_max_ms"],
         "p50_ms": at(0.5),
         "p99_ms": at(0.99),
         "p999_ms": at(0.999),
         "max_ms": waits_ms.last(),
-        "cores": cpu_s / load.duration.as_secs_f64(),
+        "cores": cpu_s.map(|cpu_s| cpu_s / load.duration.as_secs_f64()),
     })
+}
+
+#[derive(Deserialize)]
+struct Order<'a> {
+    status: &'a str,
+    created_at: i64,
+}
+
+/// How many of the input's orders in a span of time are paid: each has a result.
+fn paid_in(cluster: &Cluster, input: &str, counted: &Range<i64>) -> u64 {
+    let mut due = 0;
+    read(cluster, input, &mut |value| {
+        let order: Order<'_> = serde_json::from_slice(value).expect("an order");
+        due += u64::from(order.status == "paid" && counted.contains(&order.created_at));
+    });
+    due
 }
 
 fn reader(cluster: &Cluster, topic: &str) -> BaseConsumer {

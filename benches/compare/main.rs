@@ -1,5 +1,8 @@
 //! Compares Thalweg with Kafka Streams, Flink and a bare loop: the same jobs on the same topics and broker,
-//! in turn, every output checked. Asserts nothing about speed.
+//! in turn. Asserts nothing about speed.
+//!
+//! What the throughput part writes is compared with a fold of the input, and what the latency part writes is
+//! counted; the recovery part writes nothing until its window closes. Wrong results end it with exit code 1.
 //!
 //! Writes a line of JSON per run, tables and charts into `OUT` (`bench-results`). The environment chooses what
 //! runs, and says how much:
@@ -30,6 +33,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -44,7 +48,7 @@ use workload::{Input, Job, Scale};
 /// What `QUICK=1` leaves.
 const QUICK_WORKLOADS: &str = "w1-100ms,w2";
 
-fn main() {
+fn main() -> ExitCode {
     let quick = std::env::var("QUICK").is_ok_and(|text| text == "1");
     let systems = chosen(systems::ALL.to_vec(), "SYSTEMS", "", |system| system.name);
     let out = PathBuf::from(text_or("OUT", "bench-results"));
@@ -74,6 +78,11 @@ fn main() {
         fs::write(out.join(format!("{workload}.svg")), chart).expect("the chart is written");
     }
     println!("{report}");
+    if bench.results.iter().any(report::is_wrong) {
+        eprintln!("bench: there were wrong results");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
 }
 
 struct Bench {

@@ -1,7 +1,8 @@
-//! From a SIGKILL to the next commit, with much state: with the local disk kept, and with it lost.
+//! From the restart after a SIGKILL to the next commit, with much state: with the local disk kept, and with it
+//! lost.
 //!
 //! Records go on being written, in every partition, all the time. The next commit is the first one that
-//! holds a record written after the kill; its outputs are visible with it. Group members are static, or
+//! holds a record written after the kill. (For Flink that is the end of a checkpoint.) Group members are static, or
 //! come back under their old names: no session time-out is part of it.
 
 use std::fs;
@@ -67,11 +68,11 @@ pub fn recovery(cluster: &Cluster, system: &System, input: &Input, dir: &Path) -
                 (progress.committed()? > total).then_some(())
             });
             process.kill();
-            let killed = Instant::now();
+            let written = cluster.records(&topic);
             if disk == "lost" {
                 system.lose_disk(&start);
             }
-            let written = cluster.records(&topic);
+            let restarted = Instant::now();
             process = Process::spawn(system, &start, &log);
             wait_for("the next commit", LIMIT, || {
                 process.check_runs();
@@ -82,11 +83,12 @@ pub fn recovery(cluster: &Cluster, system: &System, input: &Input, dir: &Path) -
                 "disk": disk,
                 "state_mb": state_bytes as f64 / 1e6,
                 "records": total,
-                "next_commit_s": killed.elapsed().as_secs_f64(),
+                "next_commit_s": restarted.elapsed().as_secs_f64(),
             }));
         }
         goes_on.store(false, Ordering::Relaxed);
         process.stop();
+        cluster.forget(&id);
         let _ = fs::remove_dir_all(&start.state_dir);
         results
     })

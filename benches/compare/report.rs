@@ -12,19 +12,27 @@ struct Line<'r> {
 }
 
 impl Line<'_> {
-    /// The median of a figure over all runs that have it.
+    /// The median of a figure over all runs that have it; none if one of them was wrong.
     fn median(&self, name: &str) -> Option<f64> {
+        if self.is_wrong() {
+            return None;
+        }
         median(self.runs.iter().filter_map(|run| run[name].as_f64()).collect())
     }
 
     /// Whether any run was wrong: then none counts.
     fn is_wrong(&self) -> bool {
-        self.runs.iter().any(|run| run["right"] == false)
+        self.runs.iter().any(|run| is_wrong(run))
     }
 }
 
+/// Whether a system wrote something else than it should have.
+pub fn is_wrong(result: &Value) -> bool {
+    result["right"] == false || result["missing"].as_i64().is_some_and(|missing| missing != 0)
+}
+
 /// The value in the middle; of an even number the mean of the two.
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
+fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (low, high) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
     Some((low + high) / 2.0)
@@ -64,8 +72,19 @@ pub fn most_records_per_s(results: &[Value], system: &str, workload: &str) -> Op
     rates.reduce(f64::max)
 }
 
-const LATENCY: [&str; 9] =
-    ["latency_of", "rate", "commit_ms", "p50_ms", "p99_ms", "p999_ms", "max_ms", "results", "cores"];
+const LATENCY: [&str; 11] = [
+    "latency_of",
+    "rate",
+    "commit_ms",
+    "p50_ms",
+    "p99_ms",
+    "p999_ms",
+    "max_ms",
+    "results",
+    "missing",
+    "generator_lag_max_ms",
+    "cores",
+];
 const RECOVERY: [&str; 5] = ["recovery_of", "disk", "records", "state_mb", "next_commit_s"];
 
 /// All tables.

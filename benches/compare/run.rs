@@ -97,7 +97,7 @@ pub fn run(
     };
     let progress = Progress::new(cluster, &id, &input);
     let internal = {
-        let output = output.clone();
+        let (id, output) = (id.clone(), output.clone());
         move |folder: &str| folder.contains(&id) && !folder.starts_with(&output)
     };
     let mut written = cluster.data().map(|data| Written::new(data, internal));
@@ -150,6 +150,7 @@ pub fn run(
         tell_of_itself(&mut run, &std::fs::read_to_string(&log).expect("its line"));
     }
     process.stop();
+    cluster.forget(&id);
     let _ = std::fs::remove_dir_all(&start.state_dir);
     run
 }

@@ -82,13 +82,14 @@ impl System {
         !matches!(self.kind, Kind::Peer { jar: "flink", .. })
     }
 
-    /// Deletes its local state, and nothing by which it would be known again.
+    /// Deletes the stores of all tasks, and not the file beside them by which the process is known again, which
+    /// both have: with another name Kafka Streams would wait for the dead one's transactions.
     pub fn lose_disk(&self, start: &Start) {
-        let lost = match self.kind {
-            Kind::Thalweg(_) => start.state_dir.join(&start.id),
-            _ => start.state_dir.clone(),
-        };
-        std::fs::remove_dir_all(&lost).unwrap_or_else(|error| panic!("{}: {error}", lost.display()));
+        let application = start.state_dir.join(&start.id);
+        let stores = std::fs::read_dir(&application).expect("the application's folder").flatten();
+        for store in stores.map(|entry| entry.path()).filter(|path| path.is_dir()) {
+            std::fs::remove_dir_all(&store).unwrap_or_else(|error| panic!("{}: {error}", store.display()));
+        }
     }
 
     /// Whether it needs `tests/support/peers.sh build`.
@@ -136,6 +137,7 @@ fn thalweg(start: &Start, settings: &[&str]) -> Command {
 fn jvm(start: &Start, jar: &str, variant: &str) -> Command {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/peers.sh");
     let found = Command::new(script).args(["jar", jar]).output().expect("peers.sh starts");
+    assert!(found.status.success(), "peers.sh does not say where {jar} is");
     let path = String::from_utf8(found.stdout).expect("a path of text");
     let mut command = Command::new("java");
     command

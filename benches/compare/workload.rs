@@ -85,6 +85,11 @@ impl Input {
     pub fn generate(&self, cluster: &Cluster) {
         let topic = self.topic();
         if cluster.admin().partitions(&topic).is_some() {
+            let found = cluster.records(&topic);
+            assert!(
+                found >= self.records,
+                "{topic} holds {found} records only: delete it, and it is written anew"
+            );
             return;
         }
         eprintln!("bench: generating {topic}");

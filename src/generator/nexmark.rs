@@ -119,7 +119,7 @@ impl Kind {
         nth / count * EPOCH + first + nth % count
     }
 
-    /// The kind of an event, and the how-manieth of its kind it is.
+    /// The kind of an event, and its number among those of its kind.
     fn of(event: u64) -> (Kind, u64) {
         let (epoch, place) = (event / EPOCH, event % EPOCH);
         let kind = match place {
@@ -199,7 +199,7 @@ impl Nexmark {
         record.topic = topic.unwrap_or(kind as usize);
         record.timestamp_ms = self.timeline.at_ms(self.next);
         let partitions = self.spec.partitions.get(record.topic).copied().unwrap_or(0).max(1).unsigned_abs();
-        // Less than an i32.
+        // Below the number of partitions, which is an i32.
         record.partition = (nth % u64::from(partitions)) as i32;
         let mut random = self.random.fork_nth(event);
         record.value.clear();

@@ -27,8 +27,8 @@ use crate::generator::zipf::Zipf;
 use crate::generator::{Record, Stream, Timeline};
 use crate::random::Random;
 
-/// The largest value that a topic takes by default, with room for the rest of a batch.
-pub const SIZE_BYTES_MAX: usize = 1_000_000;
+/// The largest value: a producer sends 1,000,000 bytes by default, key and framing included.
+pub const SIZE_BYTES_MAX: usize = 999_000;
 
 /// How many of the notes are odd: one in so many.
 const ODD_ONE_IN: u64 = 50;

@@ -1,6 +1,6 @@
 //! When records happen.
 
-/// How far behind the last record the closing ones are: further than any window is long.
+/// How far behind the last record the closing ones are: they close every window that ends within an hour.
 const CLOSING_MS: i64 = 3_600_000;
 
 /// The event times of a stream's records before disorder: evenly spaced.

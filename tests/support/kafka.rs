@@ -172,6 +172,11 @@ impl Admin {
         assert!(deleted.expect("an answer").iter().all(Result::is_ok), "deleting {group}");
     }
 
+    /// As [`delete_group`](Admin::delete_group), if that can be.
+    pub fn try_delete_group(&self, group: &str) {
+        let _ = self.runtime.block_on(self.client.delete_groups(&[group], &AdminOptions::new()));
+    }
+
     /// Commits an offset of a partition for a group that has no members.
     pub fn set_offset(bootstrap: &str, group: &str, topic: &str, partition: i32, offset: i64) {
         let consumer: BaseConsumer = config(bootstrap).set("group.id", group).create().expect("a consumer");

@@ -319,7 +319,8 @@ impl Metrics {
 
     /// The sum over all labels.
     pub fn sum(&self, name: &str) -> f64 {
-        self.of(name).map(|(_, value)| value).sum()
+        // The sum of nothing would be -0.
+        self.of(name).map(|(_, value)| value).fold(0.0, |sum, value| sum + value)
     }
 
     /// The least over all labels.

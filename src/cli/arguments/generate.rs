@@ -21,12 +21,13 @@ Examples:
   thalweg bench generate orders --topic orders --create --records 20000000
   thalweg bench generate nexmark --topic nexmark --create --only bids --records 20000000
 
-The same seed and options give the same records, byte by byte, in the same order in each partition.
+Without --rate the same seed and options give the same records, byte by byte, in the same order in each
+partition; with it all but their times. Records are appended: a topic that has some keeps them.
 
 When all is written and acknowledged, a line of JSON on standard output says what: topics (with the number
 of partitions and of records of each), records (closing ones included), bytes (of keys and values),
 seconds, records_per_s, lag_max_ms (how late the latest record was by its schedule; 0 without --rate),
-first_event_ms and last_event_ms (of the timeline that records are late by; closing records not counted).
+first_event_ms and last_event_ms (before disorder; closing records not counted).
 
 Exit codes: 0 done, 1 Kafka failed, and some records may be written, 2 wrong usage or setting, a topic that
 does not exist, or one with another number of partitions.";
