@@ -77,9 +77,10 @@ impl System {
         self.kind != Kind::Bare
     }
 
-    /// Whether its state is on a local disk that can be lost. Flink's is wherever its checkpoints are.
+    /// Whether its state is on a local disk that can be lost. Flink's is wherever its checkpoints are, and a store
+    /// in memory is lost in any case.
     pub fn has_a_disk_to_lose(&self) -> bool {
-        !matches!(self.kind, Kind::Peer { jar: "flink", .. })
+        !matches!(self.kind, Kind::Peer { jar: "flink", .. } | Kind::Peer { variant: "close-heap", .. })
     }
 
     /// Deletes the stores of all tasks, and not the file beside them by which the process is known again, which
