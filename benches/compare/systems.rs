@@ -68,6 +68,8 @@ impl System {
         match self.kind {
             Kind::Thalweg(_) => true,
             Kind::Bare => matches!(job, Job::Window | Job::Project),
+            // For times to recover: without a store on disk it comes back under new transactional ids, and waits.
+            Kind::Peer { variant: "close-heap", .. } => job != Job::Day,
             Kind::Peer { only_windows, .. } => !only_windows || job.window_ms().is_some(),
         }
     }
@@ -77,10 +79,9 @@ impl System {
         self.kind != Kind::Bare
     }
 
-    /// Whether its state is on a local disk that can be lost. Flink's is wherever its checkpoints are, and a store
-    /// in memory is lost in any case.
+    /// Whether its state is on a local disk that can be lost. Flink's is wherever its checkpoints are.
     pub fn has_a_disk_to_lose(&self) -> bool {
-        !matches!(self.kind, Kind::Peer { jar: "flink", .. } | Kind::Peer { variant: "close-heap", .. })
+        !matches!(self.kind, Kind::Peer { jar: "flink", .. })
     }
 
     /// Deletes the stores of all tasks, and not the file beside them by which the process is known again, which
