@@ -43,7 +43,7 @@ use cluster::Cluster;
 use latency::Load;
 use support::env_or;
 use systems::System;
-use workload::{Input, Job, Scale};
+use workload::{Input, Job};
 
 /// What `QUICK=1` leaves.
 const QUICK_WORKLOADS: &str = "w1-100ms,w2";
@@ -104,8 +104,7 @@ impl Bench {
     fn throughput(&mut self) {
         let records = env_or("RECORDS", if self.quick { 1_000_000 } else { 10_000_000 });
         let otherwise = if self.quick { QUICK_WORKLOADS } else { "" };
-        let workloads =
-            chosen(workload::all(Scale { records }), "WORKLOADS", otherwise, |workload| &workload.name);
+        let workloads = chosen(workload::all(records), "WORKLOADS", otherwise, |workload| &workload.name);
         let rounds: u64 = env_or("ROUNDS", if self.quick { 1 } else { 3 });
         let mut contents: HashMap<(Job, String), Content> = HashMap::new();
         for workload in &workloads {

@@ -17,8 +17,8 @@ pub struct System {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// With settings that differ from the defaults.
-    Thalweg(&'static [&'static str]),
+    /// At its defaults.
+    Thalweg,
     /// Consumes, decodes and counts, and nothing more.
     Bare,
     /// A JVM's jar, at one of its variants; for windows alone, or for all.
@@ -27,7 +27,7 @@ enum Kind {
 
 /// All of them.
 pub const ALL: &[System] = &[
-    System { name: "thalweg", kind: Kind::Thalweg(&[]) },
+    System { name: "thalweg", kind: Kind::Thalweg },
     System { name: "bare-loop", kind: Kind::Bare },
     peer("kafka-streams-heap", "kafka-streams", "close-heap", false),
     peer("kafka-streams-rocksdb", "kafka-streams", "close", true),
@@ -66,7 +66,7 @@ impl System {
     /// Whether it does this job at all, or differs from another system in it.
     pub fn does(&self, job: Job) -> bool {
         match self.kind {
-            Kind::Thalweg(_) => true,
+            Kind::Thalweg => true,
             Kind::Bare => matches!(job, Job::Window | Job::Project),
             // For times to recover: without a store on disk it comes back under new transactional ids, and waits.
             Kind::Peer { variant: "close-heap", .. } => job != Job::Day,
@@ -102,7 +102,7 @@ impl System {
     /// Its process.
     pub fn command(&self, start: &Start) -> Command {
         match self.kind {
-            Kind::Thalweg(settings) => thalweg(start, settings),
+            Kind::Thalweg => thalweg(start),
             Kind::Bare => {
                 let mut command = Command::new(binary().with_file_name("examples").join("bare_loop"));
                 command.args([&start.bootstrap, &start.input, start.job.name()]);
@@ -115,7 +115,7 @@ impl System {
 
 const EMIT_EACH_SECOND: &str = "__emit.interval.ms.kstreams.windowed.aggregation__=1000";
 
-fn thalweg(start: &Start, settings: &[&str]) -> Command {
+fn thalweg(start: &Start) -> Command {
     let file = format!("benches/compare/topologies/{}.yaml", start.job.name());
     let mut command = Command::new(binary());
     command
@@ -127,7 +127,6 @@ fn thalweg(start: &Start, settings: &[&str]) -> Command {
         .args(["--listen", &format!("127.0.0.1:{}", free_port())])
         .arg("--state-dir")
         .arg(&start.state_dir)
-        .args(settings.iter().flat_map(|setting| ["--set", setting]))
         .env("ID", &start.id)
         .env("INPUT", &start.input)
         .env("OUTPUT", &start.output)

@@ -130,16 +130,9 @@ pub struct Workload {
     pub commit_ms: u64,
 }
 
-/// How large everything is.
-#[derive(Clone, Copy, Debug)]
-pub struct Scale {
-    /// Records of most workloads.
-    pub records: u64,
-}
-
-/// All workloads, in the order of their numbers.
-pub fn all(scale: Scale) -> Vec<Workload> {
-    let orders = Input { bids: false, records: scale.records, keys: 100_000, zipf: None, partitions: 4 };
+/// All workloads, in the order of their numbers, each of so many records.
+pub fn all(records: u64) -> Vec<Workload> {
+    let orders = Input { bids: false, records, keys: 100_000, zipf: None, partitions: 4 };
     let bids = Input { bids: true, ..orders.clone() };
     let of = |name: &str, job: Job, input: &Input, commit_ms| Workload {
         name: name.to_owned(),

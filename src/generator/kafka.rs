@@ -93,7 +93,7 @@ pub struct Report {
 /// Why it was not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Error {
-    /// Something in the request is wrong. Nothing was written.
+    /// Something in the request is wrong. No record was written.
     Refused(String),
     /// Kafka failed. Some of it may have been written.
     Failed(String),

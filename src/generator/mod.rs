@@ -51,3 +51,35 @@ pub trait Stream {
     /// Puts the next record in the place of the one before; false at the end.
     fn next(&mut self, record: &mut Record) -> bool;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Record, Stream};
+
+    /// The records of a stream, to its end.
+    pub fn all(stream: &mut dyn Stream) -> Vec<Record> {
+        let mut record = Record::default();
+        let mut all = Vec::new();
+        while stream.next(&mut record) {
+            all.push(record.clone());
+        }
+        all
+    }
+
+    /// A record's value.
+    pub fn json(record: &Record) -> serde_json::Value {
+        serde_json::from_slice(&record.value).unwrap()
+    }
+
+    /// FNV-1a of all that is written.
+    pub fn hash(records: &[Record]) -> u64 {
+        let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        records.iter().fold(0xcbf2_9ce4_8422_2325, |hash, record| {
+            let numbers =
+                [record.topic as u64, u64::from(record.partition.unsigned_abs()), record.timestamp_ms as u64];
+            let hash =
+                numbers.iter().flat_map(|n| n.to_le_bytes()).fold(hash, |hash, byte| step(hash, &byte));
+            record.key.iter().chain(&record.value).fold(hash, step)
+        })
+    }
+}

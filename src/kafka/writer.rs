@@ -126,9 +126,4 @@ impl KafkaWriter {
         }
         self.serve(0)
     }
-
-    /// How many records are acknowledged.
-    pub fn acknowledged(&self) -> u64 {
-        self.acknowledged
-    }
 }

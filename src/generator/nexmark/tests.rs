@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::generator::tests::{all, hash, json};
 
 const START_MS: i64 = 1_700_000_000_000;
 const SPAN_MS: u64 = 600_000;
@@ -12,31 +13,11 @@ fn spec(only: Option<Kind>) -> Spec {
 /// The records of a stream of so many events.
 fn records(spec: &Spec, count: u64) -> Vec<Record> {
     let mut stream = Nexmark::new(spec.clone(), Timeline::spanning(START_MS, SPAN_MS, count));
-    let mut record = Record::default();
-    let mut all = Vec::new();
-    while stream.next(&mut record) {
-        all.push(record.clone());
-    }
-    all
-}
-
-fn json(record: &Record) -> serde_json::Value {
-    serde_json::from_slice(&record.value).unwrap()
+    all(&mut stream)
 }
 
 fn of_kind(records: &[Record], kind: Kind) -> Vec<serde_json::Value> {
     records.iter().filter(|record| record.topic == kind as usize).map(json).collect()
-}
-
-/// FNV-1a of all that is written.
-fn hash(records: &[Record]) -> u64 {
-    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    records.iter().fold(0xcbf2_9ce4_8422_2325, |hash, record| {
-        let numbers =
-            [record.topic as u64, u64::from(record.partition.unsigned_abs()), record.timestamp_ms as u64];
-        let hash = numbers.iter().flat_map(|n| n.to_le_bytes()).fold(hash, |hash, byte| step(hash, &byte));
-        record.key.iter().chain(&record.value).fold(hash, step)
-    })
 }
 
 #[test]
