@@ -215,3 +215,24 @@ pub fn read(cluster: &Cluster, topic: &str, each: &mut dyn FnMut(&[u8])) {
         heard = Instant::now();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(rows: &[(&str, i64)]) -> Content {
+        let mut content = Content::default();
+        rows.iter().for_each(|row| content.add(row));
+        content
+    }
+
+    #[test]
+    fn a_lost_a_doubled_and_a_changed_row_are_noticed_and_another_order_is_not() {
+        let right = content(&[("a", 1), ("b", 2), ("c", 3)]);
+        assert_eq!(content(&[("c", 3), ("a", 1), ("b", 2)]), right);
+        assert_ne!(content(&[("a", 1), ("b", 2)]), right, "lost");
+        assert_ne!(content(&[("a", 1), ("b", 2), ("c", 3), ("c", 3)]), right, "twice");
+        assert_ne!(content(&[("a", 1), ("b", 2), ("b", 2)]), right, "one lost, one twice");
+        assert_ne!(content(&[("a", 1), ("b", 2), ("c", 4)]), right, "changed");
+    }
+}

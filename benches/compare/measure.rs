@@ -97,3 +97,21 @@ pub fn size(folder: &Path) -> u64 {
     };
     entries(folder).map(of).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(records: u64, cpu_s: f64) -> Sample {
+        Sample { wall_s: 0.0, cpu_s, broker_cpu_s: 0.0, records }
+    }
+
+    #[test]
+    fn neither_start_nor_end_is_part_of_the_steady_run() {
+        // Ten seconds to start, two per million in between, twenty for the end.
+        let samples = [(0, 10.0), (2_000_000, 14.0), (9_000_000, 28.0), (10_000_000, 48.0)];
+        let samples = samples.map(|(records, cpu_s)| sample(records, cpu_s));
+        assert_eq!(steady(&samples, 10_000_000, |sample| sample.cpu_s), Some(2.0));
+        assert_eq!(steady(&samples[..2], 10_000_000, |sample| sample.cpu_s), None, "seen once");
+    }
+}

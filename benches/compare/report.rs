@@ -196,3 +196,31 @@ pub fn workloads(results: &[Value]) -> Vec<&str> {
     names.dedup();
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(median(vec![]), None);
+    }
+
+    #[test]
+    fn a_wrong_run_has_no_figures() {
+        let run = |system, cpu: f64, right| json!({ "workload": "w", "system": system, "steady_cpu_s_per_million": cpu, "right": right });
+        let results = [run("thalweg", 1.5, true), run("other", 7.25, true), run("other", 7.25, false)];
+        let table = table(&results);
+        assert!(
+            table.contains("| w | thalweg | 1.00 | 1.50 |") && table.contains("| 1 | exact |"),
+            "{table}"
+        );
+        assert!(table.contains("| w | other | – | – |") && table.contains("| 2 | **WRONG** |"), "{table}");
+        assert!(is_wrong(&results[2]) && is_wrong(&json!({ "missing": 1 })) && !is_wrong(&results[1]));
+        assert!(!chart(&results, "w").contains("7.25"));
+    }
+}

@@ -57,7 +57,7 @@ say "build of the tests"
 "$support/cargo.sh" test --locked --no-run
 "$support/kafka.sh" fetch
 say "unit tests"
-"$support/cargo.sh" test --locked --lib --bins
+"$support/cargo.sh" test --locked --lib --bins --example bench
 say "doctests"
 "$support/cargo.sh" test --locked --doc
 say "example topologies"
