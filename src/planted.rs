@@ -42,9 +42,11 @@ bugs! {
     /// A consumer that is no member of the group commits as nobody, generation -1, which the coordinator
     /// does not check: partitions that somebody else owns are committed.
     CommitAsNobody = "commit-as-nobody",
-    /// A commit is made under the consumer's membership of that moment instead of the one that came with
-    /// the assignment: partitions that were lost in between are committed.
+    /// A worker keeps its tasks when its partitions are revoked, and commits what they hold under its next
+    /// membership: partitions that were lost in between are committed.
     CommitAsNewerMember = "commit-as-newer-member",
+    /// The membership of a commit is not compared with the one that came with the assignment.
+    MembershipNotCompared = "membership-not-compared",
     /// A commit of unknown outcome is taken as done: if it was aborted, its records are lost.
     DoubtTakenAsDone = "doubt-taken-as-done",
     /// A commit of unknown outcome is taken as failed and made again: if it was done, it is done twice.

@@ -100,7 +100,7 @@ impl ModelTransactionLog {
         let now = state.consumers.get(&self.consumer).and_then(Consumer::identity);
         match now {
             Some(now) if now.generation == member.generation && now.member == member.id => Ok(now.clone()),
-            Some(now) if is_planted(Bug::CommitAsNewerMember) => Ok(now.clone()),
+            Some(now) if is_planted(Bug::MembershipNotCompared) => Ok(now.clone()),
             None if is_planted(Bug::CommitAsNobody) => Ok(anonymous()),
             now => Err(CommitError::NotOwner(format!(
                 "committing for member {} of generation {} of group {}: the consumer is {now:?}; nothing was sent",

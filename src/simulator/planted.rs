@@ -23,7 +23,7 @@ mod tests {
     /// Bugs that no history shows, since something else stands before them, and one that takes longer than this
     /// test has; `docs/simulation.md` says which and why.
     const BEYOND_THIS_TEST: [Bug; 4] = [
-        Bug::CommitAsNewerMember,
+        Bug::MembershipNotCompared,
         Bug::HighWatermarkFirst,
         Bug::OffsetsNotCompared,
         Bug::HighWatermarkFirstNotCompared,

@@ -1,7 +1,5 @@
 //! The entries of one window in memory, together.
 
-use std::cmp::Ordering;
-
 use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -111,7 +109,8 @@ impl<V> Window<V> {
 }
 
 /// Sorts entries by their keys. Most comparisons are decided by eight bytes after the prefix that all
-/// keys share, which are gathered first, so that they need no look at the keys themselves.
+/// keys share, which are gathered first, so that they need no look at the keys themselves; entries that are
+/// equal in those come next.
 pub(super) fn sort_by_key<V>(window: &Window<V>, indexes: &mut [u32]) {
     let Some(first) = indexes.first() else { return };
     let first = window.key_at(*first);
@@ -130,10 +129,10 @@ pub(super) fn sort_by_key<V>(window: &Window<V>, indexes: &mut [u32]) {
             (u64::from_be_bytes(head), *index)
         })
         .collect();
-    keyed.sort_unstable_by(|left, right| match left.0.cmp(&right.0) {
-        Ordering::Equal => window.key_at(left.1).cmp(window.key_at(right.1)),
-        order => order,
-    });
+    keyed.sort_unstable_by_key(|(head, _)| *head);
+    for equal in keyed.chunk_by_mut(|left, right| left.0 == right.0).filter(|equal| equal.len() > 1) {
+        equal.sort_unstable_by(|left, right| window.key_at(left.1).cmp(window.key_at(right.1)));
+    }
     for (place, (_, index)) in indexes.iter_mut().zip(keyed) {
         *place = index;
     }

@@ -51,6 +51,9 @@ impl<L: Log> Worker<L> {
             self.begin_checkpoint(self.last_commit_ms)?;
             return self.release();
         }
+        if is_planted(Bug::CommitAsNewerMember) && self.phase == Phase::Running {
+            return self.log.release().map_err(log_failed);
+        }
         if self.phase == Phase::Committing && !is_planted(Bug::ReleaseDuringCommit) {
             self.release_due = true;
             return Ok(());
