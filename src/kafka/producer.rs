@@ -1,8 +1,8 @@
 //! The transactional producer: one checkpoint, one transaction.
 //!
-//! A commit runs through `begin → produce → send offsets → take deliveries → commit`, in that order and
-//! without a thread of its own. The deliveries are taken here, by waiting for the next event, since
-//! librdkafka's own flush looks for them only every 100 ms.
+//! A commit runs through `begin → produce → send offsets → take deliveries → commit`, in that order. The
+//! deliveries are taken here, by waiting for the next event, since librdkafka's own flush looks for them
+//! only every 100 ms.
 //!
 //! librdkafka does not implement the second part of KIP-890: it may repeat a commit request under the
 //! same epoch, and a copy that the network held back could end the next transaction. So after any error,
@@ -137,10 +137,10 @@ impl KafkaTransactionLog {
     }
 
     /// The membership that the offsets are sent under, if it is still the given one.
-    fn membership(&self, member: &Member) -> Result<Membership, CommitError> {
+    fn membership(&self, member: &Member) -> Result<Arc<Membership>, CommitError> {
         let group = &self.settings.group;
         match self.consumer.membership() {
-            Some(now) if now.member == *member => Ok(now),
+            Some(now) if now.member == *member => Ok(Arc::new(now)),
             Some(now) => Err(CommitError::NotOwner(format!(
                 "committing for member {} of generation {} of group {group}: the consumer is member {} of \
                  generation {} now; nothing was sent",
@@ -158,7 +158,7 @@ impl KafkaTransactionLog {
         &mut self,
         producer: &mut Producer,
         transaction: &Transaction,
-        membership: &Membership,
+        membership: &Arc<Membership>,
     ) -> Result<Receipt, CommitError> {
         let limit = Duration::from_millis(self.settings.transaction_timeout_ms);
         let changes = transaction.changes.iter().map(|(_, records)| records.len()).sum();
@@ -267,10 +267,10 @@ impl Producer {
 
     /// Why the transaction can only be aborted; `None` if that is not so. What fails after the cause, such
     /// as deliveries and offsets, says only that it fails. A transaction that has failed refuses to begin
-    /// another one with what made it fail, and librdkafka has no other way to ask. This producer is not
-    /// used again in any case.
+    /// another one with what made it fail, and librdkafka has no other way to ask. One in which a call was left
+    /// behind refuses because of that. This producer is not used again in any case.
     fn aborted(&self) -> Option<Failure> {
-        self.client.begin().err().filter(|failure| failure.code != Code::State)
+        self.client.begin().err().filter(|failure| !matches!(failure.code, Code::State | Code::Conflict))
     }
 
     fn produce_all(
@@ -337,7 +337,7 @@ impl Producer {
     fn send_offsets(
         &self,
         transaction: &Transaction,
-        membership: &Membership,
+        membership: &Arc<Membership>,
         progress: &Progress,
     ) -> Result<(), CommitError> {
         loop {

@@ -116,6 +116,11 @@ pub struct Membership {
     _client: Arc<Client>,
 }
 
+// SAFETY: point 1 of the room's argument; it is never changed, and freed once, whoever drops it last.
+unsafe impl Send for Membership {}
+// SAFETY: as above.
+unsafe impl Sync for Membership {}
+
 impl Membership {
     pub(super) fn ptr(&self) -> *const rd::rd_kafka_consumer_group_metadata_t {
         self.ptr.as_ptr()

@@ -13,6 +13,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 
 use super::*;
 use crate::record::{Records, TopicPartition};
+use crate::worker::port::SourceOffset;
 
 /// A code that brokers have (INCONSISTENT_TOPIC_ID) and the bindings do not.
 const UNNAMED: c_int = 103;
@@ -26,6 +27,15 @@ const OFFSET_FETCH: i16 = 9;
 /// A client with a cluster of its own inside.
 fn client(kind: Kind, settings: &[(&str, &str)]) -> Arc<Client> {
     let fixed = [("test.mock.num.brokers", "1"), ("log.queue", "true")];
+    let all = fixed.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Client::new(kind, &all.collect::<Vec<_>>()).unwrap()
+}
+
+/// A client of the cluster that `other` has inside.
+fn client_of(other: &Client, kind: Kind, settings: &[(&str, &str)]) -> Arc<Client> {
+    // SAFETY: a string that the live cluster lends, copied.
+    let brokers = unsafe { error::string(rd::rd_kafka_mock_cluster_bootstraps(cluster(other))) };
+    let fixed = [("bootstrap.servers", &*brokers), ("log.queue", "true")];
     let all = fixed.iter().chain(settings).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     Client::new(kind, &all.collect::<Vec<_>>()).unwrap()
 }
@@ -134,10 +144,7 @@ fn a_record_that_is_refused_by_an_unnamed_code_is_delivered_with_it() {
 fn records_outlive_their_queue_their_assignment_and_every_other_owner_of_their_client() {
     let client = consumer();
     let partition = topic(&client);
-    // SAFETY: a string that the live cluster lends, copied.
-    let brokers = unsafe { error::string(rd::rd_kafka_mock_cluster_bootstraps(cluster(&client))) };
-    let settings = [("bootstrap.servers".to_owned(), brokers), ("log.queue".to_owned(), "true".to_owned())];
-    let producer = Client::new(Kind::Producer, &settings).unwrap();
+    let producer = client_of(&client, Kind::Producer, &[]);
     let headers = [("name".to_owned(), Some(b"value".to_vec())), ("null".to_owned(), None)];
     assert_eq!(write(&producer, &headers).offset.unwrap(), 0);
 
@@ -162,6 +169,44 @@ fn records_outlive_their_queue_their_assignment_and_every_other_owner_of_their_c
     })
     .join()
     .unwrap();
+}
+
+/// librdkafka itself does not come back: it keeps no time limit while the group's coordinator is away.
+#[test]
+fn sending_offsets_ends_in_time_while_the_coordinator_of_the_group_is_away() {
+    let producer = client(Kind::Producer, &[("test.mock.num.brokers", "2"), ("transactional.id", "id")]);
+    // SAFETY: names; a type of coordinator that the mock cluster knows.
+    unsafe {
+        rd::rd_kafka_mock_topic_create(cluster(&producer), c"topic".as_ptr(), 1, 1);
+        rd::rd_kafka_mock_partition_set_leader(cluster(&producer), c"topic".as_ptr(), 0, 1);
+        rd::rd_kafka_mock_coordinator_set(cluster(&producer), c"transaction".as_ptr(), c"id".as_ptr(), 1);
+        rd::rd_kafka_mock_coordinator_set(cluster(&producer), c"group".as_ptr(), c"group".as_ptr(), 2);
+    }
+    let member = client_of(&producer, Kind::Consumer, &[("group.id", "group")]);
+    member.subscribe(&["topic".to_owned()]).unwrap();
+    let events = member.events();
+    until(|| match events.poll(100) {
+        Some(Event::Assign(_)) => Some(member.assign(Some(&[])).unwrap()),
+        _ => None,
+    });
+    let membership = Arc::new(member.membership().unwrap());
+
+    producer.init_transactions(30_000).unwrap();
+    producer.begin().unwrap();
+    // SAFETY: the number of a broker that is there.
+    unsafe { rd::rd_kafka_mock_broker_set_down(cluster(&producer), 2) };
+    let offsets =
+        [SourceOffset { partition: TopicPartition::new("topic", 0), next_offset: 1, finished: false }];
+    let failure = producer.send_offsets(&offsets, "", &membership, 2_000).unwrap_err();
+    assert_eq!(failure.code, Code::OperationTimedOut, "{failure:?}");
+    assert!(
+        failure.text.contains("did not come back"),
+        "if librdkafka does now, it needs no thread: {failure:?}"
+    );
+    // What was left behind comes back when the coordinator does, and is freed.
+    // SAFETY: as above.
+    unsafe { rd::rd_kafka_mock_broker_set_up(cluster(&producer), 2) };
+    until(|| (Arc::strong_count(&membership) == 1).then_some(()));
 }
 
 #[test]
