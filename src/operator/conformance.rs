@@ -22,6 +22,8 @@ use crate::topology::plan::AggregateFunction;
 struct Cut {
     /// A checkpoint follows after so many records.
     records: usize,
+    /// So many records are handed over at once.
+    together: usize,
     /// A checkpoint is full with so many outputs.
     rows: usize,
     /// A call ends with so many rows that were made by themselves.
@@ -39,8 +41,13 @@ enum After {
     Restore,
 }
 
-const WHOLE: Cut =
-    Cut { records: usize::MAX, rows: usize::MAX, rows_per_call: usize::MAX, after: After::Nothing };
+const WHOLE: Cut = Cut {
+    records: usize::MAX,
+    together: 1,
+    rows: usize::MAX,
+    rows_per_call: usize::MAX,
+    after: After::Nothing,
+};
 /// No run needs more: one that does goes round in circles.
 const CHECKPOINTS_MAX: usize = 2_000;
 const TOPIC: [u8; 16] = [9; 16];
@@ -145,11 +152,17 @@ impl Run<'_> {
 
     fn run(mut self, inputs: &[Input]) -> (Vec<OutputRecord>, u64, u64) {
         let batch = Batch::new(inputs.to_vec());
-        for index in 0..batch.len() {
-            let progress =
-                self.pipeline.process(batch.record(index), &Bump::new(), &mut self.staged).unwrap();
+        let mut next = 0;
+        while next < batch.len() {
+            let until_checkpoint = self.cut.records - next % self.cut.records;
+            let run: Vec<_> = (next..batch.len())
+                .take(self.cut.together.min(until_checkpoint))
+                .map(|index| batch.record(index))
+                .collect();
+            let (taken, progress) = self.pipeline.process_run(&run, &Bump::new(), &mut self.staged).unwrap();
+            next += taken;
             self.settle(progress);
-            if (index + 1) % self.cut.records == 0 {
+            if next % self.cut.records == 0 {
                 self.checkpoint();
                 let progress = self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap();
                 self.settle(progress);
@@ -185,8 +198,10 @@ fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, u64, u64) {
             [(usize::MAX, usize::MAX), (1, usize::MAX), (2, usize::MAX), (usize::MAX, 1), (3, 2)]
         {
             for after in [After::Nothing, After::Eviction, After::Restore] {
-                let cut = Cut { records, rows, rows_per_call, after };
-                assert_eq!(Run::new(make, cut).run(&inputs), expected, "{cut:?} of {inputs:?}");
+                for together in [1, 5] {
+                    let cut = Cut { records, together, rows, rows_per_call, after };
+                    assert_eq!(Run::new(make, cut).run(&inputs), expected, "{cut:?} of {inputs:?}");
+                }
             }
         }
     }

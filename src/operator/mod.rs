@@ -103,6 +103,10 @@ pub trait Operator<R: RecordType> {
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError>;
 
+    /// Learns which records it may be given next, in this order, so that what it keeps for them can be on its
+    /// way to the processor's caches. Some may never come, others that it was not told of may. Changes nothing.
+    fn prefetch(&mut self, _events: &[Event<'_, R>]) {}
+
     /// Learns that no record with an event time before `watermark_ms` is expected any more; emits
     /// what became due, then tells its own readers. Never called with a lower value than before,
     /// except that [`Progress::Full`] asks for a repetition.
@@ -139,6 +143,11 @@ impl<R: RecordType> Readers<R> {
             reader.process(event.clone(), context)?;
         }
         last.process(event, context)
+    }
+
+    /// Tells every reader what may come.
+    pub fn prefetch(&mut self, events: &[Event<'_, R>]) {
+        self.0.iter_mut().for_each(|reader| reader.prefetch(events));
     }
 
     /// Tells every reader the watermark. A reader that was done already is told again after a

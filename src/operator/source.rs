@@ -1,5 +1,6 @@
 //! The head of a stage: decodes a source's records, dates them and hands them to the operators.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bumpalo::Bump;
@@ -38,13 +39,24 @@ pub struct Timing {
 /// Called by the task. After [`Progress::Full`] nothing but [`resume`](Pipeline::resume) may be called
 /// until that returns [`Progress::Done`].
 pub trait Pipeline {
-    /// Takes one record of the source, then lets the watermark advance.
+    /// Takes records of the source in their order, and lets the watermark advance after each. Stops behind one
+    /// that leaves something over ([`Progress::Full`]), or with which the checkpoint is full. Returns how many it
+    /// took, at least one of those that there are.
+    fn process_run(
+        &mut self,
+        sources: &[SourceRecord<'_>],
+        arena: &Bump,
+        staged: &mut Staged,
+    ) -> Result<(usize, Progress), OperatorError>;
+    /// Takes one record of the source.
     fn process(
         &mut self,
         source: SourceRecord<'_>,
         arena: &Bump,
         staged: &mut Staged,
-    ) -> Result<Progress, OperatorError>;
+    ) -> Result<Progress, OperatorError> {
+        self.process_run(&[source], arena, staged).map(|(_, progress)| progress)
+    }
     /// Goes on with what the watermark made due.
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
     /// Ends the stream: everything still open is due.
@@ -114,28 +126,42 @@ impl<R: RecordType, D: Decode<R>> Source<R, D> {
 }
 
 impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
-    fn process(
+    fn process_run(
         &mut self,
-        source: SourceRecord<'_>,
+        sources: &[SourceRecord<'_>],
         arena: &Bump,
         staged: &mut Staged,
-    ) -> Result<Progress, OperatorError> {
-        let within_batch = is_planted(Bug::LateByBatch) && source.index + 1 < source.records.len();
-        let time_ms = match self.decode(&source, arena) {
-            Ok(Decoded { record, time_ms }) => {
-                let event = Event { record, time_ms, source: Some(source) };
-                self.readers.process(event, &mut Context::new(arena, staged))?;
-                time_ms
+    ) -> Result<(usize, Progress), OperatorError> {
+        let mut events = bumpalo::collections::Vec::with_capacity_in(sources.len(), arena);
+        let mut malformed = VecDeque::new();
+        for source in sources {
+            match self.decode(source, arena) {
+                Ok(Decoded { record, time_ms }) => {
+                    events.push(Event { record, time_ms, source: Some(*source) });
+                }
+                Err(message) => malformed.push_back((source.index, message)),
             }
-            Err(message) => {
-                self.errors.handle(&message, Some(&source), Vec::new, staged)?;
-                return Ok(Progress::Done);
-            }
-        };
-        if !self.observe(time_ms) || within_batch {
-            return Ok(Progress::Done);
         }
-        self.resume(arena, staged)
+        self.readers.prefetch(&events);
+        let mut events = events.into_iter();
+        for (place, source) in sources.iter().enumerate() {
+            if place > 0 && staged.is_full() {
+                return Ok((place, Progress::Done));
+            }
+            if malformed.front().is_some_and(|(index, _)| *index == source.index) {
+                let message = malformed.pop_front().map(|(_, message)| message).unwrap_or_default();
+                self.errors.handle(&message, Some(source), Vec::new, staged)?;
+                continue;
+            }
+            let Some(event) = events.next() else { break };
+            let time_ms = event.time_ms;
+            self.readers.process(event, &mut Context::new(arena, staged))?;
+            let within_batch = is_planted(Bug::LateByBatch) && source.index + 1 < source.records.len();
+            if self.observe(time_ms) && !within_batch && self.resume(arena, staged)? == Progress::Full {
+                return Ok((place + 1, Progress::Full));
+            }
+        }
+        Ok((sources.len(), Progress::Done))
     }
 
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {

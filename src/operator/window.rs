@@ -247,6 +247,19 @@ where
         }
     }
 
+    fn prefetch(&mut self, events: &[Event<'_, R>]) {
+        if !self.table.gains_by_prefetch() {
+            return;
+        }
+        for event in events {
+            self.key.clear();
+            if self.keys.select(&event.record, &mut self.key).is_ok() {
+                self.table.prefetch_later(self.spec.assigner.assign(event.time_ms).end_ms, &self.key);
+            }
+        }
+        self.table.prefetch();
+    }
+
     fn advance<'b>(
         &mut self,
         watermark_ms: i64,

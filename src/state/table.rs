@@ -52,7 +52,12 @@ pub struct WindowTable<C: ValueCodec> {
     /// Everything up to this checkpoint is in the store.
     flushed: u64,
     scratch: Vec<u8>,
+    /// What [`prefetch`](WindowTable::prefetch) will look for: windows' places and hashes of keys.
+    expected: Vec<(usize, u64)>,
 }
+
+/// Above so many bytes a table does not stay in the caches that belong to one core. (Tests have small ones.)
+const CACHED_BYTES: usize = if cfg!(test) { 0 } else { 512 << 10 };
 
 /// Where an entry stands; valid until the table changes its set of entries.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +83,7 @@ impl<C: ValueCodec> WindowTable<C> {
             checkpoint: 1,
             flushed: 0,
             scratch: Vec::new(),
+            expected: Vec::new(),
         }
     }
 
@@ -112,6 +118,38 @@ impl<C: ValueCodec> WindowTable<C> {
         }
         self.store = Some(store);
         Ok(())
+    }
+
+    /// Whether the table is so large that most entries that are looked for come from afar.
+    pub fn gains_by_prefetch(&self) -> bool {
+        self.windows.iter().map(Window::bytes).sum::<usize>() > CACHED_BYTES
+    }
+
+    /// Has the next [`prefetch`](WindowTable::prefetch) look for an entry as well.
+    pub fn prefetch_later(&mut self, end_ms: i64, key: &[u8]) {
+        if let Some(place) = self.windows.iter().rposition(|window| window.end_ms == end_ms) {
+            self.expected.push((place, self.hasher.hash_one(key)));
+        }
+    }
+
+    /// Brings entries that will be asked for into the processor's caches. One after the other, [`entry`]
+    /// waits for the index and then for the entry of each; here the processor waits for those of all at once.
+    ///
+    /// [`entry`]: WindowTable::entry
+    pub fn prefetch(&mut self) {
+        for (place, hash) in &mut self.expected {
+            // The first whose hash looks like it; for its key it would have to wait.
+            let found = self.windows[*place].index.find(*hash, |_| true);
+            *hash = found.map_or(u64::MAX, |index| u64::from(*index));
+        }
+        let mut touched = 0;
+        for (place, index) in self.expected.drain(..) {
+            if let Some(entry) = self.windows[place].entries.get(index as usize) {
+                touched ^= entry.changed_at ^ entry.key.len() as u64;
+            }
+        }
+        // Nobody needs it, but the loads must be made.
+        std::hint::black_box(touched);
     }
 
     /// The entry of `key` in the window that ends at `end_ms`, made by `create` if there is none, and

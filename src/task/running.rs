@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bumpalo::Bump;
+use smallvec::SmallVec;
 
 use super::TaskSpec;
 use super::restore::Restored;
@@ -14,7 +15,7 @@ use super::sweep::{SweepState, operators_in_key_order};
 use super::unflushed::Unflushed;
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Records, TopicPartition};
+use crate::record::{Records, SourceRecord, TopicPartition};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
 use crate::state::header::Header;
 use crate::state::key;
@@ -55,6 +56,8 @@ impl TaskLimits {
     }
 }
 
+/// How many records the operators are handed at once: what they keep of them is fetched from memory together.
+const RUN_RECORDS_MAX: usize = 16;
 /// What the arena has from the start.
 const ARENA_BYTES: usize = 16 << 10;
 /// An arena that has grown beyond this is given back.
@@ -290,31 +293,12 @@ impl Task {
             return Ok(0);
         }
         while taken < records_max && !self.resume && !self.staged.is_full() {
-            let Some(queued) = self.queue.front_mut() else { break };
-            if queued.next == queued.records.len() {
-                self.queue.pop_front();
-                continue;
-            }
-            let record = queued.records.record(queued.next);
-            queued.next += 1;
-            taken += 1;
-            self.queued_records -= 1;
-            if record.offset < self.next_offset {
-                continue;
-            }
-            if self.end_offset.is_some_and(|end| record.offset >= end) && !is_planted(Bug::BoundedRunsOn) {
-                self.ended = true;
-                self.queue.clear();
-                self.queued_records = 0;
+            if self.queue.is_empty() {
                 break;
             }
-            self.staged.counters.records_in += 1;
-            self.next_offset = record.offset + 1;
-            empty(&mut self.arena);
-            self.resume = self.pipeline.process(record, &self.arena, &mut self.staged)? == Progress::Full;
-        }
-        if self.queue.front().is_some_and(|queued| queued.next == queued.records.len()) {
-            self.queue.pop_front();
+            let done = self.process_some(records_max - taken)?;
+            taken += done;
+            self.queued_records -= done;
         }
         if self.end_offset.is_some_and(|end| self.next_offset >= end) {
             self.ended = true;
@@ -324,6 +308,41 @@ impl Task {
             self.finished = self.pipeline.finish(&self.arena, &mut self.staged)? == Progress::Done;
         }
         Ok(taken)
+    }
+
+    /// Processes up to `records_max` records of the first queued batch, and takes them off the queue; returns how
+    /// many. If the end comes first, the queue is emptied.
+    fn process_some(&mut self, records_max: usize) -> Result<usize, OperatorError> {
+        let Some(queued) = self.queue.front_mut() else { return Ok(0) };
+        let last = queued.records.len().min(queued.next + records_max.min(RUN_RECORDS_MAX));
+        let run: SmallVec<[SourceRecord<'_>; RUN_RECORDS_MAX]> =
+            (queued.next..last).map(|index| queued.records.record(index)).collect();
+        let passed = run.iter().take_while(|record| record.offset < self.next_offset).count();
+        let end_offset = self.end_offset.filter(|_| !is_planted(Bug::BoundedRunsOn));
+        let within = |record: &&SourceRecord<'_>| end_offset.is_none_or(|end| record.offset < end);
+        let due = run[passed..].iter().take_while(within).count();
+        if due == 0 && passed < run.len() {
+            self.ended = true;
+            drop(run);
+            self.queue.clear();
+            return Ok(self.queued_records);
+        }
+        let mut done = passed;
+        if due > 0 {
+            empty(&mut self.arena);
+            let due = &run[passed..passed + due];
+            let (processed, progress) = self.pipeline.process_run(due, &self.arena, &mut self.staged)?;
+            self.resume = progress == Progress::Full;
+            self.next_offset = due[processed - 1].offset + 1;
+            self.staged.counters.records_in += processed as u64;
+            done += processed;
+        }
+        drop(run);
+        queued.next += done;
+        if queued.next == queued.records.len() {
+            self.queue.pop_front();
+        }
+        Ok(done)
     }
 
     /// Goes on with what was left over; whether that is done.

@@ -59,6 +59,10 @@ impl Rig {
     }
 
     fn update(&mut self, end_ms: i64, key: &[u8], byte: u8) {
+        for (end_ms, key) in [(end_ms, key), (end_ms, b"never written"), (i64::MAX, key)] {
+            self.table.prefetch_later(end_ms, key);
+        }
+        self.table.prefetch();
         let entry = self.table.entry(end_ms, key, |_| Vec::new()).unwrap();
         let expected = self.now.entry((end_ms, key.to_vec())).or_default();
         assert_eq!(self.table.value(entry), expected, "what {key:?} of {end_ms} was before");

@@ -27,6 +27,8 @@ pub(super) struct Window<V> {
     pub heap_bytes: usize,
     /// How many entries the store does not hold in their newest form.
     pub pinned: usize,
+    /// All keys begin with so many bytes of the first one's.
+    pub shared: usize,
 }
 
 /// A key and its value.
@@ -60,6 +62,7 @@ impl<V> Window<V> {
             persisted: !complete,
             heap_bytes: 0,
             pinned: 0,
+            shared: 0,
         }
     }
 
@@ -70,6 +73,10 @@ impl<V> Window<V> {
     /// Adds an entry whose value holds `heap_bytes` bytes outside itself. Returns its place.
     pub fn insert(&mut self, hash: u64, entry: Entry<V>, heap_bytes: usize, hasher: &RandomState) -> usize {
         let index = self.entries.len();
+        self.shared = match self.entries.first() {
+            None => entry.key.len(),
+            Some(first) => shared_prefix(&first.key[..self.shared], &entry.key),
+        };
         self.heap_bytes += heap_bytes + entry.key_heap_bytes();
         self.entries.push(entry);
         let entries = &self.entries;
@@ -84,7 +91,7 @@ impl<V> Window<V> {
         self.entries.clear();
         self.dirty.clear();
         self.order.clear();
-        (self.heap_bytes, self.pinned) = (0, 0);
+        (self.heap_bytes, self.pinned, self.shared) = (0, 0, 0);
     }
 
     /// What the buffers hold or could hold.
@@ -108,21 +115,19 @@ impl<V> Window<V> {
     }
 }
 
+/// How many bytes both begin with.
+fn shared_prefix(left: &[u8], right: &[u8]) -> usize {
+    left.iter().zip(right).take_while(|(left, right)| left == right).count()
+}
+
 /// Sorts entries by their keys. Most comparisons are decided by eight bytes after the prefix that all
 /// keys share, which are gathered first, so that they need no look at the keys themselves; entries that are
 /// equal in those come next.
 pub(super) fn sort_by_key<V>(window: &Window<V>, indexes: &mut [u32]) {
-    let Some(first) = indexes.first() else { return };
-    let first = window.key_at(*first);
-    let shared = indexes.iter().fold(first.len(), |shared, index| {
-        let key = window.key_at(*index);
-        let limit = shared.min(key.len());
-        (0..limit).find(|at| key[*at] != first[*at]).unwrap_or(limit)
-    });
     let mut keyed: Vec<(u64, u32)> = indexes
         .iter()
         .map(|index| {
-            let tail = &window.key_at(*index)[shared..];
+            let tail = &window.key_at(*index)[window.shared..];
             let mut head = [0; 8];
             let len = tail.len().min(8);
             head[..len].copy_from_slice(&tail[..len]);
