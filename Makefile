@@ -61,7 +61,10 @@ audit: ## Licences and advisories of all dependencies, by cargo-deny
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
 	cargo deny --locked check
 
+# As much heap as Kafka's own scripts give, and a collector whose pauses are seldom: they are in every latency.
+BENCH_BROKER_JVM = -Xms1g -Xmx1g -Xmn700m -XX:+UseParallelGC
+
 bench: setup ## Thalweg, Kafka Streams, Flink and a bare loop in turn (QUICK=1, BOOTSTRAP=, docs/benchmarks.md)
 	@tests/support/kafka.sh fetch
 	@$(CARGO) build --release --locked --bins --examples
-	@$(CARGO_TARGET_DIR)/release/examples/bench
+	@KAFKA_JVM='$(BENCH_BROKER_JVM)' $(CARGO_TARGET_DIR)/release/examples/bench

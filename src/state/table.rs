@@ -142,10 +142,10 @@ impl<C: ValueCodec> WindowTable<C> {
             let found = self.windows[*place].index.find(*hash, |_| true);
             *hash = found.map_or(u64::MAX, |index| u64::from(*index));
         }
-        let mut touched = 0;
+        let mut touched = 0_usize;
         for (place, index) in self.expected.drain(..) {
             if let Some(entry) = self.windows[place].entries.get(index as usize) {
-                touched ^= entry.changed_at ^ entry.key.len() as u64;
+                touched ^= entry.key.len() ^ self.codec.heap_bytes(&entry.value) ^ entry.changed_at as usize;
             }
         }
         // Nobody needs it, but the loads must be made.

@@ -13,6 +13,7 @@ use super::super::key::{END, START};
 use super::super::memory::MemoryStores;
 use super::super::store::{Entry as StoreEntry, StoreFactory, StorePosition, StoreWrites};
 use super::*;
+use crate::random::Random;
 
 /// Values are bytes; a change appends one.
 struct Bytes;
@@ -266,6 +267,27 @@ proptest! {
         rig.restore();
         rig.check_first(stride);
         rig.check_sweep(usize::MAX);
+    }
+}
+
+#[test]
+fn entries_that_were_added_since_the_last_sort_find_their_places() {
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
+    let mut random = Random::new(7);
+    let mut window = Window::new(0, true);
+    let mut keys = Vec::new();
+    for added in [1, 40, 1, 2, 5, 3, 1, 60, 7, 1, 1, 9] {
+        for _ in 0..added {
+            // Many share all that is compared first.
+            let key = format!("key-{}-{}", "x".repeat(random.below(3) as usize * 9), random.below(1_000_000));
+            let hash = hasher.hash_one(key.as_bytes());
+            window.insert(hash, Entry::new(key.as_bytes(), ()), 0, &hasher);
+            keys.push(key.into_bytes());
+        }
+        window.sort();
+        keys.sort();
+        let sorted: Vec<&[u8]> = window.order.iter().map(|index| window.key_at(*index)).collect();
+        assert_eq!(sorted, keys);
     }
 }
 

@@ -103,15 +103,33 @@ impl<V> Window<V> {
         self.entries.len() * (size_of::<Entry<V>>() + INDEX_BYTES) + self.heap_bytes
     }
 
-    /// Brings `order` up to date.
+    /// Brings `order` up to date. While a window grows that happens often, with few entries that are new: they
+    /// are inserted, which costs a search each.
     pub fn sort(&mut self) {
-        if self.order.len() != self.entries.len() {
-            let mut order = std::mem::take(&mut self.order);
-            order.clear();
-            order.extend(0..self.entries.len() as u32);
-            sort_by_key(self, &mut order);
-            self.order = order;
+        let (sorted, all) = (self.order.len(), self.entries.len());
+        if sorted == all {
+            return;
         }
+        let mut order = std::mem::take(&mut self.order);
+        if all - sorted > all / 8 {
+            order.clear();
+            order.extend(0..all as u32);
+            sort_by_key(self, &mut order);
+        } else {
+            let mut added: Vec<u32> = (sorted as u32..all as u32).collect();
+            sort_by_key(self, &mut added);
+            order.resize(all, 0);
+            // From the last on, what lies behind each moves up by as many places as are still to be inserted.
+            let mut end = sorted;
+            for (before, index) in added.iter().enumerate().rev() {
+                let key = self.key_at(*index);
+                let at = order[..end].partition_point(|other| self.key_at(*other) < key);
+                order.copy_within(at..end, at + before + 1);
+                order[at + before] = *index;
+                end = at;
+            }
+        }
+        self.order = order;
     }
 }
 
