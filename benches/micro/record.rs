@@ -1,0 +1,33 @@
+//! All that happens to a record.
+
+use bumpalo::Bump;
+use criterion::Criterion;
+use thalweg::operator::{Progress, Staged};
+use thalweg::record::Records;
+
+use crate::close::finish;
+use crate::input::{Batch, KEYS, pipeline};
+
+/// One operation takes an order through source and window: decodes it, notes its time, takes its key and updates its
+/// entry. 100,000 customers in random order, one window; no commit.
+pub fn benchmarks(criterion: &mut Criterion) {
+    let mut state = None;
+    criterion.bench_function("record/window", |bencher| {
+        let (pipeline, staged, arena, batch) = state.get_or_insert_with(|| {
+            (pipeline(), Staged::new(usize::MAX, usize::MAX), Bump::new(), Batch::one_order_each())
+        });
+        // Without the one that closes the window.
+        let mut places = (0..KEYS).cycle();
+        bencher.iter(|| {
+            arena.reset();
+            let record = batch.record(places.next().expect("a cycle has no end"));
+            let progress = pipeline.process(record, arena, staged).expect("an order");
+            assert_eq!(progress, Progress::Done);
+        });
+    });
+    let Some((mut pipeline, mut staged, mut arena, _)) = state else { return };
+    assert!(staged.outputs.is_empty() && staged.counters.late.is_empty(), "{:?}", staged.counters);
+    let rows = finish(&mut *pipeline, &mut arena, &mut staged);
+    // One call, as `--test` makes it, leaves one row.
+    assert!((1..=KEYS).contains(&rows), "{rows}");
+}
