@@ -63,7 +63,7 @@ fn sweep(criterion: &mut Criterion) {
     });
 }
 
-/// One operation is a chunk of 64 KiB (some 1,400 entries) of a window of 100,000 that has got another entry since
+/// One operation is a chunk of 64 KiB (some 1,500 entries) of a window of 100,000 that has got another entry since
 /// the last one, which brings all of them in order again.
 fn grown(criterion: &mut Criterion) {
     let (mut state, mut customers) = (None, KEYS..);
