@@ -1,7 +1,7 @@
 //! Micro benchmarks of the hot path, by criterion: what a record, a changed entry and a result cost, without Kafka.
 //!
 //! ```text
-//! cargo bench                  # all of them, two to three minutes
+//! cargo bench                  # all of them, some two minutes
 //! cargo bench -- delta         # those with `delta` in their names
 //! cargo bench -- --test        # each once, to see that it runs
 //! ```
@@ -33,9 +33,9 @@ fn main() {
     #[cfg(target_os = "linux")]
     let _refused = rustix::thread::disable_transparent_huge_pages(true);
     let mut criterion = Criterion::default()
-        .sample_size(20)
+        .sample_size(15)
         .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(3))
+        .measurement_time(Duration::from_secs(5))
         .nresamples(20_000)
         .without_plots()
         .configure_from_args();

@@ -9,7 +9,7 @@ use criterion::{Bencher, BenchmarkGroup, Criterion, SamplingMode};
 /// Benchmarks whose rounds may be long: each sample has as many.
 pub fn rounds<'c>(criterion: &'c mut Criterion, name: &str) -> BenchmarkGroup<'c, WallTime> {
     let mut group = criterion.benchmark_group(name);
-    group.sampling_mode(SamplingMode::Flat).sample_size(15);
+    group.sampling_mode(SamplingMode::Flat);
     group
 }
 
