@@ -186,7 +186,10 @@ fn sending_offsets_ends_in_time_while_the_coordinator_of_the_group_is_away() {
     member.subscribe(&["topic".to_owned()]).unwrap();
     let events = member.events();
     until(|| match events.poll(100) {
-        Some(Event::Assign(_)) => Some(member.assign(Some(&[])).unwrap()),
+        Some(Event::Assign(_)) => {
+            member.assign(Some(&[])).unwrap();
+            Some(())
+        }
         _ => None,
     });
     let membership = Arc::new(member.membership().unwrap());

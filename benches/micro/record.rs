@@ -1,0 +1,45 @@
+//! All that happens to a record.
+
+use std::time::Instant;
+
+use bumpalo::Bump;
+use criterion::Criterion;
+use thalweg::operator::{Progress, Staged};
+use thalweg::record::Records;
+
+use crate::close::finish;
+use crate::input::{Batch, KEYS, pipeline};
+
+/// How many records a task hands over at once.
+const RUN_RECORDS: usize = 16;
+
+/// One operation takes an order through source and window: decodes it, notes its time, takes its key and updates its
+/// entry; sixteen are handed over at once. 100,000 customers in random order, one window; no commit.
+pub fn benchmarks(criterion: &mut Criterion) {
+    let mut state = None;
+    criterion.bench_function("record/window", |bencher| {
+        let (pipeline, staged, arena, batch) = state.get_or_insert_with(|| {
+            (pipeline(), Staged::new(usize::MAX, usize::MAX), Bump::new(), Batch::one_order_each())
+        });
+        // Without the one that closes the window.
+        let mut places = (0..KEYS).cycle();
+        bencher.iter_custom(|records| {
+            let began = Instant::now();
+            let mut left = usize::try_from(records).expect("a number of records");
+            while left > 0 {
+                arena.reset();
+                let run: Vec<_> =
+                    places.by_ref().take(left.min(RUN_RECORDS)).map(|place| batch.record(place)).collect();
+                let taken = pipeline.process_run(&run, arena, staged).expect("orders");
+                assert_eq!(taken, (run.len(), Progress::Done));
+                left -= run.len();
+            }
+            began.elapsed()
+        });
+    });
+    let Some((mut pipeline, mut staged, mut arena, _)) = state else { return };
+    assert!(staged.outputs.is_empty() && staged.counters.late.is_empty(), "{:?}", staged.counters);
+    let rows = finish(&mut *pipeline, &mut arena, &mut staged);
+    // One call, as `--test` makes it, leaves one row.
+    assert!((1..=KEYS).contains(&rows), "{rows}");
+}
