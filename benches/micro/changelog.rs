@@ -64,7 +64,7 @@ fn sweep(criterion: &mut Criterion) {
 }
 
 /// One operation is a chunk of 64 KiB (some 1,500 entries) of a window of 100,000 that has got another entry since
-/// the last one, which brings all of them in order again.
+/// the last one, behind all others, which is put into its place.
 fn grown(criterion: &mut Criterion) {
     let (mut state, mut customers) = (None, KEYS..);
     rounds(criterion, "chunk").bench_function("grown", |bencher| {

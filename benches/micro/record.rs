@@ -1,4 +1,4 @@
-//! All that happens to a record.
+//! What happens to a record between two checkpoints.
 
 use std::time::Instant;
 

@@ -111,7 +111,8 @@ impl KafkaTransactionLog {
     }
 
     fn create(&mut self, limit_ms: u64) -> Result<Producer, LogError> {
-        // The former one goes first, with whatever it still had to send.
+        // The former one goes first, with whatever it still had to send, unless a call was left behind in it: then
+        // the new one fences it.
         self.producer = None;
         let id = &self.settings.transactional_id;
         let role = Role::Producer { crash_points: self.crash_point.is_some() };

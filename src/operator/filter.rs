@@ -48,11 +48,6 @@ impl<R: RecordType, P: Predicate<R>> Operator<R> for Filter<R, P> {
         }
     }
 
-    /// Those that will not pass are looked for in vain.
-    fn prefetch(&mut self, events: &[Event<'_, R>]) {
-        self.readers.prefetch(events);
-    }
-
     fn advance<'b>(
         &mut self,
         watermark_ms: i64,

@@ -64,7 +64,7 @@ pub enum Progress {
 
 /// What operators work with while a record passes.
 pub struct Context<'c, 'b> {
-    /// Memory for what a record's processing makes; freed after the record.
+    /// Memory for what the processing of a run of records makes; freed after the run.
     pub arena: &'b Bump,
     /// What leaves with the next checkpoint.
     pub staged: &'c mut Staged,
@@ -103,8 +103,9 @@ pub trait Operator<R: RecordType> {
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError>;
 
-    /// Learns which records it may be given next, in this order, so that what it keeps for them can be on its
-    /// way to the processor's caches. Some may never come, others that it was not told of may. Changes nothing.
+    /// Learns which records it will be given next, in this order, unless the task stops before, so that what it
+    /// keeps for them can be on its way to the processor's caches. Changes nothing. It is not told of those that
+    /// an operator before it may drop or change.
     fn prefetch(&mut self, _events: &[Event<'_, R>]) {}
 
     /// Learns that no record with an event time before `watermark_ms` is expected any more; emits

@@ -1,6 +1,5 @@
 //! The head of a stage: decodes a source's records, dates them and hands them to the operators.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bumpalo::Bump;
@@ -19,7 +18,8 @@ pub struct Decoded<'b, R: RecordType> {
     pub time_ms: i64,
 }
 
-/// Makes records of bytes.
+/// Makes records of bytes. May be asked for a record more than once: it is decoded again if the task stopped before
+/// it was processed.
 pub trait Decode<R: RecordType> {
     /// The record and its event time, or what is wrong with the bytes.
     fn decode<'b>(&mut self, source: &SourceRecord<'b>, arena: &'b Bump) -> Result<Decoded<'b, R>, String>;
@@ -133,27 +133,28 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
         staged: &mut Staged,
     ) -> Result<(usize, Progress), OperatorError> {
         let mut events = bumpalo::collections::Vec::with_capacity_in(sources.len(), arena);
-        let mut malformed = VecDeque::new();
-        for source in sources {
+        let mut malformed = Vec::new();
+        for (place, source) in sources.iter().enumerate() {
             match self.decode(source, arena) {
                 Ok(Decoded { record, time_ms }) => {
                     events.push(Event { record, time_ms, source: Some(*source) });
                 }
-                Err(message) => malformed.push_back((source.index, message)),
+                Err(message) => malformed.push((place, message)),
             }
         }
         self.readers.prefetch(&events);
-        let mut events = events.into_iter();
+        let (mut events, mut malformed) = (events.into_iter(), malformed.into_iter().peekable());
         for (place, source) in sources.iter().enumerate() {
             if place > 0 && staged.is_full() {
                 return Ok((place, Progress::Done));
             }
-            if malformed.front().is_some_and(|(index, _)| *index == source.index) {
-                let message = malformed.pop_front().map(|(_, message)| message).unwrap_or_default();
+            if let Some((_, message)) = malformed.next_if(|(malformed, _)| *malformed == place) {
                 self.errors.handle(&message, Some(source), Vec::new, staged)?;
                 continue;
             }
-            let Some(event) = events.next() else { break };
+            let Some(event) = events.next() else {
+                return Err(OperatorError::Broken("a record was decoded to nothing".to_owned()));
+            };
             let time_ms = event.time_ms;
             self.readers.process(event, &mut Context::new(arena, staged))?;
             let within_batch = is_planted(Bug::LateByBatch) && source.index + 1 < source.records.len();

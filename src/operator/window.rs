@@ -248,9 +248,6 @@ where
     }
 
     fn prefetch(&mut self, events: &[Event<'_, R>]) {
-        if !self.table.gains_by_prefetch() {
-            return;
-        }
         for event in events {
             self.key.clear();
             if self.keys.select(&event.record, &mut self.key).is_ok() {

@@ -56,9 +56,6 @@ pub struct WindowTable<C: ValueCodec> {
     expected: Vec<(usize, u64)>,
 }
 
-/// Above so many bytes a table does not stay in the caches that belong to one core. (Tests have small ones.)
-const CACHED_BYTES: usize = if cfg!(test) { 0 } else { 512 << 10 };
-
 /// Where an entry stands; valid until the table changes its set of entries.
 #[derive(Clone, Copy, Debug)]
 pub struct EntryRef {
@@ -120,14 +117,10 @@ impl<C: ValueCodec> WindowTable<C> {
         Ok(())
     }
 
-    /// Whether the table is so large that most entries that are looked for come from afar.
-    pub fn gains_by_prefetch(&self) -> bool {
-        self.windows.iter().map(Window::bytes).sum::<usize>() > CACHED_BYTES
-    }
-
-    /// Has the next [`prefetch`](WindowTable::prefetch) look for an entry as well.
+    /// Has the next [`prefetch`](WindowTable::prefetch), which must come before any window is opened or removed,
+    /// look for an entry as well.
     pub fn prefetch_later(&mut self, end_ms: i64, key: &[u8]) {
-        if let Some(place) = self.windows.iter().rposition(|window| window.end_ms == end_ms) {
+        if let Ok(place) = self.place(end_ms) {
             self.expected.push((place, self.hasher.hash_one(key)));
         }
     }
@@ -448,14 +441,17 @@ impl<C: ValueCodec> WindowTable<C> {
         Ok(ControlFlow::Continue(()))
     }
 
-    /// The place of the window that ends at `end_ms`, opened if need be. The newest is asked first.
-    fn window(&mut self, end_ms: i64) -> usize {
-        if let Some(last) = self.windows.last()
-            && last.end_ms == end_ms
-        {
-            return self.windows.len() - 1;
+    /// The place of the window that ends at `end_ms`, or where it would be. The newest is asked first.
+    fn place(&self, end_ms: i64) -> Result<usize, usize> {
+        match self.windows.last() {
+            Some(last) if last.end_ms == end_ms => Ok(self.windows.len() - 1),
+            _ => self.windows.binary_search_by_key(&end_ms, |window| window.end_ms),
         }
-        match self.windows.binary_search_by_key(&end_ms, |window| window.end_ms) {
+    }
+
+    /// The place of the window that ends at `end_ms`, opened if need be.
+    fn window(&mut self, end_ms: i64) -> usize {
+        match self.place(end_ms) {
             Ok(place) => place,
             Err(place) => {
                 let window = match self.spare.take() {

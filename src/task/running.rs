@@ -58,6 +58,8 @@ impl TaskLimits {
 
 /// How many records the operators are handed at once: what they keep of them is fetched from memory together.
 const RUN_RECORDS_MAX: usize = 16;
+/// And how many bytes of values, unless it is one record: they are decoded together.
+const RUN_BYTES_MAX: usize = 64 << 10;
 /// What the arena has from the start.
 const ARENA_BYTES: usize = 16 << 10;
 /// An arena that has grown beyond this is given back.
@@ -315,8 +317,15 @@ impl Task {
     fn process_some(&mut self, records_max: usize) -> Result<usize, OperatorError> {
         let Some(queued) = self.queue.front_mut() else { return Ok(0) };
         let last = queued.records.len().min(queued.next + records_max.min(RUN_RECORDS_MAX));
-        let run: SmallVec<[SourceRecord<'_>; RUN_RECORDS_MAX]> =
-            (queued.next..last).map(|index| queued.records.record(index)).collect();
+        let mut bytes = 0;
+        let run: SmallVec<[SourceRecord<'_>; RUN_RECORDS_MAX]> = (queued.next..last)
+            .map(|index| queued.records.record(index))
+            .take_while(|record| {
+                let first = bytes == 0;
+                bytes += record.value.map_or(0, <[u8]>::len);
+                first || bytes <= RUN_BYTES_MAX
+            })
+            .collect();
         let passed = run.iter().take_while(|record| record.offset < self.next_offset).count();
         let end_offset = self.end_offset.filter(|_| !is_planted(Bug::BoundedRunsOn));
         let within = |record: &&SourceRecord<'_>| end_offset.is_none_or(|end| record.offset < end);

@@ -80,7 +80,7 @@ impl Client {
     /// Who this consumer is in its group just now; `None` when it is nobody (not joined, thrown out,
     /// closed): the group coordinator checks nothing for a generation below 0 or an empty member id,
     /// so such metadata must not reach a transaction.
-    pub fn membership(self: &Arc<Self>) -> Option<Membership> {
+    pub fn membership(&self) -> Option<Membership> {
         // SAFETY: an owned object or null; the string is copied.
         unsafe {
             let ptr = NonNull::new(rd::rd_kafka_consumer_group_metadata(self.ptr()))?;
@@ -88,7 +88,7 @@ impl Client {
                 generation: rd::rd_kafka_consumer_group_metadata_generation_id(ptr.as_ptr()),
                 id: string(rd::rd_kafka_consumer_group_metadata_member_id(ptr.as_ptr())),
             };
-            let membership = Membership { ptr, member, _client: self.clone() };
+            let membership = Membership { ptr, member };
             (membership.member.generation >= 0 && !membership.member.id.is_empty()).then_some(membership)
         }
     }
@@ -113,10 +113,10 @@ pub struct Membership {
     ptr: NonNull<rd::rd_kafka_consumer_group_metadata_t>,
     /// The member; its generation is not negative, its id not empty.
     pub member: Member,
-    _client: Arc<Client>,
 }
 
-// SAFETY: point 1 of the room's argument; it is never changed, and freed once, whoever drops it last.
+// SAFETY: strings and a number of its own, copied from the client, which nobody changes; freed once, by whoever
+// drops it last.
 unsafe impl Send for Membership {}
 // SAFETY: as above.
 unsafe impl Sync for Membership {}

@@ -37,9 +37,9 @@ impl Client {
     ///
     /// While librdkafka looks for the group's coordinator it keeps no time limit (its issue 5456), and if that
     /// broker is gone from the cluster's metadata it looks no more until some other connection changes (5511). So
-    /// it is called on a thread of its own, and one that is not back in time is left behind. It frees its share
-    /// of this client and of the membership whenever it comes back; until then nothing more can be done with
-    /// this client's transaction.
+    /// it is called on a thread of its own, and one that is not back in time is left behind. It frees its share of
+    /// this client and of the membership when it comes back, which is at the latest when the brokers close
+    /// connections that nobody uses; until then nothing more can be done with this client's transaction.
     pub fn send_offsets(
         self: &Arc<Self>,
         offsets: &[SourceOffset],
@@ -56,7 +56,7 @@ impl Client {
         let (client, membership) = (self.clone(), membership.clone());
         let (answer, answered) = mpsc::sync_channel(1);
         let spawned = thread::Builder::new().name("send offsets".into()).spawn(move || {
-            // SAFETY: live handles, copied by the call.
+            // SAFETY: handles that this closure owns or shares, copied by the call.
             let result = unsafe {
                 Failure::check_owned(rd::rd_kafka_send_offsets_to_transaction(
                     client.ptr(),
@@ -65,6 +65,8 @@ impl Client {
                     timeout(timeout_ms),
                 ))
             };
+            // Before the answer: who has it may be about to end this client and to make another.
+            drop((client, list, membership));
             // Nobody may be waiting any more.
             let _left_behind = answer.send(result);
         });

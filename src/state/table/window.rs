@@ -10,6 +10,10 @@ const INDEX_BYTES: usize = 16;
 /// Keys up to this length lie within their entry, so that an update finds key and value in one place.
 const INLINE_KEY_BYTES: usize = 24;
 
+/// Entries that are new are inserted into the order if they are at most this part of all; a search for a place costs
+/// as much as sorting some ten entries.
+const INSERTED_SHARE: usize = 32;
+
 /// The entries of one window that are in memory.
 pub(super) struct Window<V> {
     pub end_ms: i64,
@@ -111,7 +115,7 @@ impl<V> Window<V> {
             return;
         }
         let mut order = std::mem::take(&mut self.order);
-        if all - sorted > all / 8 {
+        if all - sorted > all / INSERTED_SHARE {
             order.clear();
             order.extend(0..all as u32);
             sort_by_key(self, &mut order);

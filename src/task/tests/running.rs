@@ -613,6 +613,35 @@ fn a_bounded_run_of_an_application_that_ran_before_commits_its_end_first() {
 }
 
 #[test]
+fn a_run_of_records_may_begin_before_the_task_hold_malformed_ones_and_pass_the_end() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let dead = |text: String| {
+        text.replace("    event_time:", "    on_error: { dead_letter: dead }\n    event_time:")
+    };
+    append(&cluster, "a", 1, 1_000);
+    append(&cluster, "a", 2, 1_000);
+    drain(&cluster, &mut task_of(&cluster, &stores, task_spec(0), dead).unwrap());
+    for key in ["b", "c"] {
+        cluster.content().append(&source(0), b"{");
+        append(&cluster, key, 3, 1_000);
+    }
+    let spec = TaskSpec { bounded: true, ..task_spec(0) };
+    let mut running = task_of(&cluster, &stores, spec, dead).unwrap();
+    append(&cluster, "d", 4, 1_000);
+    let all = cluster.content().committed(&source(0));
+    running.enqueue(Batch::of(&source(0), all)).unwrap();
+    while running.run(100).unwrap() > 0 || commit(&cluster, &mut running) {}
+    assert!(running.is_finished());
+    assert_eq!((running.next_offset(), texts(&cluster, "dead").len()), (6, 2));
+    let last: Vec<String> =
+        texts(&cluster, "out").into_iter().filter(|row| row.contains("\"final\":true")).collect();
+    for (row, key) in last.iter().zip(["\"a\"", "\"b\"", "\"c\""]) {
+        assert!(row.contains(key) && row.contains("\"total\":3"), "{row}");
+    }
+    assert_eq!(last.len(), 3);
+}
+
+#[test]
 fn a_commit_without_an_offset_for_each_record_is_broken() {
     let (cluster, stores) = (Cluster::default(), MemoryStores::new());
     append(&cluster, "a", 1, 1_000);
