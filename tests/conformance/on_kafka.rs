@@ -89,7 +89,18 @@ impl OnKafka {
     ) -> OnKafka {
         let (broker, users) = (Mutex::new(broker), AtomicUsize::new(0));
         let own = Own { broker, proxy, restricted, users, _dir: dir };
-        OnKafka { began: Instant::now(), bootstrap, as_user: Vec::new(), own: Some(own.into()) }
+        let lab = OnKafka { began: Instant::now(), bootstrap, as_user: Vec::new(), own: Some(own.into()) };
+        lab.await_coordinator();
+        lab
+    }
+
+    /// A fresh broker makes its topic of offsets when somebody first asks for a group's coordinator, and refuses to
+    /// tell meanwhile. A producer that sends offsets asks three times within milliseconds, and then waits for
+    /// ever: librdkafka drops the last refusal. So somebody patient asks first.
+    fn await_coordinator(&self) {
+        let mut any = TopicPartitionList::new();
+        any.add_partition("any", 0);
+        anonymous(self.config(), "first").committed_offsets(any, LIMIT).expect("a coordinator");
     }
 
     fn broker(&self) -> std::sync::MutexGuard<'_, Broker> {
