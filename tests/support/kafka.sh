@@ -118,9 +118,9 @@ run() { # DIR PORT CPORT [LISTEN ADVERTISED]
       || { echo "kafka: formatting $dir failed:" >&2; cat "$dir/format.log" >&2; exit 1; }
   fi
   [ ! -f "$dir/server.log" ] || mv "$dir/server.log" "$dir/server.log.1"
-  # KAFKA_JVM: other options of the JVM, separated by spaces; these are for little memory.
-  local options=(-Xms128m "-Xmx${KAFKA_HEAP:-512m}" -XX:+UseSerialGC)
-  [ -z "${KAFKA_JVM:-}" ] || read -ra options <<<"$KAFKA_JVM"
+  # KAFKA_JVM: other options of the JVM, separated by spaces. Without it, those for little memory.
+  local options
+  read -ra options <<<"${KAFKA_JVM:--Xms128m -Xmx512m -XX:+UseSerialGC}"
   exec java "${options[@]}" "-Dlog4j2.configurationFile=$dir/log4j2.properties" \
     -cp "$libs/*" kafka.Kafka "$dir/server.properties" >"$dir/stdout.log" 2>&1
 }
