@@ -1,6 +1,7 @@
 //! Plays histories of the simulator: `SEEDS` of them from `SEED_FROM` on, on all cores, or the one of
 //! `SEED` with its whole story. Prints what happened how often; a failing history is made smaller and
-//! told. Ends with exit code 1 if one failed, or if a path was never taken.
+//! told. Ends with exit code 1 if one failed, if a path was never taken, or if the digest of all is not
+//! `DIGEST`, where that is given.
 
 #![allow(clippy::disallowed_methods, reason = "it says how fast it was")]
 
@@ -24,8 +25,12 @@ const FAILURES_MAX: usize = 5;
 /// ones and come at multiples of 250.
 const REPLAYED_ONE_IN: u64 = 101;
 
+fn text(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|text| !text.is_empty())
+}
+
 fn number(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    let text = text(name)?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
 }
 
@@ -136,6 +141,11 @@ impl Totals {
             return if seeds < SEEDS_FOR_ALL_PATHS { ExitCode::SUCCESS } else { ExitCode::FAILURE };
         }
         println!("all passed, every path was taken");
+        if let Some(expected) = text("DIGEST").filter(|expected| *expected != format!("{:016x}", self.digest))
+        {
+            println!("these are other histories than before: their digest was {expected}");
+            return ExitCode::FAILURE;
+        }
         ExitCode::SUCCESS
     }
 }
