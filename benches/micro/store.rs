@@ -103,7 +103,7 @@ fn merge(criterion: &mut Criterion) {
             |_, records| {
                 let mut merge = Merge::new();
                 for (_, record) in &records {
-                    merge.add(&read_record(record).expect("a delta")).expect("a delta");
+                    merge.add(read_record(record).expect("a delta"));
                 }
                 merge.finish()
             },

@@ -27,7 +27,7 @@ pub fn fold(records: &[(i64, Arc<Record>)], to: i64) -> Result<State, String> {
             }
         }
         let mut points = record.points();
-        while let Some((key, value)) = points.next().map_err(|error| format!("offset {offset}: {error}"))? {
+        while let Some((key, value)) = points.next() {
             let value = value.map(<[u8]>::to_vec);
             if is_chunk && state.get(key) != value.as_ref() {
                 return Err(format!(

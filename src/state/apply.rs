@@ -197,8 +197,7 @@ impl Applier {
             }
         };
         if needed {
-            let record = read_record(record).map_err(record_error)?;
-            self.merge.add(&record).map_err(record_error)?;
+            self.merge.add(read_record(record).map_err(record_error)?);
         }
         self.position.next_offset = offset + 1;
         Ok(())

@@ -311,7 +311,7 @@ impl Compressor {
     }
 }
 
-/// A changelog record, decompressed.
+/// A changelog record, decompressed and checked.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Its header.
@@ -320,6 +320,16 @@ pub struct Record {
     /// Where the ranges' bounds lie in the body.
     ranges: Vec<(Range<usize>, Range<usize>)>,
     points_start: usize,
+    size: Size,
+}
+
+/// What the points of a record come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// How many there are.
+    pub points: usize,
+    /// The bytes of their keys, each in full, and of their values.
+    pub bytes: usize,
 }
 
 impl Record {
@@ -331,6 +341,11 @@ impl Record {
     /// The points, in ascending order of keys.
     pub fn points(&self) -> Points<'_> {
         Points { rest: &self.body[self.points_start..], key: Vec::new() }
+    }
+
+    /// What the points come to.
+    pub fn size(&self) -> Size {
+        self.size
     }
 
     /// The bytes that it holds.
@@ -350,33 +365,27 @@ pub struct Points<'r> {
 }
 
 impl<'r> Points<'r> {
-    /// The next point; `None` after the last. After an error nothing more can be read.
+    /// The next point; `None` after the last.
     // Not an Iterator: the key lives in a buffer that the next point overwrites.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<Point<'_, 'r>>, CodecError> {
+    pub fn next(&mut self) -> Option<Point<'_, 'r>> {
         if self.rest.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let shared = take_varint(&mut self.rest)?;
-        let suffix = take_bytes(&mut self.rest)?;
-        if shared > self.key.len() {
-            return Err(CodecError::Damaged("a key shares more than the key before it has"));
-        }
+        let point = take_point(&mut self.rest, self.key.len());
+        debug_assert!(point.is_ok(), "`read_record` has checked all of them");
+        let (shared, suffix, value) = point.ok()?;
         self.key.truncate(shared);
         self.key.extend_from_slice(suffix);
-        let value = match take_varint(&mut self.rest)? {
-            0 => None,
-            length => Some(take(&mut self.rest, length - 1)?),
-        };
-        Ok(Some((&self.key, value)))
+        Some((&self.key, value))
     }
 }
 
-/// Reads and decompresses a record.
+/// Reads and decompresses a record, and checks all of it.
 pub fn read_record(record: &[u8]) -> Result<Record, CodecError> {
     let (header, mut block) = split_record(record)?;
     let body_bytes = take_varint(&mut block)?;
-    if body_bytes > block.len().saturating_mul(LZ4_RATIO_MAX) {
+    if body_bytes > block.len().saturating_mul(LZ4_RATIO_MAX) || u32::try_from(body_bytes).is_err() {
         return Err(CodecError::Damaged("the body's length is more than its block can hold"));
     }
     let mut body = vec![0; body_bytes];
@@ -388,7 +397,8 @@ pub fn read_record(record: &[u8]) -> Result<Record, CodecError> {
     if !ranges.is_empty() && !may_have_ranges {
         return Err(CodecError::Damaged("ranges outside the first record of a delta"));
     }
-    Ok(Record { header, body, ranges, points_start })
+    let size = measure(&body[points_start..])?;
+    Ok(Record { header, body, ranges, points_start, size })
 }
 
 /// Reads a record's header only.
@@ -437,6 +447,36 @@ fn read_ranges(body: &[u8]) -> Result<(Vec<(BodyRange, BodyRange)>, usize), Code
         ranges.push((from_place, place(to, rest)));
     }
     Ok((ranges, body.len() - rest.len()))
+}
+
+/// What the points of a body come to; an error if they are not whole.
+fn measure(mut points: &[u8]) -> Result<Size, CodecError> {
+    let (mut size, mut key_bytes) = (Size::default(), 0);
+    while !points.is_empty() {
+        let (shared, suffix, value) = take_point(&mut points, key_bytes)?;
+        key_bytes = shared + suffix.len();
+        size.points += 1;
+        size.bytes += key_bytes + value.map_or(0, <[u8]>::len);
+    }
+    Ok(size)
+}
+
+/// A point as it is stored: how much its key shares with the one before it; the key's suffix; the value.
+type StoredPoint<'r> = (usize, &'r [u8], Option<&'r [u8]>);
+
+/// The next point, after one whose key has `key_bytes`.
+#[inline]
+fn take_point<'r>(rest: &mut &'r [u8], key_bytes: usize) -> Result<StoredPoint<'r>, CodecError> {
+    let shared = take_varint(rest)?;
+    let suffix = take_bytes(rest)?;
+    if shared > key_bytes {
+        return Err(CodecError::Damaged("a key shares more than the key before it has"));
+    }
+    let value = match take_varint(rest)? {
+        0 => None,
+        length => Some(take(rest, length - 1)?),
+    };
+    Ok((shared, suffix, value))
 }
 
 /// The length of the longest prefix that both have.

@@ -4,21 +4,84 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use super::codec::{CodecError, Record};
+use super::codec::Record;
 use super::store::StoreWrites;
 use crate::planted::{Bug, is_planted};
 
 /// Merges records, given in log order, into what they make of a store.
 ///
-/// Memory: each key and value once per record that has it, and 32 bytes.
+/// Nothing is done to a point before all ranges are known: most of those of short windows are deleted by a
+/// later record, and cost no more than a look.
 #[derive(Default)]
 pub struct Merge {
-    /// The number of records added.
-    records: u64,
+    /// In log order. The number of a record is its place here.
+    records: Vec<Record>,
+    /// The ranges of all records, each with its record's number.
+    ranges: RangeSet,
+    /// What all points would take in [`Survivors`].
+    bytes: usize,
+}
+
+impl Merge {
+    /// Nothing merged yet.
+    pub fn new() -> Merge {
+        Merge::default()
+    }
+
+    /// Adds the next record.
+    pub fn add(&mut self, record: Record) {
+        for (from, to) in record.ranges() {
+            self.ranges.insert(from, to, self.records.len());
+        }
+        let size = record.size();
+        self.bytes += size.bytes + size.points * size_of::<PointRef>();
+        self.records.push(record);
+    }
+
+    /// The memory that it may take when it is finished, and its writes roughly as much again.
+    pub fn bytes(&self) -> usize {
+        self.bytes + self.ranges.bytes
+    }
+
+    /// The writes that lead a store past all records added.
+    pub fn finish(self) -> StoreWrites {
+        let Merge { records, ranges, .. } = self;
+        let mut survivors = Survivors::default();
+        for (number, record) in records.into_iter().enumerate() {
+            // Both ascend: one walk along the two.
+            let mut later = ranges.iter().filter(|(.., range)| hides(*range, number)).peekable();
+            let mut points = record.points();
+            while let Some((key, value)) = points.next() {
+                while later.next_if(|(_, to, _)| *to <= key).is_some() {}
+                if later.peek().is_none_or(|(from, ..)| key < *from) {
+                    survivors.push(key, value);
+                }
+            }
+        }
+        // A deletion within a range is done by the range, which goes to the store as well.
+        let points = survivors.newest(|key| ranges.deleted_at(key).is_some());
+        StoreWrites { ranges: ranges.union(), points }
+    }
+}
+
+/// Whether a range of one record hides the points of another, given their numbers.
+fn hides(range: usize, points: usize) -> bool {
+    match range.cmp(&points) {
+        Ordering::Greater => !is_planted(Bug::RangeSparesUnflushed),
+        Ordering::Equal => is_planted(Bug::RangeAfterPoints),
+        Ordering::Less => false,
+    }
+}
+
+/// The points that no range hides.
+///
+/// Memory: each key and value once per record that has it, and 24 bytes.
+#[derive(Default)]
+struct Survivors {
     /// The keys and values of `points`, each key followed by its value.
     arena: Vec<u8>,
+    /// In log order.
     points: Vec<PointRef>,
-    ranges: RangeSet,
 }
 
 /// A point in the arena.
@@ -28,8 +91,6 @@ struct PointRef {
     key_bytes: u32,
     /// `None` deletes the key.
     value_bytes: Option<u32>,
-    /// The number of its record.
-    record: u64,
 }
 
 impl PointRef {
@@ -42,67 +103,34 @@ impl PointRef {
     }
 }
 
-impl Merge {
-    /// Nothing merged yet.
-    pub fn new() -> Merge {
-        Merge::default()
+impl Survivors {
+    fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
+        // Both fit: a record's body has less than 4 GiB.
+        self.points.push(PointRef {
+            start: self.arena.len(),
+            key_bytes: key.len() as u32,
+            value_bytes: value.map(|value| value.len() as u32),
+        });
+        self.arena.extend_from_slice(key);
+        self.arena.extend_from_slice(value.unwrap_or_default());
     }
 
-    /// Adds the next record. After an error the merge is of no use.
-    pub fn add(&mut self, record: &Record) -> Result<(), CodecError> {
-        self.records += 1;
-        for (from, to) in record.ranges() {
-            self.ranges.insert(from, to, self.records);
-        }
-        let mut points = record.points();
-        while let Some((key, value)) = points.next()? {
-            let length = |bytes: &[u8]| {
-                u32::try_from(bytes.len()).map_err(|_| CodecError::Damaged("a key or value beyond 4 GiB"))
-            };
-            self.points.push(PointRef {
-                start: self.arena.len(),
-                key_bytes: length(key)?,
-                value_bytes: value.map(length).transpose()?,
-                record: self.records,
-            });
-            self.arena.extend_from_slice(key);
-            self.arena.extend_from_slice(value.unwrap_or_default());
-        }
-        Ok(())
-    }
-
-    /// The memory that it takes, and its writes roughly as much again.
-    pub fn bytes(&self) -> usize {
-        self.arena.len() + self.points.len() * size_of::<PointRef>() + self.ranges.bytes
-    }
-
-    /// The writes that lead a store past all records added.
-    pub fn finish(mut self) -> StoreWrites {
+    /// The newest point of each key in ascending order, without the deletions that are `done` anyway.
+    fn newest(mut self, done: impl Fn(&[u8]) -> bool) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
         let arena = &self.arena;
         // Stable, so the last of a key stays the last; and each record is a sorted run, which this
         // sort only merges.
         self.points.sort_by(|a, b| a.key(arena).cmp(b.key(arena)));
-        let mut points = Vec::new();
-        let mut ranges = self.ranges.iter().peekable();
-        for same_key in self.points.chunk_by(|a, b| a.key(arena) == b.key(arena)) {
-            let newest = if is_planted(Bug::DeltaTwice) { same_key.first() } else { same_key.last() };
-            let Some(point) = newest else { continue };
-            let key = point.key(arena);
-            while ranges.next_if(|(_, to, _)| *to <= key).is_some() {}
-            let deleted = ranges.peek().filter(|(from, ..)| *from <= key).map(|(.., record)| *record);
-            let value = point.value(arena);
-            let hides = |range: u64| match range.cmp(&point.record) {
-                Ordering::Greater => !is_planted(Bug::RangeSparesUnflushed),
-                Ordering::Equal => is_planted(Bug::RangeAfterPoints),
-                Ordering::Less => false,
-            };
-            // Hidden by a later range, or deleted by the range anyway: the range goes to the store.
-            if deleted.is_some_and(|range| hides(range) || value.is_none()) {
-                continue;
-            }
-            points.push((key.to_vec(), value.map(<[u8]>::to_vec)));
-        }
-        StoreWrites { ranges: self.ranges.union(), points }
+        let same_key = self.points.chunk_by(|a, b| a.key(arena) == b.key(arena));
+        let newest = same_key.filter_map(|points| match is_planted(Bug::DeltaTwice) {
+            true => points.first(),
+            false => points.last(),
+        });
+        let points = newest.map(|point| (point.key(arena), point.value(arena)));
+        points
+            .filter(|(key, value)| value.is_some() || !done(key))
+            .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)))
+            .collect()
     }
 }
 
@@ -112,14 +140,14 @@ impl Merge {
 #[derive(Clone, Debug, Default)]
 pub struct RangeSet {
     /// Disjoint: a range's start → its end, and the sequence number of the last range that covers it.
-    ranges: BTreeMap<Vec<u8>, (Vec<u8>, u64)>,
+    ranges: BTreeMap<Vec<u8>, (Vec<u8>, usize)>,
     /// Bytes of keys in `ranges`, and what a node takes, roughly; never lower than it is.
     bytes: usize,
 }
 
 impl RangeSet {
     /// Adds `from..to`. Sequence numbers never fall from one call to the next.
-    pub fn insert(&mut self, from: &[u8], to: &[u8], sequence: u64) {
+    pub fn insert(&mut self, from: &[u8], to: &[u8], sequence: usize) {
         if from >= to {
             return;
         }
@@ -144,7 +172,7 @@ impl RangeSet {
     }
 
     /// The sequence number of the last range that deletes `key`; what is older than it is hidden.
-    pub fn deleted_at(&self, key: &[u8]) -> Option<u64> {
+    pub fn deleted_at(&self, key: &[u8]) -> Option<usize> {
         let (_, (end, sequence)) = self.ranges.range::<[u8], _>((Unbounded, Included(key))).next_back()?;
         (key < &end[..]).then_some(*sequence)
     }
@@ -155,7 +183,7 @@ impl RangeSet {
     }
 
     /// Disjoint ranges in ascending order, each with the sequence number of the last that covers it.
-    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8], usize)> {
         self.ranges.iter().map(|(from, (to, sequence))| (&from[..], &to[..], *sequence))
     }
 

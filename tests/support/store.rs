@@ -53,7 +53,7 @@ impl Fold {
             self.ranges.push((from.to_vec(), to.to_vec()));
         }
         let mut points = record.points();
-        while let Some((key, value)) = points.next().expect("a point") {
+        while let Some((key, value)) = points.next() {
             self.points.insert(key.to_vec(), value.map(<[u8]>::to_vec));
         }
     }

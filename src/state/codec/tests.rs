@@ -10,14 +10,18 @@ type Ranges = Vec<(Vec<u8>, Vec<u8>)>;
 type Points = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// All that a record's body says.
-fn content(record: &Record) -> Result<(Ranges, Points), CodecError> {
+fn content(record: &Record) -> (Ranges, Points) {
     let ranges = record.ranges().map(|(from, to)| (from.to_vec(), to.to_vec())).collect();
     let mut points = Vec::new();
     let mut iterator = record.points();
-    while let Some((key, value)) = iterator.next()? {
+    while let Some((key, value)) = iterator.next() {
         points.push((key.to_vec(), value.map(<[u8]>::to_vec)));
     }
-    Ok((ranges, points))
+    let bytes = points
+        .iter()
+        .map(|(key, value): &(Vec<u8>, Option<Vec<u8>>)| key.len() + value.as_ref().map_or(0, Vec::len));
+    assert_eq!(record.size(), Size { points: points.len(), bytes: bytes.sum() });
+    (ranges, points)
 }
 
 fn header() -> Header {
@@ -77,7 +81,7 @@ proptest! {
                 let expected = Header { format_version: 1, checkpoint, part: part as u32, parts, ..rest };
                 prop_assert_eq!(&record.header, &RecordHeader::Delta(expected));
                 prop_assert_eq!(&read_header(bytes).unwrap(), &record.header);
-                let (ranges, points) = content(&record).unwrap();
+                let (ranges, points) = content(&record);
                 prop_assert!(part == 0 || (ranges.is_empty() && !points.is_empty()));
                 if points.len() > 1 && ranges.is_empty() {
                     prop_assert!(record.body.len() <= part_bytes_max, "a part beyond its limit");
@@ -105,7 +109,7 @@ proptest! {
             let expected =
                 ChunkHeader { format_version: 1, checkpoint: 3, part, parts, from: from.clone(), to: to.clone() };
             prop_assert_eq!(&record.header, &RecordHeader::Chunk(expected));
-            found.extend(content(&record).unwrap().1);
+            found.extend(content(&record).1);
         }
         prop_assert_eq!(found, points);
     }
@@ -183,7 +187,7 @@ fn the_bytes_in_the_log_are_known() {
 fn what_version_1_wrote_is_read() {
     let read = |bytes: &[u8]| {
         let record = read_record(bytes).unwrap();
-        let content = content(&record).unwrap();
+        let content = content(&record);
         (record.header, content)
     };
     let fixtures: [&[u8]; 2] =
@@ -220,10 +224,22 @@ fn lengths_that_no_block_can_hold_are_refused_before_memory_is_taken() {
 }
 
 #[test]
+fn points_that_are_not_whole_are_refused_when_the_record_is_read() {
+    let mut header = Vec::new();
+    encode_message(&Header { format_version: 1, checkpoint: 1, parts: 1, ..Header::default() }, &mut header);
+    let mut read = |body: &[u8]| read_record(&Compressor::new().record(RecordKind::Delta, &header, body));
+    let points = [0, 0, 1, b'a', 2, b'v', 1, 1, b'b', 0];
+    assert_eq!(content(&read(&points).unwrap()).1.len(), 2);
+    for body in [&points[..9], &points[..5], &[0, 1, 1, b'a', 0], &[0, 0, 1, b'a', 3, b'v']] {
+        assert!(matches!(read(body), Err(CodecError::Damaged(_))), "{body:?}");
+    }
+}
+
+#[test]
 fn a_delta_without_changes_is_a_header() {
     let records = DeltaWriter::new(100).finish(&header());
     assert_eq!(records.len(), 1);
-    assert_eq!(content(&read_record(&records[0]).unwrap()).unwrap(), (vec![], vec![]));
+    assert_eq!(content(&read_record(&records[0]).unwrap()), (vec![], vec![]));
 }
 
 #[test]

@@ -53,7 +53,7 @@ proptest! {
         let mut merge = Merge::new();
         for delta in &deltas {
             apply(&mut content, delta);
-            records(delta).iter().for_each(|record| merge.add(record).unwrap());
+            records(delta).into_iter().for_each(|record| merge.add(record));
         }
         let writes = merge.finish();
         prop_assert!(writes.points.is_sorted_by(|a, b| a.0 < b.0), "ascending, each once");
@@ -87,14 +87,14 @@ fn a_window_that_opened_and_closed_leaves_only_its_range() {
     let mut merge = Merge::new();
     let put: Delta = (vec![], (1..100).map(|n| (vec![5, n], Some(vec![n]))).collect());
     let close: Delta = (vec![(vec![5], vec![6])], BTreeMap::new());
-    [put, close].iter().flat_map(records).for_each(|record| merge.add(&record).unwrap());
+    [put, close].iter().flat_map(records).for_each(|record| merge.add(record));
     assert_eq!(merge.finish(), StoreWrites { ranges: vec![(vec![5], vec![6])], points: vec![] });
 }
 
 /// What a store of the keys 1 to 8 holds after `deltas`, merged.
 fn left_of_eight(deltas: &[Delta]) -> (StoreWrites, Vec<u8>) {
     let mut merge = Merge::new();
-    deltas.iter().flat_map(records).for_each(|record| merge.add(&record).unwrap());
+    deltas.iter().flat_map(records).for_each(|record| merge.add(record));
     let writes = merge.finish();
     let mut content: Content = (1..=8).map(|key| (vec![key], vec![key])).collect();
     apply(&mut content, &(writes.ranges.clone(), writes.points.iter().cloned().collect()));

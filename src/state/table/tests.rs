@@ -90,12 +90,7 @@ impl Rig {
         assert_eq!(records.len(), 1);
         self.committed = self.now.clone();
         let record = read_record(&records[0]).unwrap();
-        let mut points = record.points();
-        let mut count = 0;
-        while points.next().unwrap().is_some() {
-            count += 1;
-        }
-        let ranges = record.ranges().count();
+        let (ranges, count) = (record.ranges().count(), record.size().points);
         self.log.extend(records);
         (ranges, count)
     }
