@@ -212,6 +212,8 @@ impl Committed {
             staged_bytes_max: 1 << 20,
             changelog_part_bytes: 64,
             chunk_bytes_min: 32,
+            rest_percent: 0,
+            rest_bytes_min: 0,
             flush_bytes: usize::MAX,
             flush_interval_ms: u64::MAX,
             cache_bytes_max: 0,

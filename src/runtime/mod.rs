@@ -370,6 +370,8 @@ fn worker_spec(
             staged_bytes_max: share(settings.run.checkpoint_bytes_max),
             changelog_part_bytes: CHANGELOG_PART_BYTES,
             chunk_bytes_min: usize::try_from(settings.state.chunk_bytes_floor).unwrap_or(usize::MAX),
+            rest_percent: settings.state.changelog_growth_percent,
+            rest_bytes_min: usize::try_from(settings.state.changelog_growth_floor).unwrap_or(usize::MAX),
             flush_bytes: share(settings.state.flush_bytes),
             flush_interval_ms: settings.state.flush_interval_ms,
             cache_bytes_max,

@@ -74,6 +74,12 @@ pub struct State {
     /// A checkpoint with changes rewrites at least this much of the state into the changelog.
     #[serde(with = "size")]
     pub chunk_bytes_floor: u64,
+    /// The state is not rewritten again before the changes come to this share of what the last time took.
+    #[serde(with = "count")]
+    pub changelog_growth_percent: usize,
+    /// And not before they come to this much.
+    #[serde(with = "size")]
+    pub changelog_growth_floor: u64,
     /// RocksDB's block cache, for the process.
     #[serde(with = "size")]
     pub rocksdb_block_cache_bytes: u64,
@@ -175,6 +181,8 @@ impl Default for State {
             flush_interval_ms: 10_000,
             flush_bytes: 6 * MIB,
             chunk_bytes_floor: 16 << 10,
+            changelog_growth_percent: 100,
+            changelog_growth_floor: MIB,
             rocksdb_block_cache_bytes: 64 * MIB,
             rocksdb_write_buffer_bytes: 32 * MIB,
         }

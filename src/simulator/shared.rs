@@ -56,8 +56,12 @@ impl FaultSource {
 const REQUESTS_PER_FAULT: u64 = 50;
 /// The same of the end of a transaction, on which the most depends.
 const ENDS_PER_FAULT: u64 = 15;
+/// The same of a cut of a changelog: that it meets the restore of the next owner is rare enough.
+const CUTS_PER_FAULT: u64 = 5;
 /// A request takes long once in so many.
 const REQUESTS_PER_SLOW: u64 = 100;
+/// The same of a restore's fetch: so the log may be cut between its look at the log's start and this.
+const FETCHES_PER_SLOW: u64 = 8;
 /// What a stack of a job has, in bytes.
 const STACK_BYTES: usize = 256 << 10;
 
@@ -139,8 +143,11 @@ impl Shared {
 
     /// What becomes of a request.
     pub fn fate(&self, who: Who, request: &Request) -> Fate {
-        let ends = matches!(request, Request::EndTxn { .. });
-        let bound = if ends { ENDS_PER_FAULT } else { REQUESTS_PER_FAULT };
+        let bound = match request {
+            Request::EndTxn { .. } => ENDS_PER_FAULT,
+            Request::DeleteRecords { .. } => CUTS_PER_FAULT,
+            _ => REQUESTS_PER_FAULT,
+        };
         let Some(mut chance) = self.strike(bound) else { return Fate::Arrives };
         let (fate, what) = match chance.below(12) {
             0..2 => (Fate::Lost, "request lost"),
@@ -175,7 +182,8 @@ impl Shared {
 
     /// Until when a request is under way, if it takes long.
     pub fn slow(&self, who: Who, request: &Request) -> Option<u64> {
-        let mut chance = self.strike(REQUESTS_PER_SLOW)?;
+        let fetches = matches!(request, Request::Fetch { .. });
+        let mut chance = self.strike(if fetches { FETCHES_PER_SLOW } else { REQUESTS_PER_SLOW })?;
         let ms = chance.below(4) * chance.below(4_000);
         self.note(who, "request slow", || format!("{}: {ms} ms", request.name()));
         Some(self.now_ms() + ms)

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::TaskSpec;
 use super::restore::Restored;
-use super::sweep::{SweepState, operators_in_key_order};
+use super::sweep::{Pace, SweepState, operators_in_key_order};
 use super::unflushed::Unflushed;
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::planted::{Bug, is_planted};
@@ -34,6 +34,10 @@ pub struct TaskLimits {
     pub changelog_part_bytes: usize,
     /// A chunk has at least this many bytes, if there is so much state.
     pub chunk_bytes_min: usize,
+    /// Between two sweeps lie changes of this percentage of the bytes that the first one wrote, ...
+    pub rest_percent: usize,
+    /// ... and at least of this many bytes.
+    pub rest_bytes_min: usize,
     /// Committed changes are flushed to the store when they are this many bytes.
     pub flush_bytes: usize,
     /// Committed changes are flushed to the store when the oldest is this old.
@@ -89,6 +93,7 @@ struct Durable {
     /// The number of the last committed checkpoint.
     checkpoint: u64,
     sweep: SweepState,
+    pace: Pace,
     delta: DeltaWriter,
     chunk: ChunkWriter,
     /// Committed and not in the store yet.
@@ -116,6 +121,7 @@ struct Changes {
     records: Vec<Arc<Vec<u8>>>,
     header: Header,
     sweep: SweepState,
+    pace: Pace,
 }
 
 struct Queued {
@@ -180,6 +186,7 @@ impl Task {
                         under_way: header.as_ref().and_then(|header| header.sweep.clone()),
                         restore_point: header.as_ref().map_or(0, |header| header.restore_point),
                     },
+                    pace: Pace::Sweeping { swept: 0 },
                     delta: DeltaWriter::new(part_bytes),
                     chunk: ChunkWriter::new(part_bytes),
                     unflushed: Unflushed::default(),

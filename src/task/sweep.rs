@@ -1,5 +1,5 @@
 //! The sweep: a task's state is rewritten into its changelog, a little with each checkpoint, so that
-//! the log can be cut and stays in proportion to the state.
+//! the log can be cut and stays in proportion to the state. After a sweep comes a rest ([`Pace`]).
 
 use crate::operator::Pipeline;
 use crate::planted::{Bug, is_planted};
@@ -7,6 +7,7 @@ use crate::state::codec::ChunkWriter;
 use crate::state::header::{Sweep, THIS_CHECKPOINT};
 use crate::state::key;
 use crate::state::store::StoreError;
+use crate::task::TaskLimits;
 
 /// How far the sweep is. Offsets are absolute, except within the checkpoint being written, whose
 /// offsets nobody knows yet ([`THIS_CHECKPOINT`]).
@@ -16,6 +17,39 @@ pub struct SweepState {
     pub under_way: Option<Sweep>,
     /// The first offset of the last complete sweep.
     pub restore_point: i64,
+}
+
+/// When the next sweep begins: when the changes since the last one are a share of what that wrote, in bytes,
+/// or a floor if that is more. (Redis rewrites its append-only file by the same rule.)
+///
+/// In memory only: a task that was just restored does not know how long it has rested, and sweeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pace {
+    /// A sweep is under way, or due.
+    Sweeping {
+        /// Bytes of its chunks.
+        swept: usize,
+    },
+    /// None is.
+    Resting {
+        /// Bytes of changes that are to come before the next one; above 0.
+        left: usize,
+    },
+}
+
+impl Pace {
+    /// After a checkpoint with so many bytes of changes and of its chunk. `complete`: no sweep is under way.
+    pub fn after(self, changes: usize, chunk: usize, complete: bool, limits: &TaskLimits) -> Pace {
+        let (swept, left) = match self {
+            Pace::Sweeping { swept } if complete => {
+                let share = (swept + chunk).saturating_mul(limits.rest_percent) / 100;
+                (0, share.max(limits.rest_bytes_min))
+            }
+            Pace::Sweeping { swept } => (swept + chunk, 0),
+            Pace::Resting { left } => (0, left.saturating_sub(changes)),
+        };
+        if left > 0 { Pace::Resting { left } } else { Pace::Sweeping { swept } }
+    }
 }
 
 /// A chunk: the entries of a key range.

@@ -29,8 +29,12 @@ pub const CRASH_POINTS: [&str; 10] = [
 ];
 
 /// See [`Start::busy_state`].
-const BUSY_STATE: [(&str, &str); 3] =
-    [("state.flush_interval", "500ms"), ("state.flush_bytes", "64KiB"), ("state.chunk_bytes_floor", "16KiB")];
+const BUSY_STATE: [(&str, &str); 4] = [
+    ("state.flush_interval", "500ms"),
+    ("state.flush_bytes", "64KiB"),
+    ("state.chunk_bytes_floor", "16KiB"),
+    ("state.changelog_growth_floor", "16KiB"),
+];
 
 /// The binary: beside this test, or beside this example.
 pub fn binary() -> PathBuf {

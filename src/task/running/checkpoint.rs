@@ -7,7 +7,7 @@ use crate::operator::{Counters, OperatorError};
 use crate::planted::{Bug, is_planted};
 use crate::state::header::{Header, OperatorState, SourcePosition};
 use crate::state::store::StoreError;
-use crate::task::sweep::operators_in_key_order;
+use crate::task::sweep::{Pace, operators_in_key_order};
 
 impl Task {
     /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
@@ -35,7 +35,7 @@ impl Task {
         Ok(Some(contribution))
     }
 
-    /// The delta, and the chunk that follows it; `None` without state.
+    /// The delta, and the chunk that follows it, unless the sweep rests; `None` without state.
     fn collect_changes(&mut self) -> Result<Option<Changes>, StoreError> {
         let operators = self.saved_operators();
         let source = SourcePosition {
@@ -59,9 +59,16 @@ impl Task {
                 }
             });
         }
-        let chunk_bytes_max = (self.limits.staged_bytes_max / 4).max(self.limits.chunk_bytes_min);
-        let chunk_bytes = durable.delta.body_bytes().clamp(self.limits.chunk_bytes_min, chunk_bytes_max);
-        let (sweep, chunk) = durable.sweep.advance(&mut *self.pipeline, chunk_bytes, &mut durable.chunk)?;
+        let (sweep, chunk) = match durable.pace {
+            Pace::Resting { .. } => (durable.sweep.clone(), None),
+            Pace::Sweeping { .. } => {
+                let least = self.limits.chunk_bytes_min;
+                let bytes =
+                    durable.delta.body_bytes().clamp(least, (self.limits.staged_bytes_max / 4).max(least));
+                let (sweep, chunk) = durable.sweep.advance(&mut *self.pipeline, bytes, &mut durable.chunk)?;
+                (sweep, Some(chunk))
+            }
+        };
         let header = Header {
             checkpoint,
             sources: vec![source],
@@ -73,11 +80,15 @@ impl Task {
             ..Header::default()
         };
         let mut records = durable.delta.finish(&header);
-        if chunk.entries > 0 {
-            let place = if is_planted(Bug::ChunkBeforeDelta) { 0 } else { records.len() };
-            records.splice(place..place, durable.chunk.finish(checkpoint, &chunk.from, &chunk.to));
-        }
-        Ok(Some(Changes { records: records.into_iter().map(Arc::new).collect(), header, sweep }))
+        let chunk = match chunk.filter(|chunk| chunk.entries > 0) {
+            Some(chunk) => durable.chunk.finish(checkpoint, &chunk.from, &chunk.to),
+            None => Vec::new(),
+        };
+        let pace =
+            durable.pace.after(bytes(&records), bytes(&chunk), sweep.under_way.is_none(), &self.limits);
+        let place = if is_planted(Bug::ChunkBeforeDelta) { 0 } else { records.len() };
+        records.splice(place..place, chunk);
+        Ok(Some(Changes { records: records.into_iter().map(Arc::new).collect(), header, sweep, pace }))
     }
 
     fn saved_operators(&mut self) -> Vec<OperatorState> {
@@ -111,11 +122,16 @@ impl Task {
             changes.sweep.resolve(*first);
             durable.checkpoint = changes.header.checkpoint;
             durable.sweep = changes.sweep;
+            durable.pace = changes.pace;
             durable.header_stale = false;
             durable.unflushed.push(change_offsets.iter().copied().zip(changes.records).collect(), now_ms);
         }
         Ok(pending.counters)
     }
+}
+
+fn bytes(records: &[Vec<u8>]) -> usize {
+    records.iter().map(Vec::len).sum()
 }
 
 #[cfg(any(test, feature = "planted-bugs"))]
@@ -127,10 +143,12 @@ impl super::Durable {
 
         let Some(position) = self.store.position()? else { return Ok(()) };
         let mut merge = Merge::new();
-        for record in changes.records.iter().filter_map(|record| read_record(record).ok()) {
-            // What it has just written can be read.
-            let _ = merge.add(&record);
-        }
+        // What it has just written can be read.
+        changes
+            .records
+            .iter()
+            .filter_map(|record| read_record(record).ok())
+            .for_each(|record| merge.add(record));
         self.store.write(&merge.finish(), &position)
     }
 }

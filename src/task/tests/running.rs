@@ -89,6 +89,45 @@ fn restore_points_and_sweeps_name_the_offset_at_which_they_began() {
 }
 
 #[test]
+fn after_a_sweep_there_is_none_before_the_changes_are_a_share_of_it_and_the_floor() {
+    for (rest_percent, rest_bytes_min) in [(0, 0), (100, 0), (50, 2_000)] {
+        let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+        let limits = TaskLimits { rest_percent, rest_bytes_min, ..limits() };
+        let mut task = task_within(limits, &cluster, &stores, task_spec(0), |text| text).unwrap();
+        for number in 0..300 {
+            append(&cluster, &format!("k{}", number % 20), number, 1_000);
+            drain(&cluster, &mut task);
+        }
+        // Bytes of changes and of the chunk of each checkpoint, and whether no sweep is under way after it.
+        let mut checkpoints: Vec<(usize, usize, bool)> = Vec::new();
+        for (_, record) in cluster.content().committed(&changelog(0)) {
+            match (read_header(&record).unwrap(), checkpoints.last_mut()) {
+                (RecordHeader::Delta(header), _) if header.part == 0 => {
+                    checkpoints.push((record.len(), 0, header.sweep.is_none()));
+                }
+                (RecordHeader::Delta(_), Some((changes, ..))) => *changes += record.len(),
+                (RecordHeader::Chunk(_), Some((_, chunk, _))) => *chunk += record.len(),
+                (_, None) => panic!("the log begins with a delta"),
+            }
+        }
+        let (mut left, mut swept, mut rests) = (0, 0, 0);
+        for (changes, chunk, complete) in checkpoints {
+            if left > 0 {
+                assert_eq!((chunk, complete), (0, true), "{left} bytes are left to rest");
+                left = usize::saturating_sub(left, changes);
+            } else {
+                assert!(chunk > 0 || complete, "it is time to sweep");
+                swept += chunk;
+                if complete {
+                    (left, swept, rests) = ((swept * rest_percent / 100).max(rest_bytes_min), 0, rests + 1);
+                }
+            }
+        }
+        assert!(rests > 3, "{rests}");
+    }
+}
+
+#[test]
 fn the_log_is_cut_neither_past_the_restore_point_nor_past_what_is_flushed() {
     let (cluster, stores) = (Cluster::default(), MemoryStores::new());
     let mut owner = task(&cluster, &stores);

@@ -73,6 +73,8 @@ pub fn limits() -> TaskLimits {
         staged_bytes_max: 1 << 20,
         changelog_part_bytes: 200,
         chunk_bytes_min: 60,
+        rest_percent: 0,
+        rest_bytes_min: 0,
         flush_bytes: 600,
         flush_interval_ms: 400,
         cache_bytes_max: 0,
