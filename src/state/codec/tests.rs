@@ -227,7 +227,7 @@ fn lengths_that_no_block_can_hold_are_refused_before_memory_is_taken() {
 fn points_that_are_not_whole_are_refused_when_the_record_is_read() {
     let mut header = Vec::new();
     encode_message(&Header { format_version: 1, checkpoint: 1, parts: 1, ..Header::default() }, &mut header);
-    let mut read = |body: &[u8]| read_record(&Compressor::new().record(RecordKind::Delta, &header, body));
+    let read = |body: &[u8]| read_record(&Compressor::new().record(RecordKind::Delta, &header, body));
     let points = [0, 0, 1, b'a', 2, b'v', 1, 1, b'b', 0];
     assert_eq!(content(&read(&points).unwrap()).1.len(), 2);
     for body in [&points[..9], &points[..5], &[0, 1, 1, b'a', 0], &[0, 0, 1, b'a', 3, b'v']] {
