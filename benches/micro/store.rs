@@ -5,11 +5,12 @@ use std::sync::Arc;
 use criterion::Criterion;
 use tempfile::TempDir;
 use thalweg::rocks::{RocksSettings, RocksStores};
+use thalweg::state::Header;
 use thalweg::state::apply::{Applied, Applier};
-use thalweg::state::codec::read_record;
+use thalweg::state::codec::{DeltaWriter, read_record};
 use thalweg::state::key::{END, START};
 use thalweg::state::merge::Merge;
-use thalweg::state::store::{Store, StoreFactory};
+use thalweg::state::store::{Store, StoreFactory, StoreWrites};
 
 use crate::changelog::{committed, points};
 use crate::input::KEYS;
@@ -29,6 +30,7 @@ const RESTORE_BUFFER_BYTES: usize = 16 << 20;
 
 pub fn benchmarks(criterion: &mut Criterion) {
     merge(criterion);
+    closed(criterion);
     flush(criterion);
     restore(criterion);
 }
@@ -100,16 +102,41 @@ fn merge(criterion: &mut Criterion) {
             state.get_or_insert_with(committed),
             DELTAS * CHANGED,
             deltas,
-            |_, records| {
-                let mut merge = Merge::new();
-                for (_, record) in &records {
-                    merge.add(read_record(record).expect("a delta"));
-                }
-                merge.finish()
-            },
+            |_, records| merged(&records),
             |_, writes| assert_eq!(writes.points.len(), DELTAS * CHANGED),
         );
     });
+}
+
+/// One operation is an entry of the same deltas, behind which comes one that deletes all that they hold: the window was
+/// closed before the flush.
+fn closed(criterion: &mut Criterion) {
+    let mut state = None;
+    rounds(criterion, "flush").bench_function("closed", |bencher| {
+        per_element(
+            bencher,
+            state.get_or_insert_with(committed),
+            DELTAS * CHANGED,
+            |changelog| {
+                let mut records = deltas(changelog);
+                let (from, to) = changelog.table.key_range();
+                let mut delta = DeltaWriter::new(1 << 20);
+                delta.delete_range(&from, &to);
+                records.extend(changelog.place(delta.finish(&Header::default())));
+                records
+            },
+            |_, records| merged(&records),
+            |_, writes| assert_eq!((writes.ranges.len(), writes.points.len()), (1, 0)),
+        );
+    });
+}
+
+fn merged(records: &[Placed]) -> StoreWrites {
+    let mut merge = Merge::new();
+    for (_, record) in records {
+        merge.add(read_record(record).expect("a delta"));
+    }
+    merge.finish()
 }
 
 /// One operation is an entry of ten deltas of 5,000 entries each, no key twice, that are read, merged, written to

@@ -71,13 +71,15 @@ pub struct State {
     /// Committed changes of a task go to RocksDB when there are this many bytes of them.
     #[serde(with = "size")]
     pub flush_bytes: u64,
-    /// A checkpoint with changes rewrites at least this much of the state into the changelog.
+    /// A checkpoint with changes rewrites at least this much of the state into the changelog, while a sweep is
+    /// under way.
     #[serde(with = "size")]
     pub chunk_bytes_floor: u64,
-    /// The state is not rewritten again before the changes come to this share of what the last time took.
+    /// The state is not rewritten again before the changes come to this percentage of the bytes that the last time
+    /// took.
     #[serde(with = "count")]
     pub changelog_growth_percent: usize,
-    /// And not before they come to this much.
+    /// The state is not rewritten again before the changes of a partition come to this much.
     #[serde(with = "size")]
     pub changelog_growth_floor: u64,
     /// RocksDB's block cache, for the process.
@@ -159,6 +161,7 @@ pub enum LogFormat {
 }
 
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 impl Default for Kafka {
     fn default() -> Self {
@@ -327,6 +330,14 @@ impl Settings {
         ] {
             check(value > 0, &format!("{key} must be above 0"));
         }
+        check(
+            state.changelog_growth_percent <= 1000,
+            "state.changelog_growth_percent must be at most 1000: the changelog would grow without need",
+        );
+        check(
+            state.changelog_growth_floor <= GIB,
+            "state.changelog_growth_floor must be at most 1GiB: the changelog of each partition may grow by that",
+        );
         check(
             run.checkpoint_records_max >= run.batch_records_max,
             "run.checkpoint_records_max must be at least run.batch_records_max",

@@ -228,6 +228,8 @@ fn values_out_of_bounds_are_refused() {
         ("state.dir", "", "state.dir is empty"),
         ("state.cache_bytes_max", "0B", "state.cache_bytes_max must be above 0"),
         ("state.flush_interval", "0", "state.flush_interval must be at least 1ms"),
+        ("state.changelog_growth_percent", "1001", "state.changelog_growth_percent must be at most 1000"),
+        ("state.changelog_growth_floor", "2GiB", "state.changelog_growth_floor must be at most 1GiB"),
         ("run.batch_records_max", "0", "run.batch_records_max must be above 0"),
         ("run.checkpoint_records_max", "999", "run.checkpoint_records_max must be at least"),
         ("run.checkpoint_bytes_max", "1KiB", "run.checkpoint_bytes_max must be at least"),
@@ -236,6 +238,8 @@ fn values_out_of_bounds_are_refused() {
         let error = load(&[], &[(key, value)]).expect_err(key);
         assert!(error.to_string().contains(reason), "{key}: {error}");
     }
+    // That there is no rest between two sweeps is in order.
+    load(&[], &[("state.changelog_growth_percent", "0"), ("state.changelog_growth_floor", "0B")]).unwrap();
 }
 
 #[test]

@@ -24,8 +24,8 @@ mod tests {
     const NEVER_FOUND: [Bug; 3] =
         [Bug::MembershipNotCompared, Bug::HighWatermarkFirst, Bug::OffsetsNotCompared];
 
-    /// Bugs that take longer than this test has, with the first seed from 1 on that shows them: `make planted`
-    /// finds it.
+    /// Bugs that take longer than this test has, with the first seed from 1 on that shows them:
+    /// `make planted SEEDS=25000` finds it.
     const RARE: [(Bug, u64); 4] = [
         (Bug::RestoreToLastStable, 9_757),
         (Bug::AutomaticReset, 8_110),

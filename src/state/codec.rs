@@ -348,9 +348,23 @@ impl Record {
         self.size
     }
 
-    /// The bytes that it holds.
-    pub fn bytes(&self) -> usize {
-        size_of::<Record>() + self.body.capacity()
+    /// Its points alone, for later.
+    pub fn into_points(self) -> RecordPoints {
+        RecordPoints { body: self.body, start: self.points_start }
+    }
+}
+
+/// The points of a [`Record`] without the rest.
+#[derive(Clone, Debug)]
+pub struct RecordPoints {
+    body: Vec<u8>,
+    start: usize,
+}
+
+impl RecordPoints {
+    /// As [`Record::points`].
+    pub fn points(&self) -> Points<'_> {
+        Points { rest: &self.body[self.start..], key: Vec::new() }
     }
 }
 
@@ -385,8 +399,11 @@ impl<'r> Points<'r> {
 pub fn read_record(record: &[u8]) -> Result<Record, CodecError> {
     let (header, mut block) = split_record(record)?;
     let body_bytes = take_varint(&mut block)?;
-    if body_bytes > block.len().saturating_mul(LZ4_RATIO_MAX) || u32::try_from(body_bytes).is_err() {
+    if body_bytes > block.len().saturating_mul(LZ4_RATIO_MAX) {
         return Err(CodecError::Damaged("the body's length is more than its block can hold"));
+    }
+    if u32::try_from(body_bytes).is_err() {
+        return Err(CodecError::Damaged("the body has 4 GiB or more"));
     }
     let mut body = vec![0; body_bytes];
     if body_bytes > 0 && block::decompress_into(block, &mut body).ok() != Some(body_bytes) {
@@ -397,7 +414,8 @@ pub fn read_record(record: &[u8]) -> Result<Record, CodecError> {
     if !ranges.is_empty() && !may_have_ranges {
         return Err(CodecError::Damaged("ranges outside the first record of a delta"));
     }
-    let size = measure(&body[points_start..])?;
+    let may_delete = matches!(&header, RecordHeader::Delta(_));
+    let size = check_points(&body[points_start..], may_delete)?;
     Ok(Record { header, body, ranges, points_start, size })
 }
 
@@ -449,14 +467,21 @@ fn read_ranges(body: &[u8]) -> Result<(Vec<(BodyRange, BodyRange)>, usize), Code
     Ok((ranges, body.len() - rest.len()))
 }
 
-/// What the points of a body come to; an error if they are not whole.
-fn measure(mut points: &[u8]) -> Result<Size, CodecError> {
-    let (mut size, mut key_bytes) = (Size::default(), 0);
+/// What the points of a body come to; an error if they are not as they must be.
+fn check_points(mut points: &[u8], may_delete: bool) -> Result<Size, CodecError> {
+    let (mut size, mut key) = (Size::default(), Vec::new());
     while !points.is_empty() {
-        let (shared, suffix, value) = take_point(&mut points, key_bytes)?;
-        key_bytes = shared + suffix.len();
+        let (shared, suffix, value) = take_point(&mut points, key.len())?;
+        if size.points > 0 && *suffix <= key[shared..] {
+            return Err(CodecError::Damaged("its keys do not ascend"));
+        }
+        if value.is_none() && !may_delete {
+            return Err(CodecError::Damaged("a chunk deletes a key"));
+        }
+        key.truncate(shared);
+        key.extend_from_slice(suffix);
         size.points += 1;
-        size.bytes += key_bytes + value.map_or(0, <[u8]>::len);
+        size.bytes += key.len() + value.map_or(0, <[u8]>::len);
     }
     Ok(size)
 }

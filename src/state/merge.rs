@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use super::codec::Record;
+use super::codec::{Record, RecordPoints};
 use super::store::StoreWrites;
 use crate::planted::{Bug, is_planted};
 
@@ -14,11 +14,13 @@ use crate::planted::{Bug, is_planted};
 /// later record, and cost no more than a look.
 #[derive(Default)]
 pub struct Merge {
-    /// In log order. The number of a record is its place here.
-    records: Vec<Record>,
+    /// How many records were added: the number of the next one.
+    added: usize,
+    /// Those that have points, in log order, with their numbers.
+    records: Vec<(usize, RecordPoints)>,
     /// The ranges of all records, each with its record's number.
     ranges: RangeSet,
-    /// What all points would take in [`Survivors`].
+    /// What all of `records` would take in [`Survivors`], and their own places.
     bytes: usize,
 }
 
@@ -30,12 +32,17 @@ impl Merge {
 
     /// Adds the next record.
     pub fn add(&mut self, record: Record) {
+        let number = self.added;
+        self.added += 1;
         for (from, to) in record.ranges() {
-            self.ranges.insert(from, to, self.records.len());
+            self.ranges.insert(from, to, number);
         }
         let size = record.size();
-        self.bytes += size.bytes + size.points * size_of::<PointRef>();
-        self.records.push(record);
+        if size.points > 0 {
+            self.bytes += size.bytes + size.points * size_of::<PointRef>();
+            self.bytes += size_of::<(usize, RecordPoints)>();
+            self.records.push((number, record.into_points()));
+        }
     }
 
     /// The memory that it may take when it is finished, and its writes roughly as much again.
@@ -47,13 +54,15 @@ impl Merge {
     pub fn finish(self) -> StoreWrites {
         let Merge { records, ranges, .. } = self;
         let mut survivors = Survivors::default();
-        for (number, record) in records.into_iter().enumerate() {
-            // Both ascend: one walk along the two.
-            let mut later = ranges.iter().filter(|(.., range)| hides(*range, number)).peekable();
+        for (number, record) in records {
+            // Keys ascend: the range at or after the key is sought when they leave the one before.
+            let mut range = ranges.iter().next();
             let mut points = record.points();
             while let Some((key, value)) = points.next() {
-                while later.next_if(|(_, to, _)| *to <= key).is_some() {}
-                if later.peek().is_none_or(|(from, ..)| key < *from) {
+                if range.is_some_and(|(_, to, _)| to <= key) {
+                    range = ranges.at_or_after(key);
+                }
+                if !range.is_some_and(|(from, _, of)| from <= key && hides(of, number)) {
                     survivors.push(key, value);
                 }
             }
@@ -175,6 +184,14 @@ impl RangeSet {
     pub fn deleted_at(&self, key: &[u8]) -> Option<usize> {
         let (_, (end, sequence)) = self.ranges.range::<[u8], _>((Unbounded, Included(key))).next_back()?;
         (key < &end[..]).then_some(*sequence)
+    }
+
+    /// The range that covers `key`, or the first one after it.
+    fn at_or_after(&self, key: &[u8]) -> Option<(&[u8], &[u8], usize)> {
+        let before = self.ranges.range::<[u8], _>((Unbounded, Included(key))).next_back();
+        let covers = before.filter(|(_, (to, _))| key < &to[..]);
+        let found = covers.or_else(|| self.ranges.range::<[u8], _>((Excluded(key), Unbounded)).next());
+        found.map(|(from, (to, sequence))| (&from[..], &to[..], *sequence))
     }
 
     /// There is no range.

@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use super::TaskSpec;
 use super::restore::Restored;
-use super::sweep::{Pace, SweepState, operators_in_key_order};
+use super::sweep::{SweepPace, SweepState, operators_in_key_order};
 use super::unflushed::Unflushed;
 use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
 use crate::planted::{Bug, is_planted};
@@ -34,9 +34,10 @@ pub struct TaskLimits {
     pub changelog_part_bytes: usize,
     /// A chunk has at least this many bytes, if there is so much state.
     pub chunk_bytes_min: usize,
-    /// Between two sweeps lie changes of this percentage of the bytes that the first one wrote, ...
+    /// Between two sweeps the changes come to at least this percentage of the bytes that the first one wrote
+    /// since the task was restored.
     pub rest_percent: usize,
-    /// ... and at least of this many bytes.
+    /// Between two sweeps the changes come to at least this many bytes.
     pub rest_bytes_min: usize,
     /// Committed changes are flushed to the store when they are this many bytes.
     pub flush_bytes: usize,
@@ -93,7 +94,7 @@ struct Durable {
     /// The number of the last committed checkpoint.
     checkpoint: u64,
     sweep: SweepState,
-    pace: Pace,
+    pace: SweepPace,
     delta: DeltaWriter,
     chunk: ChunkWriter,
     /// Committed and not in the store yet.
@@ -121,7 +122,7 @@ struct Changes {
     records: Vec<Arc<Vec<u8>>>,
     header: Header,
     sweep: SweepState,
-    pace: Pace,
+    pace: SweepPace,
 }
 
 struct Queued {
@@ -186,7 +187,7 @@ impl Task {
                         under_way: header.as_ref().and_then(|header| header.sweep.clone()),
                         restore_point: header.as_ref().map_or(0, |header| header.restore_point),
                     },
-                    pace: Pace::Sweeping { swept: 0 },
+                    pace: SweepPace::Sweeping { swept: 0 },
                     delta: DeltaWriter::new(part_bytes),
                     chunk: ChunkWriter::new(part_bytes),
                     unflushed: Unflushed::default(),

@@ -1,5 +1,5 @@
 //! The sweep: a task's state is rewritten into its changelog, a little with each checkpoint, so that
-//! the log can be cut and stays in proportion to the state. After a sweep comes a rest ([`Pace`]).
+//! the log can be cut and stays in proportion to the state. After a sweep comes a rest ([`SweepPace`]).
 
 use crate::operator::Pipeline;
 use crate::planted::{Bug, is_planted};
@@ -20,11 +20,12 @@ pub struct SweepState {
 }
 
 /// When the next sweep begins: when the changes since the last one are a share of what that wrote, in bytes,
-/// or a floor if that is more. (Redis rewrites its append-only file by the same rule.)
+/// or a floor if that is more. (By two numbers like these Redis decides when to rewrite its append-only file.)
 ///
-/// In memory only: a task that was just restored does not know how long it has rested, and sweeps.
+/// In memory only: a task that was just restored does not know how much was swept, nor how long it has rested,
+/// and sweeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum SweepPace {
     /// A sweep is under way, or due.
     Sweeping {
         /// Bytes of its chunks.
@@ -37,18 +38,18 @@ pub enum Pace {
     },
 }
 
-impl Pace {
+impl SweepPace {
     /// After a checkpoint with so many bytes of changes and of its chunk. `complete`: no sweep is under way.
-    pub fn after(self, changes: usize, chunk: usize, complete: bool, limits: &TaskLimits) -> Pace {
+    pub fn after(self, changes: usize, chunk: usize, complete: bool, limits: &TaskLimits) -> SweepPace {
         let (swept, left) = match self {
-            Pace::Sweeping { swept } if complete => {
+            SweepPace::Sweeping { swept } if complete => {
                 let share = (swept + chunk).saturating_mul(limits.rest_percent) / 100;
                 (0, share.max(limits.rest_bytes_min))
             }
-            Pace::Sweeping { swept } => (swept + chunk, 0),
-            Pace::Resting { left } => (0, left.saturating_sub(changes)),
+            SweepPace::Sweeping { swept } => (swept + chunk, 0),
+            SweepPace::Resting { left } => (0, left.saturating_sub(changes)),
         };
-        if left > 0 { Pace::Resting { left } } else { Pace::Sweeping { swept } }
+        if left > 0 { SweepPace::Resting { left } } else { SweepPace::Sweeping { swept } }
     }
 }
 

@@ -66,7 +66,8 @@ say "example topologies"
 say "histories of the simulator"
 # The same histories on every machine and in every build. Who changes what the engine does, or what is generated, on
 # purpose writes the new digest into the file.
-SEED= SEED_FROM=1 SEEDS=20000 DIGEST=$(<tests/support/histories.digest) "$CARGO_TARGET_DIR/debug/examples/simulate"
+digest=$(<tests/support/histories.digest)
+SEED= SEED_FROM=1 SEEDS=20000 DIGEST=${digest:?the file is empty} "$CARGO_TARGET_DIR/debug/examples/simulate"
 broker
 is_slow() { local name; for name in "${slow[@]}"; do [ "$name" = "$1" ] && return; done; return 1; }
 for file in tests/*.rs; do

@@ -224,15 +224,24 @@ fn lengths_that_no_block_can_hold_are_refused_before_memory_is_taken() {
 }
 
 #[test]
-fn points_that_are_not_whole_are_refused_when_the_record_is_read() {
+fn points_that_are_not_as_they_must_be_are_refused_when_the_record_is_read() {
     let mut header = Vec::new();
     encode_message(&Header { format_version: 1, checkpoint: 1, parts: 1, ..Header::default() }, &mut header);
-    let read = |body: &[u8]| read_record(&Compressor::new().record(RecordKind::Delta, &header, body));
+    let delta = header.clone();
+    let read = |body: &[u8]| read_record(&Compressor::new().record(RecordKind::Delta, &delta, body));
     let points = [0, 0, 1, b'a', 2, b'v', 1, 1, b'b', 0];
     assert_eq!(content(&read(&points).unwrap()).1.len(), 2);
-    for body in [&points[..9], &points[..5], &[0, 1, 1, b'a', 0], &[0, 0, 1, b'a', 3, b'v']] {
+    let cut: [&[u8]; 4] = [&points[..9], &points[..5], &[0, 1, 1, b'a', 0], &[0, 0, 1, b'a', 3, b'v']];
+    let descending: [&[u8]; 2] = [&[0, 0, 1, b'b', 0, 0, 1, b'a', 0], &[0, 0, 1, b'a', 0, 1, 0, 0]];
+    for body in cut.into_iter().chain(descending) {
         assert!(matches!(read(body), Err(CodecError::Damaged(_))), "{body:?}");
     }
+    encode_message(
+        &ChunkHeader { format_version: 1, checkpoint: 1, parts: 1, ..ChunkHeader::default() },
+        &mut header,
+    );
+    let chunk = Compressor::new().record(RecordKind::Chunk, &header, &[0, 0, 1, b'a', 0]);
+    assert!(matches!(read_record(&chunk), Err(CodecError::Damaged("a chunk deletes a key"))));
 }
 
 #[test]

@@ -83,6 +83,19 @@ proptest! {
 }
 
 #[test]
+fn records_are_accounted_for_by_what_they_take_and_not_kept_for_their_headers() {
+    let mut merge = Merge::new();
+    let empty: Delta = (vec![], BTreeMap::new());
+    (0..1_000).flat_map(|_| records(&empty)).for_each(|record| merge.add(record));
+    assert_eq!((merge.records.len(), merge.bytes()), (0, 0));
+    let one: Delta = (vec![], [(vec![1, 2, 3], Some(vec![4]))].into());
+    (0..100).flat_map(|_| records(&one)).for_each(|record| merge.add(record));
+    assert_eq!(merge.records.len(), 100);
+    // Key, value and their place; what they came in.
+    assert_eq!(merge.bytes(), 100 * (4 + 24 + 40));
+}
+
+#[test]
 fn a_window_that_opened_and_closed_leaves_only_its_range() {
     let mut merge = Merge::new();
     let put: Delta = (vec![], (1..100).map(|n| (vec![5, n], Some(vec![n]))).collect());

@@ -7,7 +7,7 @@ use crate::operator::{Counters, OperatorError};
 use crate::planted::{Bug, is_planted};
 use crate::state::header::{Header, OperatorState, SourcePosition};
 use crate::state::store::StoreError;
-use crate::task::sweep::{Pace, operators_in_key_order};
+use crate::task::sweep::{SweepPace, operators_in_key_order};
 
 impl Task {
     /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
@@ -60,8 +60,8 @@ impl Task {
             });
         }
         let (sweep, chunk) = match durable.pace {
-            Pace::Resting { .. } => (durable.sweep.clone(), None),
-            Pace::Sweeping { .. } => {
+            SweepPace::Resting { .. } => (durable.sweep.clone(), None),
+            SweepPace::Sweeping { .. } => {
                 let least = self.limits.chunk_bytes_min;
                 let bytes =
                     durable.delta.body_bytes().clamp(least, (self.limits.staged_bytes_max / 4).max(least));
@@ -85,7 +85,7 @@ impl Task {
             None => Vec::new(),
         };
         let pace =
-            durable.pace.after(bytes(&records), bytes(&chunk), sweep.under_way.is_none(), &self.limits);
+            durable.pace.after(bytes_of(&records), bytes_of(&chunk), sweep.under_way.is_none(), &self.limits);
         let place = if is_planted(Bug::ChunkBeforeDelta) { 0 } else { records.len() };
         records.splice(place..place, chunk);
         Ok(Some(Changes { records: records.into_iter().map(Arc::new).collect(), header, sweep, pace }))
@@ -130,7 +130,7 @@ impl Task {
     }
 }
 
-fn bytes(records: &[Vec<u8>]) -> usize {
+fn bytes_of(records: &[Vec<u8>]) -> usize {
     records.iter().map(Vec::len).sum()
 }
 

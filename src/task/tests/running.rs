@@ -92,8 +92,8 @@ fn restore_points_and_sweeps_name_the_offset_at_which_they_began() {
 fn after_a_sweep_there_is_none_before_the_changes_are_a_share_of_it_and_the_floor() {
     for (rest_percent, rest_bytes_min) in [(0, 0), (100, 0), (50, 2_000)] {
         let (cluster, stores) = (Cluster::default(), MemoryStores::new());
-        let limits = TaskLimits { rest_percent, rest_bytes_min, ..limits() };
-        let mut task = task_within(limits, &cluster, &stores, task_spec(0), |text| text).unwrap();
+        let bounds = TaskLimits { rest_percent, rest_bytes_min, ..limits() };
+        let mut task = task_within(bounds, &cluster, &stores, task_spec(0), |text| text).unwrap();
         for number in 0..300 {
             append(&cluster, &format!("k{}", number % 20), number, 1_000);
             drain(&cluster, &mut task);
@@ -124,6 +124,14 @@ fn after_a_sweep_there_is_none_before_the_changes_are_a_share_of_it_and_the_floo
             }
         }
         assert!(rests > 3, "{rests}");
+        // Whoever comes next does not know of the rest.
+        drop(task);
+        let bounds = TaskLimits { rest_bytes_min: 1 << 20, ..limits() };
+        let mut heir = task_within(bounds, &cluster, &stores, task_spec(0), |text| text).unwrap();
+        append(&cluster, "k0", 1, 1_000);
+        drain(&cluster, &mut heir);
+        let (_, last) = cluster.content().committed(&changelog(0)).pop().unwrap();
+        assert!(matches!(read_header(&last).unwrap(), RecordHeader::Chunk(_)));
     }
 }
 
