@@ -21,8 +21,6 @@ enum Kind {
     Thalweg,
     /// Consumes, decodes and counts, and nothing more.
     Bare,
-    /// Consumes, decodes, filters and writes in transactions, and nothing more.
-    BareCopy,
     /// A JVM's jar, at one of its variants; for windows alone, or for all.
     Peer { jar: &'static str, variant: &'static str, only_windows: bool },
 }
@@ -31,7 +29,6 @@ enum Kind {
 pub const ALL: &[System] = &[
     System { name: "thalweg", kind: Kind::Thalweg },
     System { name: "bare-loop", kind: Kind::Bare },
-    System { name: "bare-copy", kind: Kind::BareCopy },
     peer("kafka-streams-heap", "kafka-streams", "close-heap", false),
     peer("kafka-streams-rocksdb", "kafka-streams", "close", true),
     peer("flink-heap", "flink", "hashmap", false),
@@ -71,7 +68,6 @@ impl System {
         match self.kind {
             Kind::Thalweg => true,
             Kind::Bare => matches!(job, Job::Window | Job::Project),
-            Kind::BareCopy => job == Job::Project,
             // For times to recover: without a store on disk it comes back under new transactional ids, and waits.
             Kind::Peer { variant: "close-heap", .. } => job != Job::Day,
             Kind::Peer { only_windows, .. } => !only_windows || job.window_ms().is_some(),
@@ -110,12 +106,6 @@ impl System {
             Kind::Bare => {
                 let mut command = Command::new(binary().with_file_name("examples").join("bare_loop"));
                 command.args([&start.bootstrap, &start.input, start.job.name()]);
-                command
-            }
-            Kind::BareCopy => {
-                let mut command = Command::new(binary().with_file_name("examples").join("bare_copy"));
-                command.args([&start.bootstrap, &start.input, &start.output, &start.id]);
-                command.arg(start.commit_ms.to_string());
                 command
             }
             Kind::Peer { jar, variant, .. } => jvm(start, jar, variant),
