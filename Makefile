@@ -10,7 +10,7 @@ SEED_FROM ?= 1
 CARGO := tests/support/cargo.sh
 
 .DEFAULT_GOAL := help
-.PHONY: help setup kafka kafka-stop topic produce consume build test demo campaign simulate planted audit bench micro
+.PHONY: help setup kafka kafka-stop topic produce consume build test demo campaign simulate planted audit bench ablations micro
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,13 @@ bench: setup ## Thalweg, Kafka Streams, Flink and a bare loop in turn (QUICK=1, 
 	@tests/support/kafka.sh fetch
 	@$(CARGO) build --release --locked --bins --examples
 	@KAFKA_JVM='$(BENCH_BROKER_JVM)' $(CARGO_TARGET_DIR)/release/examples/bench
+
+ablations: setup ## What the parts of the hot path are worth: each switched off in turn, beside all of it
+	@tests/support/kafka.sh fetch
+	@$(CARGO) build --release --locked --bins --examples
+	@$(CARGO) build --release --locked --features ablations --example ablated
+	@KAFKA_JVM='$(BENCH_BROKER_JVM)' PARTS=throughput WORKLOADS=w1-100ms SYSTEMS=all-parts,without \
+	  $(CARGO_TARGET_DIR)/release/examples/bench
 
 micro: setup ## Micro benchmarks of the hot path, by criterion, without Kafka (FILTER=delta)
 	@$(CARGO) bench --locked --bench micro -- $(FILTER)

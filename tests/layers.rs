@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// The modules of `src`, by layer. A module may use those of its own and of lower layers.
 const LAYERS: [(u8, &[&str]); 8] = [
-    (1, &["planted", "random", "record", "time"]),
+    (1, &["ablation", "planted", "random", "record", "time"]),
     (2, &["format", "expression"]),
     (3, &["state", "window"]),
     (4, &["operator", "topology"]),

@@ -50,7 +50,7 @@ const QUICK_WORKLOADS: &str = "w1-100ms,w2";
 
 fn main() -> ExitCode {
     let quick = std::env::var("QUICK").is_ok_and(|text| text == "1");
-    let systems = chosen(systems::ALL.to_vec(), "SYSTEMS", "", |system| system.name);
+    let systems = chosen(systems::ALL.to_vec(), "SYSTEMS", systems::USUAL, |system| system.name);
     let out = PathBuf::from(text_or("OUT", "bench-results"));
     fs::create_dir_all(&out).expect("the folder for results");
     if systems.iter().any(System::is_peer) {

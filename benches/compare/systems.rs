@@ -19,6 +19,8 @@ pub struct System {
 enum Kind {
     /// At its defaults.
     Thalweg,
+    /// Without a part of the hot path (`src/ablation.rs`), or with all.
+    Ablated { without: &'static str },
     /// Consumes, decodes and counts, and nothing more.
     Bare,
     /// A JVM's jar, at one of its variants; for windows alone, or for all.
@@ -28,6 +30,12 @@ enum Kind {
 /// All of them.
 pub const ALL: &[System] = &[
     System { name: "thalweg", kind: Kind::Thalweg },
+    ablated("all-parts", ""),
+    ablated("without-cache", "cache,write-behind"),
+    ablated("without-write-behind", "write-behind"),
+    ablated("without-packed-delta", "packed-delta"),
+    ablated("without-template", "template"),
+    ablated("without-batches", "batches"),
     System { name: "bare-loop", kind: Kind::Bare },
     peer("kafka-streams-heap", "kafka-streams", "close-heap", false),
     peer("kafka-streams-rocksdb", "kafka-streams", "close", true),
@@ -35,8 +43,15 @@ pub const ALL: &[System] = &[
     peer("flink-rocksdb", "flink", "rocksdb", true),
 ];
 
+/// What is measured if nothing is chosen: all but the parts of Thalweg.
+pub const USUAL: &str = "thalweg,bare-loop,kafka-streams,flink";
+
 const fn peer(name: &'static str, jar: &'static str, variant: &'static str, only_windows: bool) -> System {
     System { name, kind: Kind::Peer { jar, variant, only_windows } }
+}
+
+const fn ablated(name: &'static str, without: &'static str) -> System {
+    System { name, kind: Kind::Ablated { without } }
 }
 
 /// What a system is started with.
@@ -66,7 +81,7 @@ impl System {
     /// Whether it does this job at all, or differs from another system in it.
     pub fn does(&self, job: Job) -> bool {
         match self.kind {
-            Kind::Thalweg => true,
+            Kind::Thalweg | Kind::Ablated { .. } => true,
             Kind::Bare => matches!(job, Job::Window | Job::Project),
             // For times to recover: without a store on disk it comes back under new transactional ids, and waits.
             Kind::Peer { variant: "close-heap", .. } => job != Job::Day,
@@ -102,7 +117,12 @@ impl System {
     /// Its process.
     pub fn command(&self, start: &Start) -> Command {
         match self.kind {
-            Kind::Thalweg => thalweg(start),
+            Kind::Thalweg => thalweg(binary(), start),
+            Kind::Ablated { without } => {
+                let mut command = thalweg(binary().with_file_name("examples").join("ablated"), start);
+                command.env("THALWEG_WITHOUT", without);
+                command
+            }
             Kind::Bare => {
                 let mut command = Command::new(binary().with_file_name("examples").join("bare_loop"));
                 command.args([&start.bootstrap, &start.input, start.job.name()]);
@@ -115,9 +135,9 @@ impl System {
 
 const EMIT_EACH_SECOND: &str = "__emit.interval.ms.kstreams.windowed.aggregation__=1000";
 
-fn thalweg(start: &Start) -> Command {
+fn thalweg(binary: PathBuf, start: &Start) -> Command {
     let file = format!("benches/compare/topologies/{}.yaml", start.job.name());
-    let mut command = Command::new(binary());
+    let mut command = Command::new(binary);
     command
         .arg("run")
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(file))

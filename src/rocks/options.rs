@@ -22,6 +22,8 @@ pub struct RocksSettings {
     pub background_threads: usize,
     /// Open files per store; -1: as many as it has. A lower number costs reads, which open files again.
     pub max_open_files: i32,
+    /// From this many points on a write becomes a table file instead of going through the write buffer.
+    pub table_points_min: usize,
 }
 
 impl Default for RocksSettings {
@@ -31,13 +33,16 @@ impl Default for RocksSettings {
             write_buffer_bytes: 64 << 20,
             background_threads: 2,
             max_open_files: 256,
+            table_points_min: 16_384,
         }
     }
 }
 
 /// What all stores of a process share.
+#[derive(Clone)]
 pub(super) struct Shared {
     options: Options,
+    table_points_min: usize,
 }
 
 impl Shared {
@@ -74,11 +79,15 @@ impl Shared {
         options.set_max_log_file_size(1 << 20);
         options.set_stats_dump_period_sec(0);
         options.set_stats_persist_period_sec(0);
-        Ok(Shared { options })
+        Ok(Shared { options, table_points_min: settings.table_points_min })
     }
 
     pub(super) fn options(&self) -> &Options {
         &self.options
+    }
+
+    pub(super) fn table_points_min(&self) -> usize {
+        self.table_points_min
     }
 }
 

@@ -5,16 +5,20 @@ use std::path::{Path, PathBuf};
 use prost::Message;
 use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
 use rocksdb::{
-    DB, DBRawIterator, Error, ErrorKind, ReadOptions, WaitForCompactOptions, WriteBatch, WriteOptions,
+    DB, DBRawIterator, Error, ErrorKind, IngestExternalFileOptions, ReadOptions, SstFileWriter,
+    WaitForCompactOptions, WriteBatch, WriteOptions,
 };
 
 use super::options::Shared;
 use crate::state::Header;
 use crate::state::key::{START, STORE_KIND};
+use crate::state::points::Points;
 use crate::state::store::{Entry, Store, StoreError, StorePosition, StoreWrites};
 
 /// The key under which the position is kept. It sorts before [`START`], so that no scan shows it.
 const POSITION_KEY: &[u8] = &[STORE_KIND];
+/// Under this name in a store's directory a table file is made before RocksDB takes it over.
+pub(super) const TABLE_FILE: &str = "ingested.table";
 /// The version of [`PositionRecord`] and of what the store's entries look like.
 const POSITION_VERSION: u32 = 1;
 
@@ -68,20 +72,21 @@ impl PositionRecord {
 /// A task's store.
 pub(crate) struct RocksStore {
     path: PathBuf,
+    shared: Shared,
     pub(super) db: DB,
 }
 
 impl RocksStore {
     pub(super) fn open(path: PathBuf, shared: &Shared) -> Result<RocksStore, StoreError> {
         let db = DB::open(shared.options(), &path).map_err(|error| store_error("open", &path, error))?;
-        Ok(RocksStore { path, db })
+        Ok(RocksStore { path, shared: shared.clone(), db })
     }
 
     /// Opens one to look into it: nothing in its directory changes.
     pub(super) fn open_read_only(path: PathBuf, shared: &Shared) -> Result<RocksStore, StoreError> {
         let opened = DB::open_for_read_only(shared.options(), &path, false);
         let db = opened.map_err(|error| store_error("open", &path, error))?;
-        Ok(RocksStore { path, db })
+        Ok(RocksStore { path, shared: shared.clone(), db })
     }
 
     /// Waits until RocksDB has done all that it does by itself, on threads of its own: a copy of its files
@@ -105,6 +110,51 @@ impl RocksStore {
         let mut iterator = self.db.raw_iterator_opt(options);
         iterator.seek(from);
         iterator
+    }
+
+    fn write_batch(
+        &self,
+        ranges: &[(&Vec<u8>, &Vec<u8>)],
+        points: &Points,
+        position: &[u8],
+    ) -> Result<(), Error> {
+        let mut batch = WriteBatch::default();
+        for (from, to) in ranges {
+            batch.delete_range(from, to);
+        }
+        for (key, value) in points.iter() {
+            debug_assert!(key >= START);
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        batch.put(POSITION_KEY, position);
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        self.db.write_opt(batch, &options)
+    }
+
+    /// Writes many points: they are sorted already, so they become a table file as they are, and the write
+    /// buffer is passed by. RocksDB syncs the file before it takes it over. The position is in it as in every
+    /// write before: so whatever is in the write buffer overlaps with it and is written out first, and what a
+    /// crash leaves is a prefix of the writes here as well.
+    fn ingest(&self, points: &Points, position: &[u8]) -> Result<(), Error> {
+        let file = self.path.join(TABLE_FILE);
+        let mut table = SstFileWriter::create(self.shared.options());
+        table.open(&file)?;
+        table.put(POSITION_KEY, position)?;
+        for (key, value) in points.iter() {
+            debug_assert!(key >= START);
+            match value {
+                Some(value) => table.put(key, value)?,
+                None => table.delete(key)?,
+            }
+        }
+        table.finish()?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        self.db.ingest_external_file_opts(&options, vec![file])
     }
 
     /// Whether there is any entry in `from..to`.
@@ -139,26 +189,21 @@ impl Store for RocksStore {
     }
 
     fn write(&self, writes: &StoreWrites, position: &StorePosition) -> Result<(), StoreError> {
-        let mut batch = WriteBatch::default();
+        let mut ranges = Vec::new();
         for (from, to) in &writes.ranges {
             debug_assert!(&from[..] >= START);
             // A range deletion slows every later read down until it is compacted away, and most windows
             // that close were never written.
             if self.has_any(from, to).map_err(|error| self.error("read from", error))? {
-                batch.delete_range(from, to);
+                ranges.push((from, to));
             }
         }
-        for (key, value) in &writes.points {
-            debug_assert!(&key[..] >= START);
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
-        }
-        batch.put(POSITION_KEY, PositionRecord::encode(position));
-        let mut options = WriteOptions::default();
-        options.disable_wal(true);
-        self.db.write_opt(batch, &options).map_err(|error| self.error("write to", error))
+        let position = PositionRecord::encode(position);
+        let written = match ranges.is_empty() && writes.points.len() >= self.shared.table_points_min() {
+            true => self.ingest(&writes.points, &position),
+            false => self.write_batch(&ranges, &writes.points, &position),
+        };
+        written.map_err(|error| self.error("write to", error))
     }
 
     fn sync(&self) -> Result<(), StoreError> {

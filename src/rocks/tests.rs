@@ -2,13 +2,21 @@ use std::fs;
 
 use tempfile::TempDir;
 
+use super::store::TABLE_FILE;
 use super::*;
 use crate::state::conformance;
 use crate::state::key::{END, START};
+use crate::state::points::Points;
 use crate::state::store::{StorePosition, StoreWrites};
 
 fn stores(dir: &Path, write_buffer_bytes: usize) -> RocksStores {
     RocksStores::open(dir, &RocksSettings { write_buffer_bytes, ..RocksSettings::default() }).unwrap()
+}
+
+/// The same, but writes without ranges and of two points on go past the write buffer.
+fn ingesting(dir: &Path, write_buffer_bytes: usize) -> RocksStores {
+    let settings = RocksSettings { write_buffer_bytes, table_points_min: 2, ..RocksSettings::default() };
+    RocksStores::open(dir, &settings).unwrap()
 }
 
 fn position(next_offset: i64) -> StorePosition {
@@ -18,9 +26,8 @@ fn position(next_offset: i64) -> StorePosition {
 /// Writes 4,000 entries and closes the store.
 fn fill(stores: &RocksStores) {
     let store = stores.open("task").unwrap();
-    let entry = |n: u32| {
-        ([&[1], &n.to_be_bytes()[..]].concat(), Some(n.wrapping_mul(0x9e37_79b9).to_string().into()))
-    };
+    let entry =
+        |n: u32| ([&[1], &n.to_be_bytes()[..]].concat(), Some(n.wrapping_mul(0x9e37_79b9).to_string()));
     store
         .write(&StoreWrites { ranges: vec![], points: (0..4000).map(entry).collect() }, &position(9))
         .unwrap();
@@ -50,6 +57,8 @@ fn files(dir: &Path, prefix: &str, suffix: &str) -> Vec<PathBuf> {
 fn it_is_a_store() {
     let dir = TempDir::new().unwrap();
     conformance::conforms(&stores(dir.path(), 64 << 20));
+    let dir = TempDir::new().unwrap();
+    conformance::conforms(&ingesting(dir.path(), 64 << 20));
 }
 
 /// Stores that delete no file, so that a manifest that was copied finds its tables.
@@ -74,10 +83,22 @@ impl StoreFactory for Keeping {
 #[test]
 fn whatever_a_crash_keeps_is_consistent() {
     let dir = TempDir::new().unwrap();
+    survives_crashes(dir.path(), stores(dir.path(), 0));
+}
+
+#[test]
+fn whatever_a_crash_keeps_is_consistent_if_some_writes_pass_the_buffer_by() {
+    for write_buffer_bytes in [0, 64 << 20] {
+        let dir = TempDir::new().unwrap();
+        survives_crashes(dir.path(), ingesting(dir.path(), write_buffer_bytes));
+    }
+}
+
+fn survives_crashes(dir: &Path, factory: RocksStores) {
     let mut crashes = 0;
-    conformance::survives_crashes(Keeping(stores(dir.path(), 0)), 100_000, |_, _| {
+    conformance::survives_crashes(Keeping(factory), 100_000, |_, _| {
         crashes += 1;
-        let (from, copy) = (dir.path().join("task"), dir.path().join(format!("crash {crashes}")));
+        let (from, copy) = (dir.join("task"), dir.join(format!("crash {crashes}")));
         let to = copy.join("task");
         let lying = || {
             let names = [files(&from, "CURRENT", ""), files(&from, "MANIFEST", ""), files(&from, "", ".sst")];
@@ -191,6 +212,23 @@ fn a_store_in_use_and_a_directory_that_is_a_file_say_what_to_do() {
 }
 
 #[test]
+fn many_points_pass_the_write_buffer_by_and_leave_one_table() {
+    let dir = TempDir::new().unwrap();
+    let stores = ingesting(dir.path(), 64 << 20);
+    fill(&stores);
+    let path = dir.path().join("task");
+    assert_eq!(files(&path, "", ".sst").len(), 1);
+    assert_eq!(files(&path, "", TABLE_FILE).len(), 0, "RocksDB has taken it over");
+    // What a crash left half made is in nobody's way.
+    fs::write(path.join(TABLE_FILE), b"half").unwrap();
+    let whole = read_all(&stores).unwrap();
+    assert_eq!(whole.1.len(), 4000);
+    fill(&stores);
+    assert!(read_all(&stores).unwrap() == whole);
+    assert_eq!(files(&path, "", TABLE_FILE).len(), 0);
+}
+
+#[test]
 fn a_range_without_entries_leaves_no_tombstone() {
     let dir = TempDir::new().unwrap();
     let stores = stores(dir.path(), 64 << 20);
@@ -200,8 +238,8 @@ fn a_range_without_entries_leaves_no_tombstone() {
         store.write(writes, &position(1)).unwrap();
         store.db.property_int_value(rocksdb::properties::NUM_ENTRIES_ACTIVE_MEM_TABLE).unwrap().unwrap()
     };
-    let range = StoreWrites { ranges: vec![(vec![1], vec![2])], points: vec![] };
-    let point = StoreWrites { ranges: vec![], points: vec![(vec![1, 1], Some(vec![]))] };
+    let range = StoreWrites { ranges: vec![(vec![1], vec![2])], points: Points::default() };
+    let point = StoreWrites { ranges: vec![], points: [([1, 1], Some([]))].into_iter().collect() };
     assert_eq!(written(&range), 1);
     assert_eq!(written(&point), 3);
     assert_eq!(written(&range), 5);

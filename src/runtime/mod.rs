@@ -26,6 +26,7 @@ use jobs::Shared;
 use leases::Leases;
 use worker::Parts;
 
+use crate::ablation::{Part, is_off};
 use crate::kafka::{ConnectionSettings, KafkaAdmin, KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
 use crate::record::TopicPartition;
 use crate::rocks::{RocksSettings, RocksStores};
@@ -342,8 +343,6 @@ async fn join(arbiters: Vec<Arbiter>) {
 const PRODUCER_BATCH_BYTES: usize = 1_000_000;
 /// A checkpoint's changelog records are about this large before compression.
 const CHANGELOG_PART_BYTES: usize = 512 << 10;
-/// A restore merges this much before it writes.
-const RESTORE_BUFFER_BYTES: usize = 16 << 20;
 
 fn worker_spec(
     plan: &Arc<Plan>,
@@ -359,20 +358,21 @@ fn worker_spec(
         bounded: options.bounded,
         drop_state: options.drop_state.clone(),
         commit_interval_ms: settings.run.commit_interval_ms,
-        batch_records_max: settings.run.batch_records_max,
+        batch_records_max: if is_off(Part::Batches) { 1 } else { settings.run.batch_records_max },
         batch_bytes_max: usize::try_from(settings.run.batch_bytes_max).unwrap_or(usize::MAX),
         pinned_bytes_max: cache_bytes_max,
         stall_ms: settings.run.restore_stall_ms,
-        restore_buffer_bytes: RESTORE_BUFFER_BYTES,
+        // While a task is restored its worker has no other state in memory.
+        restore_buffer_bytes: cache_bytes_max / 2,
         leave_limit_ms: settings.run.shutdown_limit_ms / 2,
         limits: TaskLimits {
             staged_records_max: settings.run.checkpoint_records_max / workers,
             staged_bytes_max: share(settings.run.checkpoint_bytes_max),
-            changelog_part_bytes: CHANGELOG_PART_BYTES,
+            changelog_part_bytes: if is_off(Part::PackedDelta) { 0 } else { CHANGELOG_PART_BYTES },
             chunk_bytes_min: usize::try_from(settings.state.chunk_bytes_floor).unwrap_or(usize::MAX),
             rest_percent: settings.state.changelog_growth_percent,
             rest_bytes_min: usize::try_from(settings.state.changelog_growth_floor).unwrap_or(usize::MAX),
-            flush_bytes: share(settings.state.flush_bytes),
+            flush_bytes: if is_off(Part::WriteBehind) { 0 } else { share(settings.state.flush_bytes) },
             flush_interval_ms: settings.state.flush_interval_ms,
             cache_bytes_max,
         },

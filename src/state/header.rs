@@ -1,8 +1,8 @@
 //! The headers of changelog records: protobuf messages whose field numbers are never reused.
 
 /// The version of the changelog's format: the body's layout, the key layout, the fields' meaning. A
-/// reader refuses records of a later one.
-pub const FORMAT_VERSION: u32 = 1;
+/// reader reads earlier ones and refuses records of a later one.
+pub const FORMAT_VERSION: u32 = 2;
 
 /// In [`Sweep::first_offset`] and [`Header::restore_point`]: the offset of the first record of the
 /// checkpoint that this header belongs to. Its writer does not know it yet; who reads the record from

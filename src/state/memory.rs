@@ -21,9 +21,9 @@ impl Content {
             let mut tail = self.entries.split_off(from);
             self.entries.append(&mut tail.split_off(to));
         }
-        for (key, value) in &writes.points {
+        for (key, value) in writes.points.iter() {
             match value {
-                Some(value) => self.entries.insert(key.clone(), value.clone()),
+                Some(value) => self.entries.insert(key.to_vec(), value.to_vec()),
                 None => self.entries.remove(key),
             };
         }

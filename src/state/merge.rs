@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
 use super::codec::{Record, RecordPoints};
+use super::points::Points;
 use super::store::StoreWrites;
 use crate::planted::{Bug, is_planted};
 
@@ -20,7 +21,7 @@ pub struct Merge {
     records: Vec<(usize, RecordPoints)>,
     /// The ranges of all records, each with its record's number.
     ranges: RangeSet,
-    /// What all of `records` would take in [`Survivors`], and their own places.
+    /// What all of `records` would take in [`Points`], and their own places.
     bytes: usize,
 }
 
@@ -39,13 +40,13 @@ impl Merge {
         }
         let size = record.size();
         if size.points > 0 {
-            self.bytes += size.bytes + size.points * size_of::<PointRef>();
+            self.bytes += size.bytes + size.points * Points::POINT_BYTES;
             self.bytes += size_of::<(usize, RecordPoints)>();
             self.records.push((number, record.into_points()));
         }
     }
 
-    /// The memory that it may take when it is finished, and its writes roughly as much again.
+    /// The memory that it may take when it is finished, beside the records' bodies.
     pub fn bytes(&self) -> usize {
         self.bytes + self.ranges.bytes
     }
@@ -53,7 +54,7 @@ impl Merge {
     /// The writes that lead a store past all records added.
     pub fn finish(self) -> StoreWrites {
         let Merge { records, ranges, .. } = self;
-        let mut survivors = Survivors::default();
+        let mut survivors = Points::default();
         for (number, record) in records {
             // Keys ascend: the range at or after the key is sought when they leave the one before.
             let mut range = ranges.iter().next();
@@ -67,9 +68,11 @@ impl Merge {
                 }
             }
         }
+        survivors.sort();
+        survivors.keep_one_of_each(!is_planted(Bug::DeltaTwice));
         // A deletion within a range is done by the range, which goes to the store as well.
-        let points = survivors.newest(|key| ranges.deleted_at(key).is_some());
-        StoreWrites { ranges: ranges.union(), points }
+        survivors.retain(|key, value| value.is_some() || ranges.deleted_at(key).is_none());
+        StoreWrites { ranges: ranges.union(), points: survivors }
     }
 }
 
@@ -79,67 +82,6 @@ fn hides(range: usize, points: usize) -> bool {
         Ordering::Greater => !is_planted(Bug::RangeSparesUnflushed),
         Ordering::Equal => is_planted(Bug::RangeAfterPoints),
         Ordering::Less => false,
-    }
-}
-
-/// The points that no range hides.
-///
-/// Memory: each key and value once per record that has it, and 24 bytes.
-#[derive(Default)]
-struct Survivors {
-    /// The keys and values of `points`, each key followed by its value.
-    arena: Vec<u8>,
-    /// In log order.
-    points: Vec<PointRef>,
-}
-
-/// A point in the arena.
-#[derive(Clone, Copy)]
-struct PointRef {
-    start: usize,
-    key_bytes: u32,
-    /// `None` deletes the key.
-    value_bytes: Option<u32>,
-}
-
-impl PointRef {
-    fn key<'a>(&self, arena: &'a [u8]) -> &'a [u8] {
-        &arena[self.start..][..self.key_bytes as usize]
-    }
-
-    fn value<'a>(&self, arena: &'a [u8]) -> Option<&'a [u8]> {
-        self.value_bytes.map(|bytes| &arena[self.start + self.key_bytes as usize..][..bytes as usize])
-    }
-}
-
-impl Survivors {
-    fn push(&mut self, key: &[u8], value: Option<&[u8]>) {
-        // Both fit: a record's body has less than 4 GiB.
-        self.points.push(PointRef {
-            start: self.arena.len(),
-            key_bytes: key.len() as u32,
-            value_bytes: value.map(|value| value.len() as u32),
-        });
-        self.arena.extend_from_slice(key);
-        self.arena.extend_from_slice(value.unwrap_or_default());
-    }
-
-    /// The newest point of each key in ascending order, without the deletions that are `done` anyway.
-    fn newest(mut self, done: impl Fn(&[u8]) -> bool) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
-        let arena = &self.arena;
-        // Stable, so the last of a key stays the last; and each record is a sorted run, which this
-        // sort only merges.
-        self.points.sort_by(|a, b| a.key(arena).cmp(b.key(arena)));
-        let same_key = self.points.chunk_by(|a, b| a.key(arena) == b.key(arena));
-        let newest = same_key.filter_map(|points| match is_planted(Bug::DeltaTwice) {
-            true => points.first(),
-            false => points.last(),
-        });
-        let points = newest.map(|point| (point.key(arena), point.value(arena)));
-        points
-            .filter(|(key, value)| value.is_some() || !done(key))
-            .map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)))
-            .collect()
     }
 }
 

@@ -17,6 +17,8 @@ pub mod header;
 pub mod key;
 pub mod memory;
 pub mod merge;
+pub mod points;
+mod prefix;
 mod stateful;
 pub mod store;
 mod table;

@@ -1,6 +1,7 @@
 //! The store port: where the flushed part of a task's state lies. RocksDB implements it in `rocks`.
 
 use super::Header;
+use super::points::Points;
 use crate::record::TopicId;
 
 /// How far a store has followed its changelog.
@@ -25,8 +26,8 @@ pub struct StorePosition {
 pub struct StoreWrites {
     /// Ranges `from..to` of keys to delete. They hide nothing among `points`.
     pub ranges: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Keys in ascending order, each once, with their new value; `None` deletes.
-    pub points: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Keys in ascending order, each once, with their new value.
+    pub points: Points,
 }
 
 /// What a store failed at.

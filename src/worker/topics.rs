@@ -26,7 +26,7 @@ const CHANGELOG_CONFIG: &[(&str, &str, &str)] = &[
     ("retention.bytes", "-1", "the brokers would delete state"),
 ];
 /// The largest entry of a topology file's state must fit into a record, beside the two keys that the
-/// header may hold and what lz4 adds at worst.
+/// header may hold and what framing adds at worst.
 const CHANGELOG_RECORD_BYTES_MIN: usize = 3 * STATE_KEY_BYTES_MAX + STATE_TEXTS_BYTES_MAX + (64 << 10);
 /// The active segment is never deleted, so segments are small.
 const CHANGELOG_SEGMENT_BYTES: &str = "52428800";

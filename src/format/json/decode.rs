@@ -9,6 +9,7 @@ use serde::de::{
 
 use super::guess;
 use super::layout::{Kind, Layout, Target};
+use crate::ablation::{Part, is_off};
 use crate::format::DecodeError;
 use crate::record::{Slot, SourceSchema};
 use crate::time;
@@ -54,7 +55,7 @@ pub struct Decoder {
 impl Decoder {
     /// A decoder of records with these fields.
     pub fn new(schema: &SourceSchema) -> Self {
-        Decoder { layout: Layout::new(schema), guesses: true }
+        Decoder { layout: Layout::new(schema), guesses: !is_off(Part::Template) }
     }
 
     /// Only the second tier.

@@ -119,7 +119,7 @@ fn however_many_texts_an_entry_keeps_it_fits_a_changelog_record() {
         };
         assert!(try_with(longest + 1).unwrap_err().message.contains("`most 0`: a text of"));
         assert_eq!(try_with(longest), Ok(()));
-        // The least record limit is that of the producer, 1 MB, less what lz4 may add, the key and headers.
+        // The least record limit is that of the producer, 1 MB, less what framing may add, the key and headers.
         let bytes = encoded(&aggregates, &value).len();
         assert!(bytes < 600_000, "{texts} texts take {bytes} bytes");
         assert!(texts == 1 || bytes > 500_000, "the limit is no narrower than it must be: {bytes}");

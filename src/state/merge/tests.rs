@@ -32,6 +32,11 @@ fn apply(content: &mut Content, (ranges, points): &Delta) {
     }
 }
 
+fn delta_of(writes: &StoreWrites) -> Delta {
+    let points = writes.points.iter().map(|(key, value)| (key.to_vec(), value.map(<[u8]>::to_vec)));
+    (writes.ranges.clone(), points.collect())
+}
+
 fn records((ranges, points): &Delta) -> Vec<Record> {
     let mut writer = DeltaWriter::new(30);
     ranges.iter().for_each(|(from, to)| writer.delete_range(from, to));
@@ -56,12 +61,12 @@ proptest! {
             records(delta).into_iter().for_each(|record| merge.add(record));
         }
         let writes = merge.finish();
-        prop_assert!(writes.points.is_sorted_by(|a, b| a.0 < b.0), "ascending, each once");
+        prop_assert!(writes.points.iter().is_sorted_by(|a, b| a.0 < b.0), "ascending, each once");
         prop_assert!(writes.ranges.is_sorted_by(|a, b| a.1 < b.0), "ascending, disjoint, not adjacent");
-        apply(&mut merged, &(writes.ranges.clone(), writes.points.iter().cloned().collect()));
+        apply(&mut merged, &delta_of(&writes));
         prop_assert_eq!(merged, content);
-        for (key, value) in &writes.points {
-            let within = writes.ranges.iter().any(|(from, to)| (from..to).contains(&key));
+        for (key, value) in writes.points.iter() {
+            let within = writes.ranges.iter().any(|(from, to)| (&from[..]..&to[..]).contains(&key));
             prop_assert!(value.is_some() || !within, "a range deletes the key already");
         }
     }
@@ -101,7 +106,7 @@ fn a_window_that_opened_and_closed_leaves_only_its_range() {
     let put: Delta = (vec![], (1..100).map(|n| (vec![5, n], Some(vec![n]))).collect());
     let close: Delta = (vec![(vec![5], vec![6])], BTreeMap::new());
     [put, close].iter().flat_map(records).for_each(|record| merge.add(record));
-    assert_eq!(merge.finish(), StoreWrites { ranges: vec![(vec![5], vec![6])], points: vec![] });
+    assert_eq!(merge.finish(), StoreWrites { ranges: vec![(vec![5], vec![6])], points: Points::default() });
 }
 
 /// What a store of the keys 1 to 8 holds after `deltas`, merged.
@@ -110,7 +115,7 @@ fn left_of_eight(deltas: &[Delta]) -> (StoreWrites, Vec<u8>) {
     deltas.iter().flat_map(records).for_each(|record| merge.add(record));
     let writes = merge.finish();
     let mut content: Content = (1..=8).map(|key| (vec![key], vec![key])).collect();
-    apply(&mut content, &(writes.ranges.clone(), writes.points.iter().cloned().collect()));
+    apply(&mut content, &delta_of(&writes));
     let keys = content.into_keys().map(|key| key[0]).collect();
     (writes, keys)
 }
@@ -142,6 +147,6 @@ fn ranges_that_touch_or_overlap_are_written_as_one() {
     ];
     let (writes, keys) = left_of_eight(&deltas);
     assert_eq!(writes.ranges, [range(1, 6), range(7, 8)]);
-    assert_eq!(writes.points, [put(2), put(4)]);
+    assert_eq!(writes.points, [put(2), put(4)].into_iter().collect());
     assert_eq!(keys, [2, 4, 6, 8]);
 }

@@ -4,6 +4,8 @@ use ahash::RandomState;
 use hashbrown::HashTable;
 use smallvec::SmallVec;
 
+use super::super::prefix::{head, shared_prefix};
+
 /// What an entry costs beside its own size and what it holds elsewhere: its places in the index, with
 /// hashbrown's load factor, in the order and among the dirty ones.
 const INDEX_BYTES: usize = 16;
@@ -137,25 +139,12 @@ impl<V> Window<V> {
     }
 }
 
-/// How many bytes both begin with.
-fn shared_prefix(left: &[u8], right: &[u8]) -> usize {
-    left.iter().zip(right).take_while(|(left, right)| left == right).count()
-}
-
 /// Sorts entries by their keys. Most comparisons are decided by eight bytes after the prefix that all
 /// keys share, which are gathered first, so that they need no look at the keys themselves; entries that are
 /// equal in those come next.
 pub(super) fn sort_by_key<V>(window: &Window<V>, indexes: &mut [u32]) {
-    let mut keyed: Vec<(u64, u32)> = indexes
-        .iter()
-        .map(|index| {
-            let tail = &window.key_at(*index)[window.shared..];
-            let mut head = [0; 8];
-            let len = tail.len().min(8);
-            head[..len].copy_from_slice(&tail[..len]);
-            (u64::from_be_bytes(head), *index)
-        })
-        .collect();
+    let mut keyed: Vec<(u64, u32)> =
+        indexes.iter().map(|index| (head(&window.key_at(*index)[window.shared..]), *index)).collect();
     keyed.sort_unstable_by_key(|(head, _)| *head);
     for equal in keyed.chunk_by_mut(|left, right| left.0 == right.0).filter(|equal| equal.len() > 1) {
         equal.sort_unstable_by(|left, right| window.key_at(left.1).cmp(window.key_at(right.1)));

@@ -1,6 +1,7 @@
 //! What a task does for its store, its cache and its changelog, between checkpoints.
 
 use super::{Durable, Task};
+use crate::ablation::{Part, is_off};
 use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::state::MemoryUse;
@@ -26,8 +27,9 @@ impl Task {
     /// Evicts what the cache holds above its budget: from each operator its share.
     fn evict(&mut self) {
         let memory = self.memory();
-        if memory.total > self.limits.cache_bytes_max {
-            let over = memory.total - self.limits.cache_bytes_max;
+        let bytes_max = if is_off(Part::Cache) { 0 } else { self.limits.cache_bytes_max };
+        if memory.total > bytes_max {
+            let over = memory.total - bytes_max;
             let evictable = (memory.total - memory.pinned).max(1);
             self.pipeline.visit(&mut |operator| {
                 let own = operator.memory();

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::super::super::header::{Sweep, THIS_CHECKPOINT};
 use super::super::super::key::{window_key, window_prefix};
+use super::super::super::points::Points;
 use super::super::super::store::{Entry, StoreError, StoreWrites};
 use super::*;
 
@@ -87,7 +88,7 @@ impl Store for Planted {
         self.0.position()
     }
     fn write(&self, writes: &StoreWrites, position: &StorePosition) -> Result<(), StoreError> {
-        let ranges = StoreWrites { ranges: writes.ranges.clone(), points: vec![] };
+        let ranges = StoreWrites { ranges: writes.ranges.clone(), points: Points::default() };
         let points = StoreWrites { ranges: vec![], points: writes.points.clone() };
         match self.1 {
             Plant::RangesAfterPoints => {
