@@ -5,11 +5,11 @@
 /// A part of the hot path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// State that was written to disk stays in memory. Without: it is read again at each update.
+    /// State that was written to disk stays in memory. Without: it is dropped when it has been written.
     Cache,
     /// Many entries in one changelog record. Without: a record for each.
     PackedDelta,
-    /// Changes are written to disk seconds after their commit. Without: at each commit.
+    /// Changes are written to disk seconds after their commit. Without: at once, one commit or more at a time.
     WriteBehind,
     /// JSON is read as a record like the one before. Without: by the second tier of the decoder alone.
     Template,

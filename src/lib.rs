@@ -5,8 +5,9 @@
 //! one Kafka transaction; RocksDB is a cache of what was committed, so a crash never wipes it.
 //!
 //! The modules are layers; one never imports another further down this list:
-//! [`record`], [`time`], [`random`], [`planted`] and [`ablation`]; [`format`] and [`expression`]; [`state`] and [`window`];
-//! [`operator`] and [`topology`]; [`task`] and [`worker`]; [`kafka`], [`rocks`], [`model`] and [`simulator`];
+//! [`record`], [`time`], [`random`], [`planted`] and [`ablation`]; [`format`] and [`expression`];
+//! [`state`] and [`window`]; [`operator`] and [`topology`]; [`task`] and [`worker`];
+//! [`kafka`], [`rocks`], [`model`] and [`simulator`];
 //! [`runtime`], [`telemetry`], [`service`], [`settings`], [`testing`] and [`generator`]; [`cli`].
 
 pub mod ablation;

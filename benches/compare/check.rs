@@ -4,11 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
 use crate::cluster::Cluster;
@@ -185,21 +182,8 @@ fn parse<'a, T: Deserialize<'a>>(value: &'a [u8]) -> T {
 
 /// Calls `each` with the value of every committed record that a topic holds now.
 pub fn read(cluster: &Cluster, topic: &str, each: &mut dyn FnMut(&[u8])) {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap())
-        .set("group.id", "bench-that-commits-nothing")
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("enable.partition.eof", "true")
-        .set("fetch.queue.backoff.ms", "1")
-        .create()
-        .expect("a consumer");
+    let consumer = cluster.reader(topic);
     let partitions = cluster.admin().partitions(topic).expect("the topic is there");
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..partitions {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
-    }
-    consumer.assign(&assignment).expect("an assignment");
     let mut ended = BTreeSet::new();
     let mut heard = Instant::now();
     while ended.len() < partitions as usize {

@@ -59,6 +59,27 @@ impl Cluster {
         admin.try_delete_group(id);
     }
 
+    /// A consumer at the begin of all of a topic's partitions, which sees committed records only and hears of
+    /// their ends.
+    pub fn reader(&self, topic: &str) -> BaseConsumer {
+        let consumer: BaseConsumer = ClientConfig::new()
+            .set("bootstrap.servers", self.bootstrap())
+            .set("group.id", "bench-that-commits-nothing")
+            .set("isolation.level", "read_committed")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "5")
+            .set("fetch.queue.backoff.ms", "1")
+            .create()
+            .expect("a consumer");
+        let mut assignment = TopicPartitionList::new();
+        for partition in 0..self.admin().partitions(topic).expect("the topic is there") {
+            assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
+        }
+        consumer.assign(&assignment).expect("an assignment");
+        consumer
+    }
+
     /// How many records a topic holds.
     pub fn records(&self, topic: &str) -> u64 {
         self.admin().bounds(topic).iter().map(|(low, high)| (high - low) as u64).sum()

@@ -6,19 +6,18 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::check::read;
 use crate::cluster::Cluster;
-use crate::measure::Usage;
+use crate::measure::{Machine, Usage};
 use crate::process::Process;
 use crate::support::thalweg::binary;
 use crate::support::unix_ms;
@@ -42,14 +41,18 @@ pub struct Load {
     pub commit_ms: u64,
 }
 
+/// A result, or an order of the input.
 #[derive(Deserialize)]
-struct Row {
+struct Row<'a> {
     created_at: i64,
+    status: Option<&'a str>,
 }
 
-/// The latency of projecting orders, as a line of JSON, in milliseconds.
-pub fn latency(cluster: &Cluster, system: &System, load: Load, dir: &Path) -> Value {
-    let id = format!("bench-latency-{}-{}-{}", system.name, load.rate, load.commit_ms);
+/// The latency of projecting orders, as a line of JSON, in milliseconds; without a system that of the input
+/// itself: what generator, broker, reader and machine come to, which is in every system's latency.
+pub fn latency(cluster: &Cluster, system: Option<&System>, load: Load, dir: &Path) -> Value {
+    let name = system.map_or("nothing", |system| system.name);
+    let id = format!("bench-latency-{name}-{}-{}", load.rate, load.commit_ms);
     let (input, output) = (format!("{id}-input"), format!("{id}-output"));
     cluster.admin().create(&[(&input, PARTITIONS), (&output, PARTITIONS)]);
     let start = Start {
@@ -63,51 +66,28 @@ pub fn latency(cluster: &Cluster, system: &System, load: Load, dir: &Path) -> Va
         threads: 2,
         restores: false,
     };
-    let mut process = Process::spawn(system, &start, &start.state_dir.with_extension("log"));
-    let whole = WARM_UP + load.duration;
-    let records = load.rate * whole.as_secs();
-    let generator = Command::new(binary())
-        .args(["bench", "generate", "orders", "--topic", &input, "--no-close", "--disorder", "0s"])
-        .args(["--rate", &load.rate.to_string(), "--records", &records.to_string()])
-        .args(["--bootstrap-servers", &cluster.bootstrap()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the generator starts");
+    let log = start.state_dir.with_extension("log");
+    let mut process = system.map(|system| Process::spawn(system, &start, &log));
+    let generator = generate(cluster, &input, load);
     let began_ms = unix_ms();
-    let counted = began_ms + WARM_UP.as_millis() as i64..began_ms + whole.as_millis() as i64;
-    let consumer = reader(cluster, &output);
-    let mut waits_ms: Vec<i64> = Vec::new();
-    let (mut cpu_before_s, mut cpu_after_s) = (None, None);
-    let mut heard = Instant::now();
-    while unix_ms() < counted.end || heard.elapsed() < SILENCE {
-        process.check_runs();
-        if unix_ms() >= counted.start {
-            cpu_before_s.get_or_insert_with(|| Usage::of(process.pid()).cpu_s);
-        }
-        if unix_ms() >= counted.end {
-            cpu_after_s.get_or_insert_with(|| Usage::of(process.pid()).cpu_s);
-        }
-        let Some(polled) = consumer.poll(Duration::from_millis(100)) else { continue };
-        let message = polled.expect("a record");
-        let row: Row = serde_json::from_slice(message.payload().expect("a value")).expect("a row");
-        heard = Instant::now();
-        if counted.contains(&row.created_at) {
-            waits_ms.push((unix_ms() - row.created_at).max(0));
-        }
-    }
+    let counted =
+        began_ms + WARM_UP.as_millis() as i64..began_ms + (WARM_UP + load.duration).as_millis() as i64;
+    let heard =
+        listen(&cluster.reader(if system.is_some() { &output } else { &input }), &counted, &mut process);
     let generated = generator.wait_with_output().expect("the generator's end");
     assert!(generated.status.success(), "the generator failed");
     let told: Value = serde_json::from_slice(&generated.stdout).expect("its line");
-    process.stop();
+    process.map(Process::stop);
     let due = paid_in(cluster, &input, &counted);
     cluster.forget(&id);
+    let Heard { mut waits_ms, before, after } = heard;
     waits_ms.sort_unstable();
     let last = waits_ms.len().saturating_sub(1);
     let at = |share: f64| waits_ms.get(((waits_ms.len() as f64 * share) as usize).min(last));
-    let cpu_s = cpu_after_s.zip(cpu_before_s).map(|(after, before)| after - before);
+    let span = before.zip(after);
+    let cpu_s = span.and_then(|(before, after)| Some(after.0? - before.0?));
     json!({
-        "latency_of": system.name,
+        "latency_of": name,
         "rate": load.rate,
         "commit_ms": load.commit_ms,
         "results": waits_ms.len(),
@@ -118,8 +98,62 @@ pub fn latency(cluster: &Cluster, system: &System, load: Load, dir: &Path) -> Va
         "p99_ms": at(0.99),
         "p999_ms": at(0.999),
         "max_ms": waits_ms.last(),
+        // What the host took: nobody's latency can be better than that lets it.
+        "stolen_share": span.map(|(before, after)| after.1.stolen_since(&before.1)),
         "cores": cpu_s.map(|cpu_s| cpu_s / load.duration.as_secs_f64()),
     })
+}
+
+/// Orders of now, at the load's rate, until its duration is over.
+fn generate(cluster: &Cluster, topic: &str, load: Load) -> Child {
+    let records = load.rate * (WARM_UP + load.duration).as_secs();
+    Command::new(binary())
+        .args(["bench", "generate", "orders", "--topic", topic, "--no-close", "--disorder", "0s"])
+        .args(["--rate", &load.rate.to_string(), "--records", &records.to_string()])
+        .args(["--bootstrap-servers", &cluster.bootstrap()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the generator starts")
+}
+
+/// What a reader heard.
+struct Heard {
+    /// How late each result was that counts.
+    waits_ms: Vec<i64>,
+    /// When the counting begins and when it ends: the CPU time of the process, if there is one, and of the machine.
+    before: Option<(Option<f64>, Machine)>,
+    after: Option<(Option<f64>, Machine)>,
+}
+
+/// Reads results until those due in `counted` have come, or nothing has come for long.
+fn listen(consumer: &BaseConsumer, counted: &Range<i64>, process: &mut Option<Process>) -> Heard {
+    let mut heard = Heard { waits_ms: Vec::new(), before: None, after: None };
+    let mut last = Instant::now();
+    while unix_ms() < counted.end || last.elapsed() < SILENCE {
+        let look = || (process.as_ref().map(|process| Usage::of(process.pid()).cpu_s), Machine::now());
+        if unix_ms() >= counted.start {
+            heard.before.get_or_insert_with(look);
+        }
+        if unix_ms() >= counted.end {
+            heard.after.get_or_insert_with(look);
+        }
+        if let Some(process) = process {
+            process.check_runs();
+        }
+        let message = match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => message,
+            None | Some(Err(KafkaError::PartitionEOF(_))) => continue,
+            Some(Err(error)) => panic!("{error}"),
+        };
+        let row: Row<'_> = serde_json::from_slice(message.payload().expect("a value")).expect("a row");
+        last = Instant::now();
+        // Results have no status: all of them are paid.
+        if counted.contains(&row.created_at) && row.status.is_none_or(|status| status == "paid") {
+            heard.waits_ms.push((unix_ms() - row.created_at).max(0));
+        }
+    }
+    heard
 }
 
 #[derive(Deserialize)]
@@ -136,22 +170,4 @@ fn paid_in(cluster: &Cluster, input: &str, counted: &Range<i64>) -> u64 {
         due += u64::from(order.status == "paid" && counted.contains(&order.created_at));
     });
     due
-}
-
-fn reader(cluster: &Cluster, topic: &str) -> BaseConsumer {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", cluster.bootstrap())
-        .set("group.id", "bench-that-commits-nothing")
-        .set("isolation.level", "read_committed")
-        .set("enable.auto.commit", "false")
-        .set("fetch.wait.max.ms", "5")
-        .set("fetch.queue.backoff.ms", "1")
-        .create()
-        .expect("a consumer");
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..PARTITIONS {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning).expect("a partition");
-    }
-    consumer.assign(&assignment).expect("an assignment");
-    consumer
 }

@@ -8,7 +8,8 @@
 //! runs, and says how much:
 //!
 //! - `BOOTSTRAP`: a cluster that is there; otherwise a broker is started.
-//! - `PARTS`: `throughput,latency,recovery`. `SYSTEMS`, `WORKLOADS`: names, or begins of names.
+//! - `PARTS`: `throughput,latency,recovery`. `SYSTEMS`, `WORKLOADS`: names, or begins of names; without them all
+//!   workloads, and all systems but those that are Thalweg without a part (`make ablations`).
 //! - Throughput: `RECORDS` (10,000,000), `ROUNDS` (3).
 //! - Latency: `RATE` (20,000 records a second), `SECONDS` (60), `COMMITS_MS` (10,20,50,100).
 //! - Recovery: `STATE_KEYS` (10,000,000).
@@ -122,13 +123,17 @@ impl Bench {
         }
     }
 
-    /// At a rate that all can follow, and at half of what each did in the projection.
+    /// At a rate that all can follow, and at half of what each did in the projection; before them, that of the
+    /// input alone.
     fn latency(&mut self) {
         let common: u64 = env_or("RATE", 20_000);
         let duration = Duration::from_secs(env_or("SECONDS", if self.quick { 20 } else { 60 }));
         let commits = text_or("COMMITS_MS", if self.quick { "20" } else { "10,20,50,100" });
         let commits = commits.split(',').map(|text| text.trim().parse().expect("COMMITS_MS are numbers"));
         let commits: Vec<u64> = commits.collect();
+        let alone = Load { rate: common, duration, commit_ms: 0 };
+        let floor = latency::latency(&self.cluster, None, alone, self.dir.path());
+        self.note(floor);
         let systems = self.systems.clone();
         for system in systems.iter().filter(|system| system.writes() && system.does(Job::Project)) {
             let most = report::most_records_per_s(&self.results, system.name, "w2");
@@ -136,7 +141,7 @@ impl Bench {
             for rate in rates.into_iter().flatten() {
                 for &commit_ms in &commits {
                     let load = Load { rate, duration, commit_ms };
-                    let result = latency::latency(&self.cluster, system, load, self.dir.path());
+                    let result = latency::latency(&self.cluster, Some(system), load, self.dir.path());
                     self.note(result);
                 }
             }

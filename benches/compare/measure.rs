@@ -27,6 +27,34 @@ impl Usage {
     }
 }
 
+/// The CPU time of a whole machine so far, in ticks.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    all: u64,
+    /// A virtual machine wanted to run and its host ran something else.
+    stolen: u64,
+}
+
+impl Machine {
+    /// This one, now.
+    pub fn now() -> Machine {
+        Machine::read(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
+    }
+
+    fn read(stat: &str) -> Machine {
+        let all = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+        // User, nice, system, idle, iowait, irq, softirq, steal. Guests, behind them, are in user already.
+        let ticks: Vec<u64> = all.split_whitespace().take(8).filter_map(|field| field.parse().ok()).collect();
+        Machine { all: ticks.iter().sum(), stolen: ticks.get(7).copied().unwrap_or(0) }
+    }
+
+    /// Which share of its CPU time was stolen since then.
+    pub fn stolen_since(&self, before: &Machine) -> f64 {
+        let all = self.all.saturating_sub(before.all).max(1);
+        self.stolen.saturating_sub(before.stolen) as f64 / all as f64
+    }
+}
+
 /// A moment of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
@@ -113,5 +141,13 @@ mod tests {
         let samples = samples.map(|(records, cpu_s)| sample(records, cpu_s));
         assert_eq!(steady(&samples, 10_000_000, |sample| sample.cpu_s), Some(2.0));
         assert_eq!(steady(&samples[..2], 10_000_000, |sample| sample.cpu_s), None, "seen once");
+    }
+
+    #[test]
+    fn what_the_host_stole_is_a_share_of_all_time_without_guests_twice() {
+        let before = Machine::read("cpu  10 0 10 60 0 0 10 10 5 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n");
+        let after = Machine::read("cpu  40 0 20 110 0 0 10 20 25 0\n");
+        assert_eq!(after.stolen_since(&before), 0.1);
+        assert_eq!(after.stolen_since(&after), 0.0);
     }
 }

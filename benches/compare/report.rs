@@ -72,7 +72,7 @@ pub fn most_records_per_s(results: &[Value], system: &str, workload: &str) -> Op
     rates.reduce(f64::max)
 }
 
-const LATENCY: [&str; 11] = [
+const LATENCY: [&str; 12] = [
     "latency_of",
     "rate",
     "commit_ms",
@@ -83,6 +83,7 @@ const LATENCY: [&str; 11] = [
     "results",
     "missing",
     "generator_lag_max_ms",
+    "stolen_share",
     "cores",
 ];
 const RECOVERY: [&str; 5] = ["recovery_of", "disk", "records", "state_mb", "next_commit_s"];

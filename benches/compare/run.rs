@@ -102,42 +102,21 @@ pub fn run(
     };
     let mut written = cluster.data().map(|data| Written::new(data, internal));
     let log = start.state_dir.with_extension("log");
-    let broker_before_s = cluster.broker_pid().map(|pid| Usage::of(pid).cpu_s);
-
-    let begun = Instant::now();
     let mut process = Process::spawn(system, &start, &log);
-    let mut samples: Vec<Sample> = Vec::new();
-    let mut usage = Usage::default();
-    while samples.last().is_none_or(|sample| sample.records < total) {
-        if system.writes() {
-            process.check_runs();
-        } else if process.has_ended() {
-            break;
-        }
-        assert!(begun.elapsed() < LIMIT, "{} has no end on {}", system.name, workload.name);
-        std::thread::sleep(LOOK);
-        let records = progress.committed().unwrap_or(0);
-        usage = Usage::of(process.pid());
-        written.iter_mut().for_each(Written::observe);
-        let broker_now_s = cluster.broker_pid().map(|pid| Usage::of(pid).cpu_s);
-        samples.push(Sample {
-            wall_s: begun.elapsed().as_secs_f64(),
-            cpu_s: usage.cpu_s,
-            broker_cpu_s: broker_now_s.unwrap_or(0.0) - broker_before_s.unwrap_or(0.0),
-            records,
-        });
-    }
+    let watched = watch(cluster, system, &mut process, &progress, &mut written, total);
+    let samples = &watched.samples;
     let mut run = Run {
         system: system.name,
         workload: workload.name.clone(),
         records: total,
         wall_s: samples.last().map_or(0.0, |sample| sample.wall_s),
-        cpu_s: usage.cpu_s,
-        steady_cpu_s: steady(&samples, total, |sample| sample.cpu_s),
-        steady_records_per_s: steady(&samples, total, |sample| sample.wall_s).map(|seconds| 1e6 / seconds),
-        steady_broker_cpu_s: broker_before_s
-            .and_then(|_| steady(&samples, total, |sample| sample.broker_cpu_s)),
-        rss_max_bytes: usage.rss_max_bytes,
+        cpu_s: watched.usage.cpu_s,
+        steady_cpu_s: steady(samples, total, |sample| sample.cpu_s),
+        steady_records_per_s: steady(samples, total, |sample| sample.wall_s).map(|seconds| 1e6 / seconds),
+        steady_broker_cpu_s: cluster
+            .broker_pid()
+            .and_then(|_| steady(samples, total, |sample| sample.broker_cpu_s)),
+        rss_max_bytes: watched.usage.rss_max_bytes,
         changelog_bytes: written.map(|written| written.bytes()),
         state_bytes: size(&start.state_dir),
         right: None,
@@ -153,6 +132,46 @@ pub fn run(
     cluster.forget(&id);
     let _ = std::fs::remove_dir_all(&start.state_dir);
     run
+}
+
+/// What was seen of a process until it was done.
+struct Watched {
+    samples: Vec<Sample>,
+    /// The last that was seen of it.
+    usage: Usage,
+}
+
+/// Looks at a process, again and again, until it has committed `total` records, or has ended if it commits none.
+fn watch(
+    cluster: &Cluster,
+    system: &System,
+    process: &mut Process,
+    progress: &Progress,
+    written: &mut Option<Written>,
+    total: u64,
+) -> Watched {
+    let broker_s = || cluster.broker_pid().map_or(0.0, |pid| Usage::of(pid).cpu_s);
+    let (begun, broker_before_s) = (Instant::now(), broker_s());
+    let mut watched = Watched { samples: Vec::new(), usage: Usage::default() };
+    while watched.samples.last().is_none_or(|sample| sample.records < total) {
+        if system.writes() {
+            process.check_runs();
+        } else if process.has_ended() {
+            break;
+        }
+        assert!(begun.elapsed() < LIMIT, "{} has no end", system.name);
+        std::thread::sleep(LOOK);
+        let records = progress.committed().unwrap_or(0);
+        watched.usage = Usage::of(process.pid());
+        written.iter_mut().for_each(Written::observe);
+        watched.samples.push(Sample {
+            wall_s: begun.elapsed().as_secs_f64(),
+            cpu_s: watched.usage.cpu_s,
+            broker_cpu_s: broker_s() - broker_before_s,
+            records,
+        });
+    }
+    watched
 }
 
 /// The committed output, once it is what it must be or nothing more comes.

@@ -31,7 +31,7 @@ enum Kind {
 pub const ALL: &[System] = &[
     System { name: "thalweg", kind: Kind::Thalweg },
     ablated("all-parts", ""),
-    ablated("without-cache", "cache,write-behind"),
+    ablated("without-write-behind-and-cache", "cache,write-behind"),
     ablated("without-write-behind", "write-behind"),
     ablated("without-packed-delta", "packed-delta"),
     ablated("without-template", "template"),

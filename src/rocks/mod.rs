@@ -1,9 +1,10 @@
 //! RocksDB behind the store port.
 //!
 //! One database per task in `dir/<name>`; the block cache, the limit on write buffers and the background
-//! threads are shared by all of them. There is no write-ahead log: the changelog is the log. A store's
-//! entries and its position share one column family and so one write buffer, hence whatever prefix of
-//! the writes RocksDB brings back after a crash is the state at the position that comes with it.
+//! threads are shared by all of them. There is no write-ahead log: the changelog is the log. Every write holds
+//! the store's position beside its entries, in one column family: either in the write buffer, which goes to disk as
+//! one, or, if it is large, in a table of its own, before which the buffer goes to disk. So whatever prefix of the
+//! writes RocksDB brings back after a crash is the state at the position that comes with it.
 
 mod options;
 mod store;
@@ -22,7 +23,7 @@ use crate::state::store::{Store, StoreError, StoreFactory};
 /// The stores of a process, in one directory.
 pub struct RocksStores {
     dir: PathBuf,
-    shared: Shared,
+    shared: Arc<Shared>,
 }
 
 impl RocksStores {
@@ -31,7 +32,7 @@ impl RocksStores {
     pub fn open(dir: &Path, settings: &RocksSettings) -> Result<RocksStores, StoreError> {
         std::fs::create_dir_all(dir).map_err(|error| io_error("create the state directory", dir, &error))?;
         let shared = Shared::new(settings).map_err(|error| store::store_error("prepare", dir, error))?;
-        Ok(RocksStores { dir: dir.to_path_buf(), shared })
+        Ok(RocksStores { dir: dir.to_path_buf(), shared: Arc::new(shared) })
     }
 
     /// Opens a store as [`open`](StoreFactory::open) does, for what only RocksDB has.

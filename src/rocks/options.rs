@@ -22,7 +22,8 @@ pub struct RocksSettings {
     pub background_threads: usize,
     /// Open files per store; -1: as many as it has. A lower number costs reads, which open files again.
     pub max_open_files: i32,
-    /// From this many points on a write becomes a table file instead of going through the write buffer.
+    /// From this many points on a write becomes a table file instead of going through the write buffer: what making
+    /// a file costs beside its content, four syncs among it, is little next to so many.
     pub table_points_min: usize,
 }
 
@@ -39,7 +40,6 @@ impl Default for RocksSettings {
 }
 
 /// What all stores of a process share.
-#[derive(Clone)]
 pub(super) struct Shared {
     options: Options,
     table_points_min: usize,

@@ -1,9 +1,11 @@
 //! One RocksDB database as a store.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use prost::Message;
-use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE};
+use rocksdb::properties::{CUR_SIZE_ALL_MEM_TABLES, LIVE_SST_FILES_SIZE, num_files_at_level};
 use rocksdb::{
     DB, DBRawIterator, Error, ErrorKind, IngestExternalFileOptions, ReadOptions, SstFileWriter,
     WaitForCompactOptions, WriteBatch, WriteOptions,
@@ -17,6 +19,9 @@ use crate::state::store::{Entry, Store, StoreError, StorePosition, StoreWrites};
 
 /// The key under which the position is kept. It sorts before [`START`], so that no scan shows it.
 const POSITION_KEY: &[u8] = &[STORE_KIND];
+/// How many tables RocksDB may have in its first level before another one is handed to it: from here on it slows
+/// down writes that go through the write buffer (`level0_slowdown_writes_trigger`).
+const FIRST_LEVEL_TABLES_MAX: u64 = 20;
 /// Under this name in a store's directory a table file is made before RocksDB takes it over.
 pub(super) const TABLE_FILE: &str = "ingested.table";
 /// The version of [`PositionRecord`] and of what the store's entries look like.
@@ -72,18 +77,20 @@ impl PositionRecord {
 /// A task's store.
 pub(crate) struct RocksStore {
     path: PathBuf,
-    shared: Shared,
+    shared: Arc<Shared>,
     pub(super) db: DB,
 }
 
 impl RocksStore {
-    pub(super) fn open(path: PathBuf, shared: &Shared) -> Result<RocksStore, StoreError> {
+    pub(super) fn open(path: PathBuf, shared: &Arc<Shared>) -> Result<RocksStore, StoreError> {
+        // What a crash left half made; RocksDB does not know its name.
+        let _ = fs::remove_file(path.join(TABLE_FILE));
         let db = DB::open(shared.options(), &path).map_err(|error| store_error("open", &path, error))?;
         Ok(RocksStore { path, shared: shared.clone(), db })
     }
 
     /// Opens one to look into it: nothing in its directory changes.
-    pub(super) fn open_read_only(path: PathBuf, shared: &Shared) -> Result<RocksStore, StoreError> {
+    pub(super) fn open_read_only(path: PathBuf, shared: &Arc<Shared>) -> Result<RocksStore, StoreError> {
         let opened = DB::open_for_read_only(shared.options(), &path, false);
         let db = opened.map_err(|error| store_error("open", &path, error))?;
         Ok(RocksStore { path, shared: shared.clone(), db })
@@ -112,9 +119,10 @@ impl RocksStore {
         iterator
     }
 
+    /// Few writes go through the write buffer.
     fn write_batch(
         &self,
-        ranges: &[(&Vec<u8>, &Vec<u8>)],
+        ranges: &[&(Vec<u8>, Vec<u8>)],
         points: &Points,
         position: &[u8],
     ) -> Result<(), Error> {
@@ -123,7 +131,6 @@ impl RocksStore {
             batch.delete_range(from, to);
         }
         for (key, value) in points.iter() {
-            debug_assert!(key >= START);
             match value {
                 Some(value) => batch.put(key, value),
                 None => batch.delete(key),
@@ -135,26 +142,56 @@ impl RocksStore {
         self.db.write_opt(batch, &options)
     }
 
-    /// Writes many points: they are sorted already, so they become a table file as they are, and the write
-    /// buffer is passed by. RocksDB syncs the file before it takes it over. The position is in it as in every
-    /// write before: so whatever is in the write buffer overlaps with it and is written out first, and what a
-    /// crash leaves is a prefix of the writes here as well.
-    fn ingest(&self, points: &Points, position: &[u8]) -> Result<(), Error> {
+    /// Many are sorted already, so they become a table file as they are, which RocksDB syncs and takes over.
+    ///
+    /// The position is in it as in every write before: so whatever is in the write buffer overlaps with it and
+    /// is written out first, and what a crash leaves is a prefix of the writes here as well. In a table as in a
+    /// batch ranges do not delete the points beside them.
+    fn ingest(&self, ranges: &[&(Vec<u8>, Vec<u8>)], points: &Points, position: &[u8]) -> Result<(), Error> {
+        self.wait_for_compaction()?;
         let file = self.path.join(TABLE_FILE);
+        let made = self.make_table(&file, ranges, points, position);
+        // RocksDB copies it. Moving it would be cheaper, but that is a hard link first: a crash in between would
+        // leave two names of a file in use, and not every file system has them.
+        let taken = made.and_then(|()| {
+            self.db.ingest_external_file_opts(&IngestExternalFileOptions::default(), vec![&file])
+        });
+        // If it cannot be deleted it is overwritten by the next one, or deleted when the store is opened.
+        let _ = fs::remove_file(&file);
+        taken
+    }
+
+    fn make_table(
+        &self,
+        file: &Path,
+        ranges: &[&(Vec<u8>, Vec<u8>)],
+        points: &Points,
+        position: &[u8],
+    ) -> Result<(), Error> {
         let mut table = SstFileWriter::create(self.shared.options());
-        table.open(&file)?;
+        table.open(file)?;
+        for (from, to) in ranges {
+            table.delete_range(from, to)?;
+        }
         table.put(POSITION_KEY, position)?;
         for (key, value) in points.iter() {
-            debug_assert!(key >= START);
             match value {
                 Some(value) => table.put(key, value)?,
                 None => table.delete(key)?,
             }
         }
-        table.finish()?;
-        let mut options = IngestExternalFileOptions::default();
-        options.set_move_files(true);
-        self.db.ingest_external_file_opts(&options, vec![file])
+        table.finish()
+    }
+
+    /// Batches are slowed down by RocksDB while its first level has too many tables; tables that it takes over are
+    /// not.
+    fn wait_for_compaction(&self) -> Result<(), Error> {
+        match self.db.property_int_value(&num_files_at_level(0))? {
+            Some(tables) if tables >= FIRST_LEVEL_TABLES_MAX => {
+                self.db.wait_for_compact(&WaitForCompactOptions::default())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether there is any entry in `from..to`.
@@ -190,17 +227,18 @@ impl Store for RocksStore {
 
     fn write(&self, writes: &StoreWrites, position: &StorePosition) -> Result<(), StoreError> {
         let mut ranges = Vec::new();
-        for (from, to) in &writes.ranges {
-            debug_assert!(&from[..] >= START);
+        for range in &writes.ranges {
+            debug_assert!(&range.0[..] >= START);
             // A range deletion slows every later read down until it is compacted away, and most windows
             // that close were never written.
-            if self.has_any(from, to).map_err(|error| self.error("read from", error))? {
-                ranges.push((from, to));
+            if self.has_any(&range.0, &range.1).map_err(|error| self.error("read from", error))? {
+                ranges.push(range);
             }
         }
+        debug_assert!(writes.points.iter().next().is_none_or(|(key, _)| key >= START));
         let position = PositionRecord::encode(position);
-        let written = match ranges.is_empty() && writes.points.len() >= self.shared.table_points_min() {
-            true => self.ingest(&writes.points, &position),
+        let written = match writes.points.len() >= self.shared.table_points_min() {
+            true => self.ingest(&ranges, &writes.points, &position),
             false => self.write_batch(&ranges, &writes.points, &position),
         };
         written.map_err(|error| self.error("write to", error))

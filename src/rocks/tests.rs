@@ -13,7 +13,7 @@ fn stores(dir: &Path, write_buffer_bytes: usize) -> RocksStores {
     RocksStores::open(dir, &RocksSettings { write_buffer_bytes, ..RocksSettings::default() }).unwrap()
 }
 
-/// The same, but writes without ranges and of two points on go past the write buffer.
+/// The same, but writes of two points and more go past the write buffer.
 fn ingesting(dir: &Path, write_buffer_bytes: usize) -> RocksStores {
     let settings = RocksSettings { write_buffer_bytes, table_points_min: 2, ..RocksSettings::default() };
     RocksStores::open(dir, &settings).unwrap()
@@ -212,20 +212,48 @@ fn a_store_in_use_and_a_directory_that_is_a_file_say_what_to_do() {
 }
 
 #[test]
-fn many_points_pass_the_write_buffer_by_and_leave_one_table() {
+fn many_points_pass_the_write_buffer_by_and_leave_a_table_each() {
     let dir = TempDir::new().unwrap();
     let stores = ingesting(dir.path(), 64 << 20);
-    fill(&stores);
     let path = dir.path().join("task");
+    let entry = |key: u8, value: u8| ([1, key], Some([value]));
+    let write = |position: StorePosition, points: Points, ranges| {
+        let store = stores.open("task").unwrap();
+        store.write(&StoreWrites { ranges, points }, &position).unwrap();
+    };
+    write(position(3), (1..100).map(|key| entry(key, 1)).collect(), vec![]);
     assert_eq!(files(&path, "", ".sst").len(), 1);
-    assert_eq!(files(&path, "", TABLE_FILE).len(), 0, "RocksDB has taken it over");
-    // What a crash left half made is in nobody's way.
-    fs::write(path.join(TABLE_FILE), b"half").unwrap();
-    let whole = read_all(&stores).unwrap();
-    assert_eq!(whole.1.len(), 4000);
-    fill(&stores);
-    assert!(read_all(&stores).unwrap() == whole);
-    assert_eq!(files(&path, "", TABLE_FILE).len(), 0);
+    // However a crash left the file of the next one: half made, or another name of a table in use.
+    for leave in
+        [(|path: &Path, _: &Path| fs::write(path, b"half").unwrap()) as fn(&Path, &Path), |path, table| {
+            fs::hard_link(table, path).unwrap()
+        }]
+    {
+        leave(&path.join(TABLE_FILE), &files(&path, "", ".sst")[0]);
+        let ranges = vec![(vec![1, 50], vec![1, 200])];
+        write(position(9), (2..4).map(|key| entry(key, 2)).chain([entry(60, 2)]).collect(), ranges);
+        assert_eq!(files(&path, "", TABLE_FILE).len(), 0, "it is deleted");
+        let (at, entries) = read_all(&stores).unwrap();
+        assert_eq!(at, Some(position(9)));
+        let expected = (1..50).map(|key| entry(key, if (2..4).contains(&key) { 2 } else { 1 }));
+        let expected = expected.chain([entry(60, 2)]);
+        let expected: Vec<_> = expected.map(|(key, value)| (key.into(), value.unwrap().into())).collect();
+        assert!(entries == expected, "a range does not delete the points beside it");
+    }
+}
+
+#[test]
+fn a_table_that_cannot_be_taken_over_leaves_nothing() {
+    let dir = TempDir::new().unwrap();
+    let stores = ingesting(dir.path(), 64 << 20);
+    let store = stores.open("task").unwrap();
+    let points = || [([1, 1], Some([1])), ([1, 2], Some([1]))].into_iter().collect();
+    // A table that is not in order is refused in its middle.
+    let descending = [([1, 2], Some([1])), ([1, 1], Some([1]))].into_iter().collect();
+    assert!(store.write(&StoreWrites { ranges: vec![], points: descending }, &position(1)).is_err());
+    assert_eq!(files(&dir.path().join("task"), "", TABLE_FILE).len(), 0);
+    store.write(&StoreWrites { ranges: vec![], points: points() }, &position(2)).unwrap();
+    assert_eq!(store.position().unwrap(), Some(position(2)));
 }
 
 #[test]

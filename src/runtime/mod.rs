@@ -344,6 +344,9 @@ const PRODUCER_BATCH_BYTES: usize = 1_000_000;
 /// A checkpoint's changelog records are about this large before compression.
 const CHANGELOG_PART_BYTES: usize = 512 << 10;
 
+/// A restore never merges more before it writes: more saves little, and a merge is not interrupted.
+const RESTORE_BUFFER_BYTES_MAX: usize = 64 << 20;
+
 fn worker_spec(
     plan: &Arc<Plan>,
     settings: &Settings,
@@ -363,7 +366,7 @@ fn worker_spec(
         pinned_bytes_max: cache_bytes_max,
         stall_ms: settings.run.restore_stall_ms,
         // While a task is restored its worker has no other state in memory.
-        restore_buffer_bytes: cache_bytes_max / 2,
+        restore_buffer_bytes: (cache_bytes_max / 2).min(RESTORE_BUFFER_BYTES_MAX),
         leave_limit_ms: settings.run.shutdown_limit_ms / 2,
         limits: TaskLimits {
             staged_records_max: settings.run.checkpoint_records_max / workers,

@@ -250,6 +250,7 @@ impl WorkerActor {
             }
             WorkerEvent::Restored { .. } => {}
             WorkerEvent::CutFailed { task, error } => {
+                self.shared.metrics.changelog_cuts_failed.inc();
                 tracing::warn!(
                     %task,
                     "the changelog was not cut and only grows; it needs the Delete right on the topic: {error}"

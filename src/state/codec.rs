@@ -17,6 +17,7 @@
 //! and in numbers, which have few matches for lz4 and few distinct bytes: zstd's entropy coding took a
 //! quarter off the changelog of windowed counts, for some 30 ns per entry.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use lz4_flex::block;
@@ -35,6 +36,10 @@ const ENTRY_OVERHEAD_BYTES: usize = 15;
 const ZSTD_LEVEL: i32 = 1;
 /// The format versions whose bodies are lz4 blocks.
 const LZ4_VERSION_MAX: u32 = 1;
+/// No lz4 block decompresses to more than this many times its length.
+const LZ4_RATIO_MAX: usize = 255;
+/// Nor does a zstd frame: a block of four bytes may stand for 128 KiB.
+const ZSTD_RATIO_MAX: usize = 32 << 10;
 
 /// The kinds of changelog records, by their second byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -209,7 +214,6 @@ struct BodyWriter {
     /// The last body has a point, so that the next key shares a prefix with `key`.
     has_point: bool,
     header: Vec<u8>,
-    compressor: Compressor,
 }
 
 impl BodyWriter {
@@ -223,7 +227,6 @@ impl BodyWriter {
             key: Vec::new(),
             has_point: false,
             header: Vec::new(),
-            compressor: Compressor::new(),
         }
     }
 
@@ -272,7 +275,7 @@ impl BodyWriter {
         let mut start = 0;
         for (part, &end) in self.ends.iter().enumerate() {
             header(part as u32, parts, &mut self.header);
-            records.push(self.compressor.record(kind, &self.header, &self.bodies[start..end]));
+            records.push(write_record(kind, &self.header, &self.bodies[start..end]));
             start = end;
         }
         self.clear();
@@ -295,47 +298,52 @@ fn encode_message(message: &impl Message, out: &mut Vec<u8>) {
     let _ = message.encode(out);
 }
 
-/// What compressing needs, kept from one record to the next.
-struct Compressor {
-    /// Its tables are as large as the largest of its latest bodies asked for.
-    context: CCtx<'static>,
+thread_local! {
+    /// What zstd needs, up to some 700 KiB: once per thread, however many tasks it has.
+    static ZSTD: RefCell<Zstd> = RefCell::new(Zstd::new());
+}
+
+struct Zstd {
+    writing: CCtx<'static>,
+    reading: DCtx<'static>,
     /// As large as the largest frame so far may have been.
     frame: Vec<u8>,
 }
 
-impl Compressor {
-    fn new() -> Compressor {
-        let mut context = CCtx::create();
+impl Zstd {
+    fn new() -> Zstd {
+        let mut writing = CCtx::create();
         // The body's length stands before the frame.
         for parameter in [CParameter::CompressionLevel(ZSTD_LEVEL), CParameter::ContentSizeFlag(false)] {
-            let set = context.set_parameter(parameter);
+            let set = writing.set_parameter(parameter);
             debug_assert!(set.is_ok(), "zstd has these parameters");
         }
-        Compressor { context, frame: Vec::new() }
+        Zstd { writing, reading: DCtx::create(), frame: Vec::new() }
     }
 
-    fn record(&mut self, kind: RecordKind, header: &[u8], body: &[u8]) -> Vec<u8> {
-        let frame_bytes = if body.is_empty() { 0 } else { self.compress(body) };
-        let mut record = Vec::with_capacity(2 + 10 + header.len() + frame_bytes);
-        record.extend_from_slice(&[MAGIC, kind as u8]);
-        put_bytes(&mut record, header);
-        put_varint(&mut record, body.len());
-        record.extend_from_slice(&self.frame[..frame_bytes]);
-        record
-    }
-
-    /// Compresses into `frame`, and says how many bytes it takes there.
-    fn compress(&mut self, body: &[u8]) -> usize {
+    fn compress(&mut self, body: &[u8]) -> &[u8] {
         let frame_bytes_max = compress_bound(body.len());
         if self.frame.len() < frame_bytes_max {
             self.frame.resize(frame_bytes_max, 0);
         }
-        match self.context.compress2(&mut self.frame[..], body) {
-            Ok(bytes) => bytes,
+        match self.writing.compress2(&mut self.frame[..], body) {
+            Ok(bytes) => &self.frame[..bytes],
             // The output has the size that zstd asks for, so only memory can be missing: as for a Vec.
             Err(code) => panic!("zstd: {}", zstd_safe::get_error_name(code)),
         }
     }
+}
+
+fn write_record(kind: RecordKind, header: &[u8], body: &[u8]) -> Vec<u8> {
+    ZSTD.with_borrow_mut(|zstd| {
+        let frame = if body.is_empty() { &[] } else { zstd.compress(body) };
+        let mut record = Vec::with_capacity(2 + 20 + header.len() + frame.len());
+        record.extend_from_slice(&[MAGIC, kind as u8]);
+        put_bytes(&mut record, header);
+        put_varint(&mut record, body.len());
+        record.extend_from_slice(frame);
+        record
+    })
 }
 
 /// A changelog record, decompressed and checked.
@@ -366,8 +374,8 @@ impl Record {
     }
 
     /// The points, in ascending order of keys.
-    pub fn points(&self) -> Points<'_> {
-        Points { rest: &self.body[self.points_start..], key: Vec::new() }
+    pub fn points(&self) -> PointCursor<'_> {
+        PointCursor { rest: &self.body[self.points_start..], key: Vec::new() }
     }
 
     /// What the points come to.
@@ -389,9 +397,14 @@ pub struct RecordPoints {
 }
 
 impl RecordPoints {
+    /// The memory that they take.
+    pub fn body_bytes(&self) -> usize {
+        self.body.capacity()
+    }
+
     /// As [`Record::points`].
-    pub fn points(&self) -> Points<'_> {
-        Points { rest: &self.body[self.start..], key: Vec::new() }
+    pub fn points(&self) -> PointCursor<'_> {
+        PointCursor { rest: &self.body[self.start..], key: Vec::new() }
     }
 }
 
@@ -400,12 +413,12 @@ impl RecordPoints {
 pub type Point<'p, 'r> = (&'p [u8], Option<&'r [u8]>);
 
 /// Goes through the points of a [`Record`].
-pub struct Points<'r> {
+pub struct PointCursor<'r> {
     rest: &'r [u8],
     key: Vec<u8>,
 }
 
-impl<'r> Points<'r> {
+impl<'r> PointCursor<'r> {
     /// The next point; `None` after the last.
     // Not an Iterator: the key lives in a buffer that the next point overwrites.
     #[allow(clippy::should_implement_trait)]
@@ -443,12 +456,16 @@ pub fn read_record(record: &[u8]) -> Result<Record, CodecError> {
 
 /// A body of a given length; `None` if it is none of the version's, or has another length.
 fn decompress(version: u32, compressed: &[u8], body_bytes: usize) -> Option<Vec<u8>> {
-    // Zeroed by the operating system page by page as it is written: a wrong length takes no memory.
+    let is_lz4 = version <= LZ4_VERSION_MAX;
+    let ratio_max = if is_lz4 { LZ4_RATIO_MAX } else { ZSTD_RATIO_MAX };
+    if body_bytes > compressed.len().saturating_mul(ratio_max) {
+        return None;
+    }
     let mut body = vec![0; body_bytes];
-    let bytes = match (body_bytes, version) {
-        (0, _) => 0,
-        (_, ..=LZ4_VERSION_MAX) => block::decompress_into(compressed, &mut body).ok()?,
-        _ => DCtx::try_create()?.decompress(&mut body[..], compressed).ok()?,
+    let bytes = match is_lz4 {
+        _ if body.is_empty() => 0,
+        true => block::decompress_into(compressed, &mut body).ok()?,
+        false => ZSTD.with_borrow_mut(|zstd| zstd.reading.decompress(&mut body[..], compressed)).ok()?,
     };
     (bytes == body_bytes).then_some(body)
 }

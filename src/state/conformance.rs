@@ -180,14 +180,17 @@ pub(crate) fn survives_crashes<F: StoreFactory>(
     history.insert(0, content.clone());
     let (mut lost, mut kept) = (0, 0);
     for offset in 1..=60i64 {
-        // Each write moves a key on, so that no two states are equal, and two of three close what is five steps
-        // back: a store may treat those without ranges otherwise.
+        // Each write moves a key on and closes what is five steps back, so that no two states are equal. Every third
+        // has a point less: a store may treat small writes otherwise.
         let step = offset as u8;
-        let closes = step > 5 && !step.is_multiple_of(3);
-        let ranges = closes.then(|| (vec![1, step - 5], vec![1, step - 4])).into_iter().collect();
+        let ranges = (step > 5).then(|| (vec![1, step - 5], vec![1, step - 4])).into_iter().collect();
         let value =
             |salt: u8| -> Vec<u8> { (0..value_bytes).map(|i| (i as u8).wrapping_mul(step) ^ salt).collect() };
-        let points = [(vec![1, step], Some(value(0))), (vec![2], Some(value(1)))].into_iter().collect();
+        let mut points = vec![(vec![1, step], Some(value(0)))];
+        if !step.is_multiple_of(3) {
+            points.push((vec![2], Some(value(1))));
+        }
+        let points = points.into_iter().collect();
         let writes = StoreWrites { ranges, points };
         apply(&mut content, &writes);
         store.write(&writes, &position(offset)).unwrap();

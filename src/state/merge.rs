@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-use super::codec::{Record, RecordPoints};
+use super::codec::{Record, RecordPoints, Size};
 use super::points::Points;
 use super::store::StoreWrites;
 use crate::planted::{Bug, is_planted};
@@ -21,8 +21,10 @@ pub struct Merge {
     records: Vec<(usize, RecordPoints)>,
     /// The ranges of all records, each with its record's number.
     ranges: RangeSet,
-    /// What all of `records` would take in [`Points`], and their own places.
-    bytes: usize,
+    /// What the points of all `records` come to.
+    size: Size,
+    /// The memory of `records`.
+    record_bytes: usize,
 }
 
 impl Merge {
@@ -40,21 +42,25 @@ impl Merge {
         }
         let size = record.size();
         if size.points > 0 {
-            self.bytes += size.bytes + size.points * Points::POINT_BYTES;
-            self.bytes += size_of::<(usize, RecordPoints)>();
-            self.records.push((number, record.into_points()));
+            self.size.points += size.points;
+            self.size.bytes += size.bytes;
+            let points = record.into_points();
+            self.record_bytes += size_of::<(usize, RecordPoints)>() + points.body_bytes();
+            self.records.push((number, points));
         }
     }
 
-    /// The memory that it may take when it is finished, beside the records' bodies.
+    /// The memory that it takes at most, which is when it is finished.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.ranges.bytes
+        let points_bytes = self.size.bytes + self.size.points * Points::POINT_BYTES;
+        points_bytes + self.record_bytes + self.ranges.bytes
     }
 
     /// The writes that lead a store past all records added.
     pub fn finish(self) -> StoreWrites {
-        let Merge { records, ranges, .. } = self;
-        let mut survivors = Points::default();
+        let Merge { records, ranges, size, .. } = self;
+        // As much as there can be at most: what is not needed is never touched, and takes no memory.
+        let mut survivors = Points::with_capacity(size.points, size.bytes);
         for (number, record) in records {
             // Keys ascend: the range at or after the key is sought when they leave the one before.
             let mut range = ranges.iter().next();
@@ -69,7 +75,7 @@ impl Merge {
             }
         }
         survivors.sort();
-        survivors.keep_one_of_each(!is_planted(Bug::DeltaTwice));
+        survivors.keep_last_of_each();
         // A deletion within a range is done by the range, which goes to the store as well.
         survivors.retain(|key, value| value.is_some() || ranges.deleted_at(key).is_none());
         StoreWrites { ranges: ranges.union(), points: survivors }

@@ -37,6 +37,8 @@ pub struct Metrics {
     pub transactions_aborted: Counter,
     /// How often a worker was told that its partitions have another owner.
     pub members_fenced: Counter,
+    /// How often a changelog was to be cut and was not.
+    pub changelog_cuts_failed: Counter,
     checkpoint_duration_seconds: Histogram,
 }
 
@@ -59,6 +61,7 @@ impl Metrics {
             dead_letters: Family::default(),
             transactions_aborted: Counter::default(),
             members_fenced: Counter::default(),
+            changelog_cuts_failed: Counter::default(),
             // 1 ms to 32 s.
             checkpoint_duration_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
         };
@@ -86,6 +89,11 @@ impl Metrics {
             "thalweg_members_fenced",
             "How often a worker was told that its partitions have another owner",
             self.members_fenced.clone(),
+        );
+        r.register(
+            "thalweg_changelog_cuts_failed",
+            "How often a changelog was to be cut and was not",
+            self.changelog_cuts_failed.clone(),
         );
         r.register(
             "thalweg_checkpoint_duration_seconds",

@@ -94,11 +94,11 @@ impl Admin {
         }
     }
 
-    /// Creates topics with one replica; one that exists is an error.
+    /// Creates topics with as many replicas as the brokers give by default; one that exists is an error.
     pub fn create(&self, topics: &[(&str, i32)]) {
         let new: Vec<_> = topics
             .iter()
-            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(1)))
+            .map(|(name, partitions)| NewTopic::new(name, *partitions, TopicReplication::Fixed(-1)))
             .collect();
         self.create_topics(&new);
     }

@@ -23,7 +23,7 @@ const FOLDER_PREFIX: &str = "thalweg-simulated-";
 pub enum Kind {
     /// Stores in memory.
     Memory,
-    /// RocksDB, as a service has it: what little a history writes stays in its buffers until it is synced.
+    /// RocksDB, where four points at once pass the write buffer by, and are synced; what is less stays in it.
     Rocks,
     /// RocksDB with buffers that are full at once: each write has the one before written out.
     RocksWithoutBuffers,
@@ -43,7 +43,6 @@ impl Kind {
         let usual = RocksSettings::default();
         match self {
             Kind::RocksWithoutBuffers => RocksSettings { write_buffer_bytes: 1, ..usual },
-            // Large enough writes go past the write buffer, small ones through it.
             Kind::Rocks => RocksSettings { table_points_min: 4, ..usual },
             Kind::Memory => usual,
         }

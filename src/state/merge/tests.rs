@@ -96,8 +96,8 @@ fn records_are_accounted_for_by_what_they_take_and_not_kept_for_their_headers() 
     let one: Delta = (vec![], [(vec![1, 2, 3], Some(vec![4]))].into());
     (0..100).flat_map(|_| records(&one)).for_each(|record| merge.add(record));
     assert_eq!(merge.records.len(), 100);
-    // Key, value and their place; what they came in.
-    assert_eq!(merge.bytes(), 100 * (4 + 24 + 40));
+    // Key, value, lengths, place and half of it; what they came in: a range's end, three lengths, key and value.
+    assert_eq!(merge.bytes(), 100 * (4 + 8 + 16 + 8 + 40 + 8));
 }
 
 #[test]
