@@ -77,7 +77,9 @@ pub fn latency(cluster: &Cluster, system: Option<&System>, load: Load, dir: &Pat
     let generated = generator.wait_with_output().expect("the generator's end");
     assert!(generated.status.success(), "the generator failed");
     let told: Value = serde_json::from_slice(&generated.stdout).expect("its line");
-    process.map(Process::stop);
+    if let Some(process) = process {
+        process.stop();
+    }
     let due = paid_in(cluster, &input, &counted);
     cluster.forget(&id);
     let Heard { mut waits_ms, before, after } = heard;

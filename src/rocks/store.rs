@@ -186,7 +186,7 @@ impl RocksStore {
     /// Batches are slowed down by RocksDB while its first level has too many tables; tables that it takes over are
     /// not.
     fn wait_for_compaction(&self) -> Result<(), Error> {
-        match self.db.property_int_value(&num_files_at_level(0))? {
+        match self.db.property_int_value(num_files_at_level(0))? {
             Some(tables) if tables >= FIRST_LEVEL_TABLES_MAX => {
                 self.db.wait_for_compact(&WaitForCompactOptions::default())
             }
