@@ -183,7 +183,7 @@ impl View {
         let (state, cache) = (metrics.sum("thalweg_state_bytes"), metrics.sum("thalweg_cache_bytes"));
         line("state", format!("{:.0} KiB in stores, {:.0} KiB cached", state / 1024.0, cache / 1024.0));
         line(
-            "late, rejected",
+            "late, bad",
             format!(
                 "{}, {}",
                 metrics.sum("thalweg_records_late_total"),

@@ -110,7 +110,7 @@ impl Shell<'_> {
             Ok(Outcome::AlreadyFinished) => {
                 writeln!(
                     self.out,
-                    "{name} was run to the end of its input before, and nothing is left to do; to run it \
+                    "{name} was run to the end of its input before; what came later is not read; to run it \
                      again from the start: thalweg reset {}, with the same --bootstrap-servers and --state-dir",
                     file.display()
                 )?;
