@@ -21,7 +21,7 @@ use crate::state::store::{Entry, Store, StoreError, StorePosition, StoreWrites};
 const POSITION_KEY: &[u8] = &[STORE_KIND];
 /// How many tables RocksDB may have in its first level before another one is handed to it: from here on it slows
 /// down writes that go through the write buffer (`level0_slowdown_writes_trigger`).
-const FIRST_LEVEL_TABLES_MAX: u64 = 20;
+pub(super) const FIRST_LEVEL_TABLES_MAX: u64 = 20;
 /// Under this name in a store's directory a table file is made before RocksDB takes it over.
 pub(super) const TABLE_FILE: &str = "ingested.table";
 /// The version of [`PositionRecord`] and of what the store's entries look like.

@@ -2,7 +2,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use super::store::TABLE_FILE;
+use super::store::{FIRST_LEVEL_TABLES_MAX, TABLE_FILE};
 use super::*;
 use crate::state::conformance;
 use crate::state::key::{END, START};
@@ -240,6 +240,32 @@ fn many_points_pass_the_write_buffer_by_and_leave_a_table_each() {
         let expected: Vec<_> = expected.map(|(key, value)| (key.into(), value.unwrap().into())).collect();
         assert!(entries == expected, "a range does not delete the points beside it");
     }
+}
+
+/// RocksDB compacts by itself, but would take table after table meanwhile.
+#[test]
+fn a_table_waits_while_the_first_level_is_full() {
+    let dir = TempDir::new().unwrap();
+    let stores = ingesting(dir.path(), 64 << 20);
+    let store = stores.open_store("task").unwrap();
+    let write = |offset: i64| {
+        let points = [([1, 1], Some(offset.to_be_bytes())), ([1, 2], Some(offset.to_be_bytes()))];
+        let writes = StoreWrites { ranges: vec![], points: points.into_iter().collect() };
+        store.write(&writes, &position(offset)).unwrap();
+    };
+    let first_level = || {
+        let property = rocksdb::properties::num_files_at_level(0);
+        store.db.property_int_value(property).unwrap().unwrap()
+    };
+    store.db.set_options(&[("disable_auto_compactions", "true")]).unwrap();
+    let mut offset = 0;
+    while first_level() < FIRST_LEVEL_TABLES_MAX {
+        offset += 1;
+        write(offset);
+    }
+    store.db.set_options(&[("disable_auto_compactions", "false")]).unwrap();
+    write(offset + 1);
+    assert!(first_level() < FIRST_LEVEL_TABLES_MAX / 2, "{}: it was compacted first", first_level());
 }
 
 #[test]
