@@ -248,11 +248,12 @@ fn a_table_waits_while_the_first_level_is_full() {
     let dir = TempDir::new().unwrap();
     let stores = ingesting(dir.path(), 64 << 20);
     let store = stores.open_store("task").unwrap();
-    let write = |offset: i64| {
-        let points = [([1, 1], Some(offset.to_be_bytes())), ([1, 2], Some(offset.to_be_bytes()))];
-        let writes = StoreWrites { ranges: vec![], points: points.into_iter().collect() };
-        store.write(&writes, &position(offset)).unwrap();
+    let write = |offset: u8, value: &[u8]| {
+        let points = [([1, offset, 1], Some(value)), ([1, offset, 2], Some(value))].into_iter().collect();
+        store.write(&StoreWrites { ranges: vec![], points }, &position(offset.into())).unwrap();
     };
+    // So large that compacting takes longer than the write that must wait for it.
+    let large: Vec<u8> = (0..1_500_000u32).map(|n| (n.wrapping_mul(0x9e37_79b9) >> 13) as u8).collect();
     let first_level = || {
         let property = rocksdb::properties::num_files_at_level(0);
         store.db.property_int_value(property).unwrap().unwrap()
@@ -261,10 +262,10 @@ fn a_table_waits_while_the_first_level_is_full() {
     let mut offset = 0;
     while first_level() < FIRST_LEVEL_TABLES_MAX {
         offset += 1;
-        write(offset);
+        write(offset, &large);
     }
     store.db.set_options(&[("disable_auto_compactions", "false")]).unwrap();
-    write(offset + 1);
+    write(offset + 1, b"small");
     assert!(first_level() < FIRST_LEVEL_TABLES_MAX / 2, "{}: it was compacted first", first_level());
 }
 
