@@ -141,6 +141,10 @@ bugs! {
     FiredAgain = "fired-again",
     /// How far a window has been closed is not restored: rows are written twice.
     CursorNotRestored = "cursor-not-restored",
+    /// Which of the windows that overlap have fired is not restored in the middle of one: rows are written twice.
+    FiredEndNotRestored = "fired-end-not-restored",
+    /// A window is made of all of its panes but the oldest.
+    PaneForgotten = "pane-forgotten",
     /// Lateness is judged by the batch instead of the record: it depends on how records are fetched.
     LateByBatch = "late-by-batch",
     /// The end of a bounded run is stored as a watermark: whoever goes on finds everything late.

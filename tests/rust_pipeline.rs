@@ -19,7 +19,7 @@ use thalweg::state::memory::MemoryStores;
 use thalweg::state::store::StoreFactory;
 use thalweg::task::{Changelog, Restored, Task, TaskId, TaskLimits, TaskSpec};
 use thalweg::topology::plan::Start;
-use thalweg::window::Tumbling;
+use thalweg::window::AlignedWindows;
 
 const WINDOW_MS: i64 = 10;
 const OUT_OF_ORDER_MS: i64 = 4;
@@ -64,6 +64,10 @@ impl Aggregate<Sale> for LeastAndGreatest {
         (*least, *greatest) = (cents.min(*least), cents.max(*greatest));
         Ok(())
     }
+    fn merge(&self, spread: &mut (u64, u64), (least, greatest): &(u64, u64)) -> Result<(), String> {
+        *spread = (spread.0.min(*least), spread.1.max(*greatest));
+        Ok(())
+    }
     fn encode(&self, (least, greatest): &(u64, u64), bytes: &mut Vec<u8>) {
         bytes.extend(least.to_le_bytes());
         bytes.extend(greatest.to_le_bytes());
@@ -86,7 +90,7 @@ fn pipeline() -> Box<dyn Pipeline> {
     let spec = WindowSpec {
         id: "spread".into(),
         fingerprint: "least and greatest sale by customer".into(),
-        assigner: Tumbling::new(WINDOW_MS),
+        windows: AlignedWindows::tumbling(WINDOW_MS),
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
         late: LateRecords::Write(target("late")),

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use thalweg::operator::{Accumulators, Aggregator, RowAggregates};
+use thalweg::operator::{Accumulators, Aggregator, RowAggregates, RowInput};
 use thalweg::record::{Dynamic, Slot};
 use thalweg::state::codec::{ChunkWriter, DeltaWriter};
 use thalweg::state::store::StoreError;
@@ -33,16 +33,17 @@ pub fn add(table: &mut Table, key: &[u8], amount: i64) {
     let (aggregates, value) = table.value_mut(entry);
     let heap_before = aggregates.heap_bytes(value);
     // A count has no argument, which counts as true.
-    let inputs = [Slot::Bool(true), Slot::Int(amount)];
-    <RowAggregates as Aggregator<Dynamic>>::add(aggregates, value, &inputs).expect("a sum within range");
+    let arguments = [Slot::Bool(true), Slot::Int(amount)];
+    let input = RowInput { arguments: &arguments, by: &[], time_ms: END_MS - 1 };
+    <RowAggregates as Aggregator<Dynamic>>::add(aggregates, value, input).expect("a sum within range");
     table.heap_changed(entry, heap_before);
 }
 
 /// The entries of the window, in key order.
 pub fn entries(table: &mut Table) -> Vec<(Vec<u8>, Accumulators)> {
     let mut entries = Vec::new();
-    let visited = table.visit_first::<StoreError>(&[], &mut |_, key, value| {
-        entries.push((key.to_vec(), value.clone()));
+    let visited = table.visit::<StoreError>(i64::MIN..=i64::MAX, &[], &mut |_, key, values| {
+        entries.push((key.to_vec(), values[0].clone()));
         Ok(ControlFlow::Continue(()))
     });
     visited.map(|_| entries).expect("a store that works")

@@ -15,7 +15,8 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::{Store, StoreFactory};
-use crate::topology::plan::AggregateFunction;
+use crate::topology::plan::{AggregateFunction, AggregatePlan, Windows};
+use crate::window::AlignedWindows;
 
 /// How a run is cut.
 #[derive(Clone, Copy, Debug)]
@@ -208,15 +209,23 @@ fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, u64, u64) {
     expected
 }
 
-fn all_aggregates() -> Vec<crate::topology::plan::AggregatePlan> {
+fn all_aggregates() -> Vec<AggregatePlan> {
     let schema = orders();
-    use AggregateFunction::{Avg, Count, Max, Min, Sum};
+    use AggregateFunction::{Avg, Count, First, Last, Max, Min, MinBy, Stddev, Sum, Variance};
+    let least = aggregate(&schema, "cheapest", MinBy, Some("customer"), Type::String);
+    let paid = aggregate(&schema, "paid", Count, None, Type::Int);
     vec![
         aggregate(&schema, "rows", Count, None, Type::Int),
         aggregate(&schema, "sum", Sum, Some("amount"), Type::Int),
         aggregate(&schema, "least", Min, Some("customer"), Type::String),
         aggregate(&schema, "last", Max, Some("at"), Type::Timestamp),
         aggregate(&schema, "mean", Avg, Some("amount"), Type::Double),
+        aggregate(&schema, "variance", Variance, Some("amount"), Type::Double),
+        aggregate(&schema, "spread", Stddev, Some("amount"), Type::Double),
+        aggregate(&schema, "first", First, Some("amount"), Type::Int),
+        aggregate(&schema, "newest", Last, Some("customer"), Type::String),
+        AggregatePlan { by: Some(expression(&schema, "amount")), ..least },
+        AggregatePlan { condition: Some(expression(&schema, "amount > 0")), ..paid },
     ]
 }
 
@@ -247,7 +256,11 @@ fn written_twice() -> Box<dyn Pipeline> {
 }
 
 fn windowed(emit: EmitRows) -> Box<dyn Pipeline> {
-    let (schema, window) = (orders(), window(emit));
+    windowed_by(tumbling(10), emit)
+}
+
+fn windowed_by(windows: Windows, emit: EmitRows) -> Box<dyn Pipeline> {
+    let (schema, window) = (orders(), Windowed { windows, ..window(emit) });
     source(4, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
 }
 
@@ -257,10 +270,10 @@ fn chained() -> Box<dyn Pipeline> {
     let first = window(EmitRows::OnClose);
     let rows = first.schema(&schema);
     let total = aggregate(&rows, "total", AggregateFunction::Sum, Some("rows"), Type::Int);
-    let second = Windowed { size_ms: 25, aggregates: vec![total], ..Windowed::new("behind") };
+    let second = Windowed { windows: tumbling(25), aggregates: vec![total], ..Windowed::new("behind") };
     let behind = second.reads(&rows, vec![sink(&second.schema(&rows), "total")]);
     let some = filter(&rows, "6 / sum > 0", rejected("some"), vec![behind, sink(&rows, "out")]);
-    let updates = Windowed { size_ms: 7, emit: EmitRows::OnUpdate, ..Windowed::new("beside") };
+    let updates = Windowed { windows: tumbling(7), emit: EmitRows::OnUpdate, ..Windowed::new("beside") };
     let beside = updates.reads(&schema, vec![sink(&updates.schema(&schema), "beside")]);
     source(4, vec![first.reads(&schema, vec![some]), beside])
 }
@@ -303,6 +316,27 @@ proptest! {
     #[test]
     fn window_on_update_conforms(inputs in vec(input(), 0..40)) {
         conforms(&|| windowed(EmitRows::OnUpdate), inputs);
+    }
+
+    #[test]
+    fn window_on_time_conforms(inputs in vec(input(), 0..40)) {
+        conforms(&|| windowed(EmitRows::OnTime), inputs);
+    }
+
+    #[test]
+    fn other_windows_conform(
+        windows in prop_oneof![
+            Just(sliding(12, 4)),
+            Just(Windows::Aligned(AlignedWindows::sliding(10, 4).with_offset(3))),
+            Just(sliding(6, 10)),
+            Just(Windows::Aligned(AlignedWindows::cumulative(15, 5).with_offset(2))),
+            Just(session(3)),
+            Just(session(10)),
+        ],
+        emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
+        inputs in vec(input(), 0..30),
+    ) {
+        conforms(&move || windowed_by(windows, emit), inputs);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod tests;
 
 use bumpalo::Bump;
 
-pub use aggregate::{Accumulators, RowAggregates};
+pub use aggregate::{Accumulators, RowAggregates, RowInput};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
 pub use map::{Map, MapFunction, RowMap};
@@ -29,8 +29,8 @@ pub use sink::{RecordWriter, RowWriter, Sink, Written};
 pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
-    Aggregator, EmitRows, KeySelector, LateRecords, RowKey, RowResults, WindowOperator, WindowResult,
-    WindowSpec,
+    Aggregator, EmitRows, Firing, KeySelector, LateRecords, RowKey, RowResults, Session, SessionCodec,
+    SessionOperator, WindowOperator, WindowResult, WindowSpec,
 };
 
 use crate::record::{Event, RecordType};

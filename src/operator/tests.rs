@@ -1,6 +1,7 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
 mod errors;
+mod session;
 mod window;
 
 pub(super) use window::{number, numbers};
@@ -18,8 +19,8 @@ use crate::record::{
 };
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
-use crate::topology::plan::{AggregateFunction, AggregatePlan, MapSlot};
-use crate::window::Tumbling;
+use crate::topology::plan::{AggregateFunction, AggregatePlan, MapSlot, Windows};
+use crate::window::{AlignedWindows, SessionWindows};
 
 /// A record of the topic `orders`.
 #[derive(Clone, Debug, Default)]
@@ -150,11 +151,23 @@ pub(super) fn sink_to(schema: &Schema, target: Arc<OutputTarget>, errors: ErrorP
     Box::new(Sink::new(RowWriter { encoder: Arc::new(Encoder::new(schema)), key }, target, errors))
 }
 
+pub(super) fn tumbling(size_ms: i64) -> Windows {
+    Windows::Aligned(AlignedWindows::tumbling(size_ms))
+}
+
+pub(super) fn sliding(size_ms: i64, slide_ms: i64) -> Windows {
+    Windows::Aligned(AlignedWindows::sliding(size_ms, slide_ms))
+}
+
+pub(super) fn session(gap_ms: i64) -> Windows {
+    Windows::Session(SessionWindows::new(gap_ms))
+}
+
 /// A window over the first field.
 #[derive(Clone)]
 pub(super) struct Windowed {
     pub id: &'static str,
-    pub size_ms: i64,
+    pub windows: Windows,
     pub allowed_lateness_ms: i64,
     pub emit: EmitRows,
     pub late: LateRecords,
@@ -166,7 +179,8 @@ impl Windowed {
     pub fn new(id: &'static str) -> Windowed {
         let aggregates = vec![aggregate(&orders(), "rows", AggregateFunction::Count, None, Type::Int)];
         let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
-        Windowed { id, size_ms: 10, allowed_lateness_ms: 0, emit, late, aggregates }
+        let windows = tumbling(10);
+        Windowed { id, windows, allowed_lateness_ms: 0, emit, late, aggregates }
     }
 
     pub fn schema(&self, input: &Schema) -> Schema {
@@ -174,8 +188,8 @@ impl Windowed {
         fields.push(field("window_start", Type::Timestamp, false));
         fields.push(field("window_end", Type::Timestamp, false));
         fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
-        if self.emit == EmitRows::OnUpdate {
-            fields.push(field("final", Type::Bool, false));
+        if self.emit != EmitRows::OnClose {
+            fields.push(field("mark", Type::Bool, false));
         }
         Schema { fields }
     }
@@ -184,29 +198,41 @@ impl Windowed {
         let spec = WindowSpec {
             id: self.id.into(),
             fingerprint: "of a test".into(),
-            assigner: Tumbling::new(self.size_ms),
+            windows: (),
             allowed_lateness_ms: self.allowed_lateness_ms,
             emit: self.emit,
             late: self.late.clone(),
         };
-        let results = RowResults {
-            key_fields: 1,
-            aggregates: Arc::new(RowAggregates::new(self.aggregates.clone())),
-            marks_last: self.emit == EmitRows::OnUpdate,
-            row_fields: self.schema(input).fields.len(),
+        let marks = match self.emit {
+            EmitRows::OnClose => None,
+            EmitRows::OnTime => Some(Firing::Refinement),
+            EmitRows::OnUpdate => Some(Firing::Close),
         };
+        let aggregates = || RowAggregates::new(self.aggregates.clone());
+        let results = RowResults::new(&self.schema(input), 1, aggregates(), marks);
         let key = RowKey {
             fields: vec![(input.fields[0].name.clone(), 0)],
             encoder: Arc::new(Encoder::new(input)),
         };
-        Box::new(WindowOperator::<Dynamic, Dynamic, _, _, _>::new(
-            spec,
-            key,
-            RowAggregates::new(self.aggregates.clone()),
-            results,
-            rejected(self.id),
-            Readers::new(readers),
-        ))
+        let (errors, readers) = (rejected(self.id), Readers::new(readers));
+        match self.windows {
+            Windows::Aligned(windows) => Box::new(WindowOperator::<Dynamic, Dynamic, _, _, _>::new(
+                spec.with_windows(windows),
+                key,
+                aggregates(),
+                results,
+                errors,
+                readers,
+            )),
+            Windows::Session(windows) => Box::new(SessionOperator::<Dynamic, Dynamic, _, _, _>::new(
+                spec.with_windows(windows),
+                key,
+                aggregates(),
+                results,
+                errors,
+                readers,
+            )),
+        }
     }
 }
 
@@ -218,7 +244,7 @@ pub(super) fn aggregate(
     ty: Type,
 ) -> AggregatePlan {
     let argument = argument.map(|text| expression(schema, text));
-    AggregatePlan { name: name.into(), function, argument, ty }
+    AggregatePlan { name: name.into(), function, argument, by: None, condition: None, ty }
 }
 
 /// Gives every operator with state an empty store.

@@ -22,7 +22,7 @@
 //! use thalweg::operator::typed::{Aggregate, Custom, Json, WindowValue};
 //! use thalweg::operator::*;
 //! use thalweg::record::Owned;
-//! use thalweg::window::Tumbling;
+//! use thalweg::window::AlignedWindows;
 //!
 //! #[derive(Clone, Serialize, Deserialize)]
 //! struct Order { customer: String, cents: i64, at_ms: i64 }
@@ -42,6 +42,10 @@
 //!         *largest = cents.max(*largest);
 //!         Ok(())
 //!     }
+//!     fn merge(&self, largest: &mut i64, later: &i64) -> Result<(), String> {
+//!         *largest = *later.max(largest);
+//!         Ok(())
+//!     }
 //!     fn encode(&self, largest: &i64, bytes: &mut Vec<u8>) { bytes.extend(largest.to_le_bytes()) }
 //!     fn decode(&self, bytes: &[u8]) -> Result<i64, String> {
 //!         Ok(i64::from_le_bytes(bytes.try_into().map_err(|_| "not eight bytes".to_string())?))
@@ -54,7 +58,7 @@
 //!     let spec = WindowSpec {
 //!         id: "per_minute".into(),
 //!         fingerprint: "largest order by customer, minutes, i64".into(),
-//!         assigner: Tumbling::new(60_000),
+//!         windows: AlignedWindows::tumbling(60_000),
 //!         allowed_lateness_ms: 0,
 //!         emit: EmitRows::OnClose,
 //!         late: LateRecords::Drop,
@@ -101,7 +105,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Aggregator, Decode, Decoded, KeySelector, MapFunction, Predicate, RecordWriter, WindowResult, Written,
+    Aggregator, Decode, Decoded, Firing, KeySelector, MapFunction, Predicate, RecordWriter, WindowResult,
+    Written,
 };
 use crate::expression::EvaluationError;
 use crate::format::json;
@@ -217,8 +222,8 @@ pub struct WindowValue<'w, V> {
     pub range: WindowRange,
     /// The aggregate's value.
     pub value: &'w V,
-    /// The window is closed and no further record follows.
-    pub last: bool,
+    /// Why a record is made.
+    pub firing: Firing,
 }
 
 impl<V, U, F> WindowResult<V, Owned<U>> for F
@@ -231,10 +236,10 @@ where
         key: &[u8],
         range: WindowRange,
         value: &V,
-        last: bool,
+        firing: Firing,
         _: &Bump,
     ) -> Result<U, EvaluationError> {
-        self(WindowValue { key, range, value, last }).map_err(failed)
+        self(WindowValue { key, range, value, firing }).map_err(failed)
     }
 
     fn describe(&self, key: &[u8], range: WindowRange) -> Vec<u8> {
@@ -265,6 +270,9 @@ pub trait Aggregate<T> {
     fn create(&self) -> Self::Value;
     /// Adds to the value. On an error the value must be as before.
     fn add(&self, value: &mut Self::Value, input: Self::Input) -> Result<(), String>;
+    /// Adds to `value`, which is over earlier records, what `later` is over later ones: windows that overlap share
+    /// parts. On an error the value does not matter any more.
+    fn merge(&self, value: &mut Self::Value, later: &Self::Value) -> Result<(), String>;
     /// Appends the value's bytes to `bytes`.
     fn encode(&self, value: &Self::Value, bytes: &mut Vec<u8>);
     /// The value of bytes that `encode` wrote, now or in an earlier version of the program; the error
@@ -318,5 +326,9 @@ impl<T: Clone + 'static, A: Aggregate<T>> Aggregator<Owned<T>> for Custom<T, A> 
 
     fn add(&self, value: &mut A::Value, input: A::Input) -> Result<(), EvaluationError> {
         self.aggregate.add(value, input).map_err(failed)
+    }
+
+    fn merge(&self, value: &mut A::Value, later: &A::Value) -> Result<(), EvaluationError> {
+        self.aggregate.merge(value, later).map_err(failed)
     }
 }

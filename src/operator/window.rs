@@ -1,25 +1,31 @@
-//! Keyed tumbling windows over event time.
+//! Keyed windows over event time.
+//!
+//! - [`WindowOperator`]: windows that are aligned to the clock.
+//! - [`SessionOperator`]: windows that last as long as records follow one another.
 
-use std::ops::ControlFlow;
+mod aligned;
+mod rows;
+mod session;
+
 use std::sync::Arc;
 
 use bumpalo::Bump;
 
 use super::staged::{count, provenance};
-use super::{Context, ErrorPolicy, Operator, OperatorError, OutputTarget, Progress, Readers};
+use super::{Context, ErrorPolicy, OperatorError, OutputTarget, Readers};
 use crate::expression::EvaluationError;
-use crate::format::json::Encoder;
-use crate::format::key::{decode_state_key, encode_state_key, partition};
-use crate::operator::aggregate::{Accumulators, RowAggregates};
+use crate::format::key::partition;
 use crate::planted::{Bug, is_planted};
-use crate::record::{Dynamic, Event, OutputRecord, RecordType, Row, Slot};
-use crate::state::codec::DeltaWriter;
+use crate::record::{Event, OutputRecord, RecordType};
+use crate::state::ValueCodec;
 use crate::state::header::OperatorState;
 use crate::state::key::STATE_KEY_BYTES_MAX;
-use crate::state::store::{Store, StoreError};
-use crate::state::{EntryRef, MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
-use crate::window::{Tumbling, WindowRange};
+use crate::window::{AlignedWindows, WindowRange};
+
+pub use aligned::WindowOperator;
+pub use rows::{RowKey, RowResults};
+pub use session::{Session, SessionCodec, SessionOperator};
 
 /// Takes a record's key, as bytes.
 pub trait KeySelector<R: RecordType> {
@@ -39,17 +45,20 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     fn create(&self) -> Self::Value;
     /// Adds to the value. On an error the value is as before.
     fn add(&self, value: &mut Self::Value, input: Self::Input<'_>) -> Result<(), EvaluationError>;
+    /// Adds what `later` holds, the value over records of a later pane. On an error the value does not matter any
+    /// more.
+    fn merge(&self, value: &mut Self::Value, later: &Self::Value) -> Result<(), EvaluationError>;
 }
 
 /// Makes a record of a window's value.
 pub trait WindowResult<V, O: RecordType> {
-    /// The record. `last` tells that the window is closed and no further record follows.
+    /// The record.
     fn make<'b>(
         &self,
         key: &[u8],
         window: WindowRange,
         value: &V,
-        last: bool,
+        firing: Firing,
         arena: &'b Bump,
     ) -> Result<O::Of<'b>, EvaluationError>;
     /// A made record as text, for messages about it.
@@ -61,8 +70,23 @@ pub trait WindowResult<V, O: RecordType> {
 pub enum EmitRows {
     /// Once, when it closes.
     OnClose,
+    /// When the watermark reaches its end, and after every record that comes later and that it still takes.
+    OnTime,
     /// After every record, and when it closes.
     OnUpdate,
+}
+
+/// Why a window makes a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Firing {
+    /// It was updated, and goes on taking records.
+    Update,
+    /// The watermark reached its end.
+    OnTime,
+    /// It was updated after the watermark had reached its end.
+    Refinement,
+    /// It closed: no further record follows.
+    Close,
 }
 
 /// What becomes of late records, which are counted in any case.
@@ -76,13 +100,13 @@ pub enum LateRecords {
 
 /// What a window operator is told beside its functions.
 #[derive(Clone, Debug)]
-pub struct WindowSpec {
+pub struct WindowSpec<W = AlignedWindows> {
     /// The operator's id.
     pub id: Arc<str>,
     /// What its state depends on.
     pub fingerprint: String,
-    /// How records are assigned to windows.
-    pub assigner: Tumbling,
+    /// Which windows there are.
+    pub windows: W,
     /// How long after its end a window still takes records.
     pub allowed_lateness_ms: i64,
     /// When it makes records.
@@ -91,274 +115,128 @@ pub struct WindowSpec {
     pub late: LateRecords,
 }
 
-/// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
-pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
-    spec: WindowSpec,
-    keys: K,
-    results: F,
-    errors: ErrorPolicy,
-    readers: Readers<O>,
-    table: WindowTable<A>,
-    /// Up to here windows have fired and records are late.
-    watermark_ms: i64,
-    /// The key at which the closing of the first window goes on; empty if it has not begun.
-    closing_from: Vec<u8>,
-    key: Vec<u8>,
-    input: std::marker::PhantomData<R>,
-}
+impl<W> WindowSpec<W> {
+    /// The same of other windows.
+    pub fn with_windows<V>(self, windows: V) -> WindowSpec<V> {
+        let WindowSpec { id, fingerprint, allowed_lateness_ms, emit, late, .. } = self;
+        WindowSpec { id, fingerprint, windows, allowed_lateness_ms, emit, late }
+    }
 
-impl<R, O, K, A, F> WindowOperator<R, O, K, A, F>
-where
-    R: RecordType,
-    O: RecordType,
-    K: KeySelector<R>,
-    A: Aggregator<R>,
-    F: WindowResult<A::Value, O>,
-{
-    /// An operator without state, to be restored before use.
-    pub fn new(
-        spec: WindowSpec,
-        keys: K,
-        aggregator: A,
-        results: F,
-        errors: ErrorPolicy,
-        readers: Readers<O>,
-    ) -> Self {
-        WindowOperator {
-            table: WindowTable::new(&spec.id, aggregator),
-            spec,
-            keys,
-            results,
-            errors,
-            readers,
-            watermark_ms: MIN_TIME_MS,
-            closing_from: Vec::new(),
-            key: Vec::new(),
-            input: std::marker::PhantomData,
+    /// Windows that end at or before this instant are due when the watermark is at `watermark_ms`.
+    fn due_ms(&self, watermark_ms: i64) -> i64 {
+        match self.emit {
+            EmitRows::OnTime => watermark_ms,
+            EmitRows::OnClose | EmitRows::OnUpdate => watermark_ms.saturating_sub(self.allowed_lateness_ms),
         }
     }
 
-    fn closes_at_ms(&self, end_ms: i64) -> i64 {
-        end_ms.saturating_add(self.spec.allowed_lateness_ms)
+    /// Whether the window that ends at `end_ms` is closed when the watermark is at `watermark_ms`.
+    fn closes(&self, end_ms: i64, watermark_ms: i64) -> bool {
+        watermark_ms >= end_ms.saturating_add(self.allowed_lateness_ms)
     }
 
-    fn late(&self, event: &Event<'_, R>, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
-        count(&mut context.staged.counters.late, &self.spec.id);
-        let LateRecords::Write(target) = &self.spec.late else { return Ok(()) };
+    /// What a window makes when it is due.
+    fn due_firing(&self) -> Firing {
+        if self.emit == EmitRows::OnTime { Firing::OnTime } else { Firing::Close }
+    }
+
+    /// Counts a late record and writes it where it belongs.
+    fn late<R: RecordType>(
+        &self,
+        event: &Event<'_, R>,
+        keys: &impl KeySelector<R>,
+        errors: &ErrorPolicy,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        count(&mut context.staged.counters.late, &self.id);
+        let LateRecords::Write(target) = &self.late else { return Ok(()) };
         let key = event.source.and_then(|source| source.key).map(<[u8]>::to_vec);
         let record = OutputRecord {
             topic: target.topic.clone(),
             partition: partition(key.as_deref(), target.partitions)
                 .unwrap_or_else(|| context.staged.unkeyed_partition(target.partitions)),
             key,
-            value: Some(self.keys.render(&event.record)),
+            value: Some(keys.render(&event.record)),
             headers: event.source.as_ref().map(provenance).unwrap_or_default(),
             timestamp_ms: event.time_ms,
         };
         if let Some(message) = target.refuses(&record) {
             let value = record.value.unwrap_or_default();
-            return self.errors.handle(&message, event.source.as_ref(), || value, context.staged);
+            return errors.handle(&message, event.source.as_ref(), || value, context.staged);
         }
         context.staged.push(record);
         Ok(())
     }
-
-    /// Adds a record to its window; the error says why it cannot be.
-    fn add<'b>(
-        &mut self,
-        event: &Event<'b, R>,
-        window: WindowRange,
-        context: &Context<'_, 'b>,
-    ) -> Result<Result<EntryRef, EvaluationError>, OperatorError> {
-        self.key.clear();
-        let selected = self.keys.select(&event.record, &mut self.key).and_then(|()| fits(&self.key));
-        let input = match selected.and_then(|()| self.table.codec().input(event, context.arena)) {
-            Ok(input) => input,
-            Err(error) => return Ok(Err(error)),
-        };
-        let entry = self.table.entry(window.end_ms, &self.key, A::create)?;
-        let (aggregator, value) = self.table.value_mut(entry);
-        let heap_before = aggregator.heap_bytes(value);
-        if let Err(error) = aggregator.add(value, input) {
-            self.table.take_back(entry);
-            return Ok(Err(error));
-        }
-        self.table.heap_changed(entry, heap_before);
-        Ok(Ok(entry))
-    }
-
-    /// Closes the first window, from where it was left.
-    fn close_first<'b>(
-        &mut self,
-        end_ms: i64,
-        context: &mut Context<'_, 'b>,
-    ) -> Result<Progress, OperatorError> {
-        let window = self.spec.assigner.ending_at(end_ms);
-        let (results, errors, readers) = (&self.results, &self.errors, &mut self.readers);
-        let from = std::mem::take(&mut self.closing_from);
-        let mut next = Vec::new();
-        let flow = self.table.visit_first::<OperatorError>(&from, &mut |_, key, value| {
-            emit(results, errors, readers, (key, window, value, true), context)?;
-            if context.made_row() {
-                // The least key behind this one; never empty, as a key may be.
-                next = [key, &[0]].concat();
-                return Ok(ControlFlow::Break(()));
-            }
-            Ok(ControlFlow::Continue(()))
-        })?;
-        if flow.is_break() {
-            self.closing_from = next;
-            return Ok(Progress::Full);
-        }
-        self.table.remove_first();
-        Ok(Progress::Done)
-    }
 }
 
-impl<R, O, K, A, F> Operator<R> for WindowOperator<R, O, K, A, F>
-where
-    R: RecordType,
-    O: RecordType,
-    K: KeySelector<R> + 'static,
-    A: Aggregator<R> + 'static,
-    F: WindowResult<A::Value, O> + 'static,
-{
-    fn process<'b>(
-        &mut self,
-        event: Event<'b, R>,
-        context: &mut Context<'_, 'b>,
-    ) -> Result<(), OperatorError> {
-        let window = self.spec.assigner.assign(event.time_ms);
-        if self.watermark_ms >= self.closes_at_ms(window.end_ms) {
-            return self.late(&event, context);
-        }
-        match self.add(&event, window, context)? {
-            Ok(_) if self.spec.emit == EmitRows::OnClose => Ok(()),
-            Ok(entry) => {
-                let row = (&self.key[..], window, self.table.value(entry), false);
-                emit(&self.results, &self.errors, &mut self.readers, row, context)
-            }
-            Err(error) => self.errors.handle(
-                &error.message,
-                event.source.as_ref(),
-                || self.keys.render(&event.record),
-                context.staged,
-            ),
-        }
-    }
-
-    fn prefetch(&mut self, events: &[Event<'_, R>]) {
-        for event in events {
-            self.key.clear();
-            if self.keys.select(&event.record, &mut self.key).is_ok() {
-                self.table.prefetch_later(self.spec.assigner.assign(event.time_ms).end_ms, &self.key);
-            }
-        }
-        self.table.prefetch();
-    }
-
-    fn advance<'b>(
-        &mut self,
-        watermark_ms: i64,
-        context: &mut Context<'_, 'b>,
-    ) -> Result<Progress, OperatorError> {
-        self.watermark_ms = self.watermark_ms.max(watermark_ms);
-        while let Some(end_ms) = self.table.first_end_ms()
-            && self.watermark_ms >= self.closes_at_ms(end_ms)
-        {
-            if self.close_first(end_ms, context)? == Progress::Full {
-                return Ok(Progress::Full);
-            }
-        }
-        // Rows of windows that are still open lie at or after this instant: behind this operator,
-        // time stands as far back as the lateness that it allows.
-        let behind_ms = self.watermark_ms.saturating_sub(self.spec.allowed_lateness_ms);
-        self.readers.advance(behind_ms, context)
-    }
-
-    fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
-        while let Some(end_ms) = self.table.first_end_ms() {
-            if self.close_first(end_ms, context)? == Progress::Full {
-                return Ok(Progress::Full);
-            }
-        }
-        self.readers.finish(context)
-    }
-
-    fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
-        visit(self);
-        self.readers.visit(visit);
-    }
+/// How far the windows of an operator have fired, which is part of its state.
+struct Fired {
+    /// Up to here windows fire and records are late.
+    watermark_ms: i64,
+    /// The windows that end here or before have fired.
+    end_ms: i64,
+    /// The key at which the firing of the windows that end next goes on; empty if it has not begun.
+    from: Vec<u8>,
 }
 
-impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for WindowOperator<R, O, K, A, F> {
-    fn id(&self) -> &str {
-        &self.spec.id
+impl Fired {
+    /// Nothing has.
+    fn nothing() -> Fired {
+        Fired { watermark_ms: MIN_TIME_MS, end_ms: MIN_TIME_MS, from: Vec::new() }
     }
 
-    fn fingerprint(&self) -> &str {
-        &self.spec.fingerprint
-    }
-
-    fn key_range(&self) -> (Vec<u8>, Vec<u8>) {
-        self.table.key_range()
-    }
-
-    fn saved(&self) -> OperatorState {
+    fn saved<W>(&self, spec: &WindowSpec<W>) -> OperatorState {
         OperatorState {
-            id: self.spec.id.to_string(),
-            fingerprint: self.spec.fingerprint.clone(),
-            closing_cursor: self.closing_from.clone(),
+            id: spec.id.to_string(),
+            fingerprint: spec.fingerprint.clone(),
+            firing_cursor: self.from.clone(),
             fired_watermark_ms: (self.watermark_ms > MIN_TIME_MS).then_some(self.watermark_ms),
+            fired_end_ms: (!self.from.is_empty()).then_some(self.end_ms),
         }
     }
 
-    fn restore(
+    fn restored<W>(saved: Option<&OperatorState>, spec: &WindowSpec<W>) -> Fired {
+        let Some(saved) = saved else { return Fired::nothing() };
+        let watermark_ms = saved.fired_watermark_ms.unwrap_or(MIN_TIME_MS);
+        let end_ms = match saved.fired_end_ms {
+            Some(end_ms) if !is_planted(Bug::FiredEndNotRestored) => end_ms,
+            // Nothing is left of what was due.
+            _ if saved.firing_cursor.is_empty() => spec.due_ms(watermark_ms),
+            // Before there was `fired_end_ms`, windows were removed when they had fired.
+            _ => MIN_TIME_MS,
+        };
+        let from = if is_planted(Bug::CursorNotRestored) { Vec::new() } else { saved.firing_cursor.clone() };
+        Fired { watermark_ms, end_ms, from }
+    }
+}
+
+/// Where the records that windows make go.
+struct Outlet<O: RecordType, F> {
+    results: F,
+    errors: ErrorPolicy,
+    readers: Readers<O>,
+}
+
+impl<O: RecordType, F> Outlet<O, F> {
+    /// Makes a record of a key's value in a window and hands it on. One that cannot be made is an error of
+    /// that record, not of the one that changed the value: that counts.
+    fn emit<V>(
         &mut self,
-        store: Arc<dyn Store>,
-        saved: Option<&OperatorState>,
-        checkpoint: u64,
-    ) -> Result<(), StoreError> {
-        self.table.restore(store, checkpoint)?;
-        if saved.is_none() {
-            // What the store holds under this id is another operator's; the next delta deletes it.
-            while self.table.first_end_ms().is_some() {
-                self.table.remove_first();
+        (key, window, value, firing): (&[u8], WindowRange, Result<&V, EvaluationError>, Firing),
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError>
+    where
+        F: WindowResult<V, O>,
+    {
+        match value.and_then(|value| self.results.make(key, window, value, firing, context.arena)) {
+            Ok(record) => {
+                self.readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)
+            }
+            Err(error) => {
+                let describe = || self.results.describe(key, window);
+                self.errors.handle(&error.message, None, describe, context.staged)
             }
         }
-        self.watermark_ms = saved.and_then(|saved| saved.fired_watermark_ms).unwrap_or(MIN_TIME_MS);
-        let saved = saved.filter(|_| !is_planted(Bug::CursorNotRestored));
-        self.closing_from = saved.map(|saved| saved.closing_cursor.clone()).unwrap_or_default();
-        Ok(())
-    }
-
-    fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
-        self.table.collect_ranges(delta);
-    }
-
-    fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
-        self.table.collect_points(checkpoint, delta);
-    }
-
-    fn chunk(
-        &mut self,
-        from: &[u8],
-        bytes_max: usize,
-        put: &mut PutEntry<'_>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.table.chunk(from, bytes_max, put)
-    }
-
-    fn flushed(&mut self, checkpoint: u64) {
-        self.table.flushed(checkpoint);
-    }
-
-    fn memory(&self) -> MemoryUse {
-        self.table.memory()
-    }
-
-    fn evict(&mut self, bytes: usize) {
-        self.table.evict(bytes);
     }
 }
 
@@ -372,88 +250,7 @@ fn fits(key: &[u8]) -> Result<(), EvaluationError> {
     Ok(())
 }
 
-/// Makes a record of a key's value in a window and hands it on. One that cannot be made is an error of
-/// that record, not of the one that changed the value: that counts.
-fn emit<V, O: RecordType>(
-    results: &impl WindowResult<V, O>,
-    errors: &ErrorPolicy,
-    readers: &mut Readers<O>,
-    (key, window, value, last): (&[u8], WindowRange, &V, bool),
-    context: &mut Context<'_, '_>,
-) -> Result<(), OperatorError> {
-    match results.make(key, window, value, last, context.arena) {
-        Ok(record) => readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context),
-        Err(error) => errors.handle(&error.message, None, || results.describe(key, window), context.staged),
-    }
-}
-
-/// Takes the key of a row: some of its slots.
-pub struct RowKey {
-    /// The slots, in declared order, with the fields' names.
-    pub fields: Vec<(String, usize)>,
-    /// Renders rows of the stream.
-    pub encoder: Arc<Encoder>,
-}
-
-impl KeySelector<Dynamic> for RowKey {
-    fn select(&self, record: &Row<'_>, key: &mut Vec<u8>) -> Result<(), EvaluationError> {
-        for (name, slot) in &self.fields {
-            if record[*slot].is_null() {
-                return Err(EvaluationError { message: format!("the key field `{name}` is null") });
-            }
-            encode_state_key(&[record[*slot]], key);
-        }
-        Ok(())
-    }
-
-    fn render(&self, record: &Row<'_>) -> Vec<u8> {
-        self.encoder.to_vec(record)
-    }
-}
-
-/// Makes rows: the key's fields, the window's start and end, the aggregates, and, if rows are made on
-/// update, whether it is the last.
-pub struct RowResults {
-    /// How many fields the key has.
-    pub key_fields: usize,
-    /// The aggregates.
-    pub aggregates: Arc<RowAggregates>,
-    /// Whether rows end with a bool that tells the last one.
-    pub marks_last: bool,
-    /// How many fields a row has.
-    pub row_fields: usize,
-}
-
-impl WindowResult<Accumulators, Dynamic> for RowResults {
-    fn make<'b>(
-        &self,
-        key: &[u8],
-        window: WindowRange,
-        value: &Accumulators,
-        last: bool,
-        arena: &'b Bump,
-    ) -> Result<Row<'b>, EvaluationError> {
-        let row = arena.alloc_slice_fill_copy(self.row_fields, Slot::Null);
-        let key: &'b [u8] = arena.alloc_slice_copy(key);
-        decode_state_key(key, arena, &mut row[..self.key_fields])
-            .map_err(|error| EvaluationError { message: format!("the key {key:02x?}: {error}") })?;
-        row[self.key_fields] = Slot::Timestamp(window.start_ms);
-        row[self.key_fields + 1] = Slot::Timestamp(window.end_ms);
-        let results = &mut row[self.key_fields + 2..];
-        self.aggregates.results(value, results, arena);
-        if self.marks_last
-            && let Some(mark) = results.last_mut()
-        {
-            *mark = Slot::Bool(last);
-        }
-        Ok(row)
-    }
-
-    fn describe(&self, key: &[u8], window: WindowRange) -> Vec<u8> {
-        format!(
-            "{{\"window_start\":{},\"window_end\":{},\"key\":\"{key:02x?}\"}}",
-            window.start_ms, window.end_ms
-        )
-        .into_bytes()
-    }
+/// The least key behind `key`; never empty, as a key may be.
+fn behind(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
 }

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, OnError, Start, StreamRef};
+use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
 use formula::{Formula, Scope};
 
 pub use change::Changed;
@@ -104,17 +104,40 @@ pub enum Choice {
     Drop(Vec<String>),
 }
 
-/// A keyed tumbling window.
+/// Which windows there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One after the other.
+    Tumbling,
+    /// One begins every so often.
+    Sliding {
+        /// From the begin of one to that of the next.
+        slide_ms: i64,
+    },
+    /// Each longer than the one before it, up to the whole length.
+    Cumulative {
+        /// By so much.
+        step_ms: i64,
+    },
+    /// As long as rows follow one another; the length is that of the gap.
+    Session,
+}
+
+/// A keyed window.
 #[derive(Clone, Debug)]
 pub struct Window {
     /// The input's slots of its key.
     pub key: Vec<usize>,
-    /// Its length.
+    /// Which windows there are.
+    pub shape: Shape,
+    /// The length of the longest.
     pub size_ms: i64,
+    /// How much later than the epoch they begin.
+    pub offset_ms: i64,
     /// How long after its end it takes rows.
     pub allowed_lateness_ms: i64,
-    /// Whether a row follows each input row.
-    pub on_update: bool,
+    /// When it makes rows.
+    pub emit: Emit,
     /// Where late rows go; `None`: nowhere.
     pub late: Option<String>,
     /// What it computes.
@@ -130,6 +153,10 @@ pub struct Aggregate {
     pub function: AggregateFunction,
     /// Of what; `None`: of rows.
     pub argument: Option<Formula>,
+    /// What `min_by` and `max_by` compare.
+    pub by: Option<Formula>,
+    /// Only rows for which it is true count.
+    pub condition: Option<Formula>,
     /// The type of the result.
     pub ty: Type,
 }
@@ -221,7 +248,7 @@ struct Maker<'r> {
 }
 
 /// The fields that windows add to their key and aggregates.
-const OF_WINDOWS: [&str; 3] = ["window_start", "window_end", "final"];
+const OF_WINDOWS: [&str; 4] = ["window_start", "window_end", "refinement", "final"];
 
 fn field(name: &str, ty: Type, nullable: bool) -> Field {
     Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }
@@ -442,7 +469,20 @@ impl Maker<'_> {
         for part in 0..1 + random.below(4) {
             aggregates.push(aggregate(format!("a{number}_{part}"), input, random));
         }
-        let on_update = random.one_in(3);
+        let steps = *random.pick(&[1, 2, 4, 5]);
+        let shape = match random.below(6) {
+            5 => Shape::Session,
+            0 => Shape::Sliding { slide_ms: *random.pick(&[size_ms / 5, size_ms * 2 / 5, size_ms * 3 / 2]) },
+            1 => Shape::Sliding { slide_ms: size_ms },
+            2 => Shape::Cumulative { step_ms: size_ms / steps },
+            _ => Shape::Tumbling,
+        };
+        let size_ms = match shape {
+            Shape::Cumulative { step_ms } => step_ms * steps,
+            _ => size_ms,
+        };
+        let offset_ms = if shape != Shape::Session && random.one_in(4) { size_ms / 10 } else { 0 };
+        let emit = *random.pick(&[Emit::OnClose, Emit::OnClose, Emit::OnTime, Emit::OnUpdate]);
         let mut fields: Vec<Field> =
             key.iter().map(|slot| Field { nullable: false, ..input.fields[*slot].clone() }).collect();
         let carried = input.carried.iter().map(|slots| {
@@ -452,11 +492,11 @@ impl Maker<'_> {
         let carried = carried.collect();
         fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
         fields.extend(aggregates.iter().map(|aggregate| field(&aggregate.name, aggregate.ty, true)));
-        if on_update {
-            fields.push(field("final", Type::Bool, false));
+        if let Some(mark) = emit.mark() {
+            fields.push(field(mark, Type::Bool, false));
         }
         let allowed_lateness_ms = *random.pick(&[0, 0, 1_000, 4_000]);
-        let window = Window { key, size_ms, allowed_lateness_ms, on_update, late, aggregates };
+        let window = Window { key, shape, size_ms, offset_ms, allowed_lateness_ms, emit, late, aggregates };
         let made = Stream { fields, meta: false, carried, size_ms: Some(size_ms), ..input.clone() };
         (OperatorKind::Window(window), made)
     }
@@ -539,29 +579,45 @@ impl Map {
 
 fn aggregate(name: String, input: &Stream, random: &mut Random) -> Aggregate {
     let scope = Scope { fields: &input.fields, meta: input.meta };
+    use AggregateFunction as F;
     let function = *random.pick(&[
-        AggregateFunction::Count,
-        AggregateFunction::Sum,
-        AggregateFunction::Sum,
-        AggregateFunction::Min,
-        AggregateFunction::Max,
-        AggregateFunction::Avg,
+        F::Count,
+        F::Sum,
+        F::Sum,
+        F::Min,
+        F::Max,
+        F::Avg,
+        F::Variance,
+        F::VariancePop,
+        F::Stddev,
+        F::StddevPop,
+        F::First,
+        F::Last,
+        F::MinBy,
+        F::MaxBy,
     ]);
+    let ordered = [Type::Int, Type::Double, Type::String, Type::Timestamp, Type::Duration];
     let types: &[Type] = match function {
-        AggregateFunction::Count => &[Type::Int, Type::Double, Type::String, Type::Bool],
-        AggregateFunction::Sum | AggregateFunction::Avg => &[Type::Int, Type::Double],
-        _ => &[Type::Int, Type::Double, Type::String, Type::Timestamp, Type::Duration],
+        F::Count => &[Type::Int, Type::Double, Type::String, Type::Bool],
+        F::First | F::Last | F::MinBy | F::MaxBy => &[Type::Int, Type::String, Type::Bool, Type::Timestamp],
+        F::Min | F::Max => &ordered,
+        _ => &[Type::Int, Type::Double],
     };
     let ty = *random.pick(types);
-    if function == AggregateFunction::Count && random.one_in(2) {
-        return Aggregate { name, function, argument: None, ty: Type::Int };
-    }
     let depth = random.below(3) as u32;
-    let argument = Some(scope.formula(ty, depth, random));
+    let condition = random.one_in(4).then(|| scope.formula(Type::Bool, depth, random));
+    let argument = match function == F::Count && random.one_in(2) {
+        true => None,
+        false => Some(scope.formula(ty, depth, random)),
+    };
+    let by = match function {
+        F::MinBy | F::MaxBy => Some(scope.formula(*random.pick(&ordered), depth, random)),
+        _ => None,
+    };
     let ty = match function {
-        AggregateFunction::Count => Type::Int,
-        AggregateFunction::Avg => Type::Double,
+        F::Count => Type::Int,
+        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => Type::Double,
         _ => ty,
     };
-    Aggregate { name, function, argument, ty }
+    Aggregate { name, function, argument, by, condition, ty }
 }

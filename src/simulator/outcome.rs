@@ -48,7 +48,7 @@ impl World {
         if let Some(violation) = self.disks.iter().find_map(|(_, disk)| disk.violation()) {
             return Err(violation);
         }
-        let mut state = BTreeMap::new();
+        let (mut state, mut operators) = (BTreeMap::new(), BTreeMap::new());
         let new_disk = self.new_disk()?;
         for task in self.logged() {
             let at = |why: String| format!("task {}: {why}", task.id);
@@ -58,9 +58,11 @@ impl World {
                 self.compare(disk, &task)?;
             }
             state.insert(task.id.clone(), self.restore_anew(&new_disk, &task)?);
+            let header = oracle::last_header(&task.records);
+            operators.insert(task.id.clone(), header.map(|header| header.operators).unwrap_or_default());
         }
-        let commits = self.shared().commits.get();
-        let outcome = Outcome { topics: self.written(), counters: self.counters.clone(), state, commits };
+        let (counters, commits) = (self.counters.clone(), self.shared().commits.get());
+        let outcome = Outcome { topics: self.written(), counters, state, operators, commits };
         self.hash(&outcome);
         Ok(outcome)
     }

@@ -4,19 +4,24 @@
 
 mod compare;
 mod evaluate;
+mod fold;
 pub mod json;
 #[cfg(test)]
 mod tests;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Input;
-use super::generate::formula::Value;
-use super::generate::{Changed, Generated, Operator, OperatorKind, Sink, Source, Window};
+use super::generate::formula::{Formula, Value};
+use super::generate::{
+    Aggregate, Changed, Generated, Operator, OperatorKind, Shape as WindowShape, Sink, Source, Window,
+};
 use crate::record::{Field, FieldForm, TopicPartition, Type};
-use crate::topology::plan::{AggregateFunction, OnError, StreamRef};
-use evaluate::{Environment, Failed, Origin, double, finite};
+use crate::topology::plan::{Emit, OnError, StreamRef};
+use evaluate::{Environment, Failed, Origin};
+use fold::{Fold, Sample};
 use json::{Json, RFC3339_MS, parse_rfc3339, push_int, push_rfc3339, push_text};
 
 pub use compare::compare;
@@ -153,7 +158,18 @@ impl<'g> Shape<'g> {
 struct OpenWindows {
     watermark_ms: Option<i64>,
     /// By end and key, which is the order in which they close.
-    open: BTreeMap<(i64, Vec<KeyPart>), Vec<Fold>>,
+    open: BTreeMap<(i64, Vec<KeyPart>), OpenWindow>,
+}
+
+/// A window of a key.
+#[derive(Default)]
+struct OpenWindow {
+    start_ms: i64,
+    /// It has made its row.
+    fired: bool,
+    /// The aggregates over each stretch of time that no window cuts, by its number: a sum over the window is a sum of
+    /// such sums.
+    parts: BTreeMap<i64, Vec<Fold>>,
 }
 
 /// A value of a key, in the order of the values.
@@ -162,15 +178,6 @@ enum KeyPart {
     Bool(bool),
     Int(i64),
     Text(Arc<str>),
-}
-
-/// An aggregate of some values.
-#[derive(Clone, Debug)]
-struct Fold {
-    /// How many were not null.
-    count: i64,
-    /// Their sum, least or greatest; of an average the sum as a double.
-    value: Value,
 }
 
 /// A row on its way.
@@ -235,6 +242,9 @@ impl<'t, 'g> Task<'t, 'g> {
                     map.slots.iter().map(|formula| environment.evaluate(formula)).collect();
                 row.map(|row| self.process(StreamRef::Operator(index), &Event { row: &row, ..*event }))
             }
+            OperatorKind::Window(window) if window.shape == WindowShape::Session => {
+                self.follow(index, operator, window, fields, event)
+            }
             OperatorKind::Window(window) => self.group(index, operator, window, fields, event),
         };
         if result.is_err() {
@@ -250,35 +260,132 @@ impl<'t, 'g> Task<'t, 'g> {
         fields: &[Field],
         event: &Event<'_>,
     ) -> Result<(), Failed> {
-        let end_ms = event.time_ms.div_euclid(window.size_ms) * window.size_ms + window.size_ms;
-        let closes_ms = end_ms + window.allowed_lateness_ms;
-        if self.windows[index].watermark_ms.is_some_and(|watermark_ms| watermark_ms >= closes_ms) {
+        let watermark_ms = self.windows[index].watermark_ms;
+        let all = windows::ends(window, event.time_ms);
+        let is_open = |end_ms: &i64| {
+            let closes_ms = end_ms + window.allowed_lateness_ms;
+            watermark_ms.is_none_or(|watermark_ms| watermark_ms < closes_ms)
+        };
+        let open: Vec<i64> = all.iter().copied().filter(is_open).collect();
+        let Some(first) = open.first() else {
+            // In a gap between windows a row belongs to none.
+            if !all.is_empty() {
+                self.late(operator, window, fields, event);
+            }
+            return Ok(());
+        };
+        let key: Result<Vec<KeyPart>, Failed> =
+            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
+        let (key, samples) = (key?, samples(window, event)?);
+        // What the part holds is the same in all windows that have it.
+        let part = windows::part(window, event.time_ms);
+        let before = self.windows[index].open.get(&(*first, key.clone()));
+        let before = before.and_then(|window| window.parts.get(&part));
+        let empty = Fold::default();
+        let folds =
+            window.aggregates.iter().zip(&samples).enumerate().map(|(number, (aggregate, sample))| {
+                let fold = before.map_or(&empty, |folds| &folds[number]);
+                fold.with(aggregate.function, sample)
+            });
+        let folds = folds.collect::<Result<Vec<Fold>, Failed>>()?;
+        for end_ms in open {
+            let place = (end_ms, key.clone());
+            let is_over = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= end_ms);
+            let opened = self.windows[index].open.entry(place.clone()).or_default();
+            opened.start_ms = windows::start(window, end_ms);
+            opened.parts.insert(part, folds.clone());
+            opened.fired |= is_over;
+            let emits = match window.emit {
+                Emit::OnClose => false,
+                Emit::OnTime => is_over,
+                Emit::OnUpdate => true,
+            };
+            if emits {
+                // A refinement is marked, an update is not.
+                let row = result(window, &place, opened, window.emit == Emit::OnTime);
+                let start_ms = opened.start_ms;
+                self.fire(index, operator, &place, start_ms, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// A row of a session: it joins all open sessions of its key that are not further away than the gap.
+    fn follow(
+        &mut self,
+        index: usize,
+        operator: &'g Operator,
+        window: &'g Window,
+        fields: &[Field],
+        event: &Event<'_>,
+    ) -> Result<(), Failed> {
+        let gap_ms = window.size_ms;
+        let key: Result<Vec<KeyPart>, Failed> =
+            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
+        let key = key?;
+        let watermark_ms = self.windows[index].watermark_ms.unwrap_or(i64::MIN);
+        let open = &self.windows[index].open;
+        let joined: Vec<(i64, Vec<KeyPart>)> = open
+            .iter()
+            .filter(|(place, session)| {
+                place.1 == key && session.start_ms <= event.time_ms + gap_ms && place.0 >= event.time_ms
+            })
+            .map(|(place, _)| place.clone())
+            .collect();
+        let end_ms = joined.iter().map(|place| place.0).chain([event.time_ms + gap_ms]).max().unwrap_or(0);
+        let starts = joined.iter().filter_map(|place| Some(open.get(place)?.start_ms));
+        let start_ms = starts.chain([event.time_ms]).min().unwrap_or(0);
+        if watermark_ms >= end_ms + window.allowed_lateness_ms {
             self.late(operator, window, fields, event);
             return Ok(());
         }
-        let key: Result<Vec<KeyPart>, Failed> =
-            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
-        let environment = Environment { row: event.row, origin: event.origin };
-        let arguments = window.aggregates.iter().map(|aggregate| match &aggregate.argument {
-            Some(argument) => environment.evaluate(argument),
-            None => Ok(Value::Bool(true)),
-        });
-        let (key, arguments) = (key?, arguments.collect::<Result<Vec<Value>, Failed>>()?);
+        let samples = samples(window, event)?;
+        let mut folds = Vec::new();
+        for (number, (aggregate, sample)) in window.aggregates.iter().zip(&samples).enumerate() {
+            let mut of_joined = joined.iter().filter_map(|place| open.get(place)?.parts.get(&0)?.get(number));
+            let first = of_joined.next().cloned().unwrap_or_default();
+            let mut fold = first.with(aggregate.function, sample)?;
+            for later in of_joined {
+                fold = fold.and(aggregate.function, later)?;
+            }
+            folds.push(fold);
+        }
         let place = (end_ms, key);
-        let before = self.windows[index].open.get(&place);
-        let empty = Fold { count: 0, value: Value::Null };
-        let folds =
-            window.aggregates.iter().zip(&arguments).enumerate().map(|(number, (aggregate, argument))| {
-                let fold = before.map_or(&empty, |folds| &folds[number]);
-                fold.with(aggregate.function, argument)
-            });
-        let folds = folds.collect::<Result<Vec<Fold>, Failed>>()?;
-        let row = window.on_update.then(|| result(window, &place, &folds, false));
-        self.windows[index].open.insert(place, folds);
+        let is_over = watermark_ms >= end_ms;
+        let session = OpenWindow { start_ms, fired: is_over, parts: [(0, folds)].into() };
+        let row = match window.emit {
+            Emit::OnClose => None,
+            Emit::OnTime => is_over.then(|| result(window, &place, &session, true)),
+            Emit::OnUpdate => Some(result(window, &place, &session, false)),
+        };
+        for old in &joined {
+            self.windows[index].open.remove(old);
+        }
+        self.windows[index].open.insert(place.clone(), session);
         if let Some(row) = row {
-            self.process(StreamRef::Operator(index), &Event { row: &row, time_ms: end_ms - 1, origin: None });
+            self.fire(index, operator, &place, start_ms, row);
         }
         Ok(())
+    }
+
+    /// Hands on the row of a window, or what takes its place if it cannot be made.
+    fn fire(
+        &mut self,
+        index: usize,
+        operator: &'g Operator,
+        place: &(i64, Vec<KeyPart>),
+        start_ms: i64,
+        row: Result<Vec<Value>, Failed>,
+    ) {
+        let at = StreamRef::Operator(index);
+        match row {
+            Ok(row) => self.process(at, &Event { row: &row, time_ms: place.0 - 1, origin: None }),
+            Err(Failed) => {
+                let head = head(place, start_ms);
+                let fields = &self.shape.stream(at).fields[..head.len()];
+                self.failed(&operator.id, &operator.on_error, None, || object(fields, &head));
+            }
+        }
     }
 
     /// No earlier row is expected on a stream any more.
@@ -286,17 +393,27 @@ impl<'t, 'g> Task<'t, 'g> {
         let shape = self.shape;
         for index in &shape.stream(at).operators {
             let mut behind_ms = watermark_ms;
-            if let OperatorKind::Window(window) = &self.generated.operators[*index].kind {
+            let operator = &self.generated.operators[*index];
+            if let OperatorKind::Window(window) = &operator.kind {
                 self.windows[*index].watermark_ms = Some(watermark_ms);
-                while let Some(first) = self.windows[*index].open.first_entry() {
-                    if watermark_ms < first.key().0.saturating_add(window.allowed_lateness_ms) {
-                        break;
-                    }
-                    let (place, folds) = first.remove_entry();
-                    let row = result(window, &place, &folds, true);
-                    let event = Event { row: &row, time_ms: place.0 - 1, origin: None };
-                    self.process(StreamRef::Operator(*index), &event);
+                let waits_ms = if window.emit == Emit::OnTime { 0 } else { window.allowed_lateness_ms };
+                let due: Vec<(i64, Vec<KeyPart>)> = self.windows[*index]
+                    .open
+                    .iter()
+                    .take_while(|(place, _)| place.0.saturating_add(waits_ms) <= watermark_ms)
+                    .filter(|(_, open)| window.emit != Emit::OnTime || !open.fired)
+                    .map(|(place, _)| place.clone())
+                    .collect();
+                for place in due {
+                    let Some(open) = self.windows[*index].open.get_mut(&place) else { continue };
+                    open.fired = true;
+                    let row = result(window, &place, open, window.emit != Emit::OnTime);
+                    let start_ms = open.start_ms;
+                    self.fire(*index, operator, &place, start_ms, row);
                 }
+                self.windows[*index]
+                    .open
+                    .retain(|place, _| place.0.saturating_add(window.allowed_lateness_ms) > watermark_ms);
                 // Its rows of windows that are still open lie behind this instant.
                 if watermark_ms < i64::MAX {
                     behind_ms -= window.allowed_lateness_ms;
@@ -396,65 +513,55 @@ fn key_part(value: &Value) -> Result<KeyPart, Failed> {
     }
 }
 
-/// The row of a key and window.
-fn result(window: &Window, place: &(i64, Vec<KeyPart>), folds: &[Fold], last: bool) -> Vec<Value> {
+/// What a row adds to each aggregate.
+fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
+    let environment = Environment { row: event.row, origin: event.origin };
+    let sample = |aggregate: &Aggregate| {
+        let is_counted = match &aggregate.condition {
+            Some(condition) => environment.evaluate(condition)? == Value::Bool(true),
+            None => true,
+        };
+        let value = |formula: &Option<Formula>| match formula {
+            Some(formula) if is_counted => environment.evaluate(formula),
+            _ => Ok(if is_counted { Value::Bool(true) } else { Value::Null }),
+        };
+        Ok(Sample {
+            argument: value(&aggregate.argument)?,
+            by: value(&aggregate.by)?,
+            time_ms: event.time_ms,
+        })
+    };
+    window.aggregates.iter().map(sample).collect()
+}
+
+/// The begin of the row of a key and window.
+fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
     let key = place.1.iter().map(|part| match part {
         KeyPart::Bool(value) => Value::Bool(*value),
         KeyPart::Int(value) => Value::Int(*value),
         KeyPart::Text(text) => Value::Text(text.clone()),
     });
-    let mut row: Vec<Value> = key.collect();
-    row.extend([Value::Timestamp(place.0 - window.size_ms), Value::Timestamp(place.0)]);
-    row.extend(window.aggregates.iter().zip(folds).map(|(aggregate, fold)| {
-        match (aggregate.function, &fold.value) {
-            (AggregateFunction::Count, _) => Value::Int(fold.count),
-            (AggregateFunction::Avg, Value::Double(sum)) => Value::Double(sum / fold.count as f64),
-            (_, value) => value.clone(),
-        }
-    }));
-    row.extend(window.on_update.then_some(Value::Bool(last)));
-    row
+    let range = [Value::Timestamp(start_ms), Value::Timestamp(place.0)];
+    key.chain(range).collect()
 }
 
-impl Fold {
-    /// With one more value. Null changes nothing.
-    fn with(&self, function: AggregateFunction, argument: &Value) -> Result<Fold, Failed> {
-        if *argument == Value::Null {
-            return Ok(self.clone());
+/// The row of a key and window.
+fn result(
+    window: &Window,
+    place: &(i64, Vec<KeyPart>),
+    open: &OpenWindow,
+    mark: bool,
+) -> Result<Vec<Value>, Failed> {
+    let mut row = head(place, open.start_ms);
+    for (number, aggregate) in window.aggregates.iter().enumerate() {
+        let mut fold = Fold::default();
+        for part in open.parts.values() {
+            fold = fold.and(aggregate.function, &part[number])?;
         }
-        let add = |double: f64| match self.value {
-            Value::Double(sum) => finite(sum + double).map(Value::Double),
-            _ => finite(0.0 + double).map(Value::Double),
-        };
-        let value = match (function, &self.value, argument) {
-            (AggregateFunction::Count, ..) => Value::Null,
-            (AggregateFunction::Avg, ..) => add(double(argument).ok_or(Failed)?)?,
-            (AggregateFunction::Sum, _, Value::Double(value)) => add(*value)?,
-            (AggregateFunction::Sum, Value::Int(sum), Value::Int(value)) => {
-                Value::Int(sum.checked_add(*value).ok_or(Failed)?)
-            }
-            (_, Value::Null, _) => argument.clone(),
-            (_, best, _) => {
-                let order = order(argument, best);
-                let better = if function == AggregateFunction::Min { order.is_lt() } else { order.is_gt() };
-                if better { argument.clone() } else { best.clone() }
-            }
-        };
-        Ok(Fold { count: self.count + 1, value })
+        row.push(fold.result(aggregate.function));
     }
-}
-
-/// The order of two values of one type. Of the zeros the negative one is less: nowhere said, and seen
-/// only in how a least or greatest value is written.
-fn order(left: &Value, right: &Value) -> std::cmp::Ordering {
-    match (left, right) {
-        (Value::Int(a), Value::Int(b))
-        | (Value::Timestamp(a), Value::Timestamp(b))
-        | (Value::Duration(a), Value::Duration(b)) => a.cmp(b),
-        (Value::Double(a), Value::Double(b)) => a.total_cmp(b),
-        (Value::Text(a), Value::Text(b)) => a.cmp(b),
-        _ => std::cmp::Ordering::Equal,
-    }
+    row.extend(window.emit.mark().map(|_| Value::Bool(mark)));
+    Ok(row)
 }
 
 /// A record's row and event time; `None` if it is an error of the source.

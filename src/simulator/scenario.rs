@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::operator::Counters;
 use crate::record::TopicPartition;
+use crate::state::header::OperatorState;
 use crate::task::TaskId;
 use crate::topology::plan::Plan;
 
@@ -126,6 +127,8 @@ pub struct Outcome {
     pub counters: Counters,
     /// The content of each task's store: encoded keys and values.
     pub state: BTreeMap<TaskId, BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// What the operators of each task keep beside it, as of the last checkpoint.
+    pub operators: BTreeMap<TaskId, Vec<OperatorState>>,
     /// How many commits were begun: the numbers that [`Faults::CrashAt`] may name.
     pub commits: u64,
 }

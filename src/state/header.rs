@@ -79,12 +79,16 @@ pub struct OperatorState {
     /// a difference can be shown.
     #[prost(string, tag = "2")]
     pub fingerprint: String,
-    /// A window that is being closed goes on at this key; empty when none is.
+    /// A window that is being fired goes on at this key; empty when none is.
     #[prost(bytes = "vec", tag = "3")]
-    pub closing_cursor: Vec<u8>,
+    pub firing_cursor: Vec<u8>,
     /// The watermark up to which windows have fired, in milliseconds since the Unix epoch.
     #[prost(sint64, optional, tag = "4")]
     pub fired_watermark_ms: Option<i64>,
+    /// While a window is being fired, the end of the last one before it that has; in milliseconds since the Unix
+    /// epoch.
+    #[prost(sint64, optional, tag = "5")]
+    pub fired_end_ms: Option<i64>,
 }
 
 /// A sweep under way: chunks from the start of the key space to its end.

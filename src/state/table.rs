@@ -5,18 +5,21 @@
 //! together, so that closing it needs no scan of others, and a window that was opened in memory and
 //! never evicted from needs no store at all.
 
+mod cursor;
 mod window;
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::Arc;
 
 use ahash::RandomState;
+use smallvec::SmallVec;
 
 use super::codec::DeltaWriter;
 use super::key::{self, WindowKey};
 use super::stateful::{MemoryUse, PutEntry};
 use super::store::{Store, StoreError};
 use crate::planted::{Bug, is_planted};
+use cursor::Cursor;
 use window::{Entry, Window, sort_by_key};
 
 /// How values become bytes. The bytes are versioned: a newer codec reads what an older one wrote.
@@ -31,8 +34,17 @@ pub trait ValueCodec {
     fn heap_bytes(&self, value: &Self::Value) -> usize;
 }
 
-/// Sees entries in key order: the codec, the key, the value; breaks when it has seen enough.
-pub type Visit<'v, C, E> = dyn FnMut(&C, &[u8], &<C as ValueCodec>::Value) -> Result<ControlFlow<()>, E> + 'v;
+/// Sees keys in ascending order: the codec, the key, its values, one for each of the windows in which it has one, in the
+/// order of their ends; breaks when it has seen enough.
+pub type Visit<'v, C, E> =
+    dyn FnMut(&C, &[u8], &[&<C as ValueCodec>::Value]) -> Result<ControlFlow<()>, E> + 'v;
+
+/// The value of bytes that lie under a key.
+fn decode<C: ValueCodec>(codec: &C, full_key: &[u8], bytes: &[u8]) -> Result<C::Value, StoreError> {
+    codec
+        .decode(bytes)
+        .map_err(|error| StoreError::Corrupt(format!("the value of key {full_key:02x?}: {error}")))
+}
 
 /// Keys and values of one operator, by window.
 pub struct WindowTable<C: ValueCodec> {
@@ -161,7 +173,7 @@ impl<C: ValueCodec> WindowTable<C> {
         let index = match found {
             Some(index) => index as usize,
             None => {
-                let loaded = self.load(place, key)?;
+                let loaded = self.load(&self.windows[place], key)?;
                 created = loaded.is_none();
                 let value = loaded.unwrap_or_else(|| create(&self.codec));
                 let heap = self.codec.heap_bytes(&value);
@@ -220,17 +232,65 @@ impl<C: ValueCodec> WindowTable<C> {
         self.windows.first().map(|window| window.end_ms)
     }
 
-    /// Visits the first window's entries at and after the key `from` in key order, until `visit` breaks.
-    pub fn visit_first<E: From<StoreError>>(
+    /// The end of the first window of which `is_wanted` holds. It must hold of all windows behind one of which it holds.
+    pub fn first_end_where(&self, is_wanted: impl Fn(i64) -> bool) -> Option<i64> {
+        let place = self.windows.partition_point(|window| !is_wanted(window.end_ms));
+        self.windows.get(place).map(|window| window.end_ms)
+    }
+
+    /// Visits the keys at and after `from` of the windows whose ends lie within `ends`, until `visit` breaks.
+    pub fn visit<E: From<StoreError>>(
         &mut self,
+        ends: RangeInclusive<i64>,
         from: &[u8],
         visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
-        match self.windows.first_mut() {
-            Some(window) => window.sort(),
-            None => return Ok(ControlFlow::Continue(())),
+        let places = self.places(&ends);
+        self.windows[places.clone()].iter_mut().for_each(Window::sort);
+        if places.len() == 1 {
+            return self.visit_one(places.start, from, visit);
         }
-        self.visit(0, from, visit)
+        let mut cursors = Vec::with_capacity(places.len());
+        for place in places {
+            cursors.push(self.cursor(place, from)?);
+        }
+        let mut found = Vec::with_capacity(cursors.len());
+        // Linear in the number of windows, like the merge of a key's values.
+        while let Some(least) = cursors.iter().filter_map(Cursor::entry).map(|(key, _)| key).min() {
+            let mut values: SmallVec<[&C::Value; 64]> = SmallVec::new();
+            for (place, cursor) in cursors.iter().enumerate() {
+                if let Some((_, value)) = cursor.entry().filter(|(key, _)| *key == least) {
+                    values.push(value);
+                    found.push(place);
+                }
+            }
+            if visit(&self.codec, least, &values)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+            drop(values);
+            for place in found.drain(..) {
+                cursors[place].advance()?;
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// Shows `visit` the values of `key` in the windows whose ends lie within `ends`, in the order of their ends.
+    pub fn visit_key(
+        &self,
+        ends: RangeInclusive<i64>,
+        key: &[u8],
+        mut visit: impl FnMut(&C, &C::Value),
+    ) -> Result<(), StoreError> {
+        let hash = self.hasher.hash_one(key);
+        for window in &self.windows[self.places(&ends)] {
+            if let Some(index) = window.index.find(hash, |index| window.key_at(*index) == key) {
+                visit(&self.codec, &window.entries[*index as usize].value);
+            } else if let Some(value) = self.load(window, key)? {
+                visit(&self.codec, &value);
+            }
+        }
+        Ok(())
     }
 
     /// Removes the first window and all its entries.
@@ -303,11 +363,11 @@ impl<C: ValueCodec> WindowTable<C> {
             let mut full_key = self.window_start_key(end_ms);
             let start = full_key.len();
             let key_from = if from > full_key.as_slice() { from[start..].to_vec() } else { Vec::new() };
-            let flow = self.visit::<StoreError>(place, &key_from, &mut |codec, key, value| {
+            let flow = self.visit_one::<StoreError>(place, &key_from, &mut |codec, key, values| {
                 full_key.truncate(start);
                 full_key.extend_from_slice(key);
                 value_bytes.clear();
-                codec.encode(value, &mut value_bytes);
+                codec.encode(values[0], &mut value_bytes);
                 if is_planted(Bug::StaleChunk) {
                     let stored = self.store.as_ref().map(|store| store.get(&full_key)).transpose()?;
                     value_bytes = stored.flatten().unwrap_or_else(|| std::mem::take(&mut value_bytes));
@@ -400,45 +460,35 @@ impl<C: ValueCodec> WindowTable<C> {
         self.windows[place] = kept;
     }
 
-    /// Visits a window's entries at and after the key `from`, in memory and in the store, in key
-    /// order. What is in memory is newer. The window must be sorted.
-    fn visit<E: From<StoreError>>(
+    /// Visits a window's entries at and after the key `from` in key order. The window must be sorted.
+    fn visit_one<E: From<StoreError>>(
         &self,
         place: usize,
         from: &[u8],
         visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
-        let window = &self.windows[place];
-        let mut at = window.order.partition_point(|index| window.key_at(*index) < from);
-        if !window.complete
-            && let Some(store) = &self.store
-        {
-            let mut full_from = self.window_start_key(window.end_ms);
-            full_from.extend_from_slice(from);
-            for stored in store.scan(&full_from, &self.window_end_key(window.end_ms))? {
-                let (full_key, bytes) = stored?;
-                let key = &full_key[full_from.len() - from.len()..];
-                let mut hidden = false;
-                while let Some(index) = window.order.get(at).filter(|index| window.key_at(**index) <= key) {
-                    hidden = window.key_at(*index) == key;
-                    at += 1;
-                    let entry = &window.entries[*index as usize];
-                    if visit(&self.codec, &entry.key, &entry.value)?.is_break() {
-                        return Ok(ControlFlow::Break(()));
-                    }
-                }
-                if !hidden && visit(&self.codec, key, &self.decode(&full_key, &bytes)?)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-            }
-        }
-        for index in &window.order[at..] {
-            let entry = &window.entries[*index as usize];
-            if visit(&self.codec, &entry.key, &entry.value)?.is_break() {
+        let mut cursor = self.cursor(place, from)?;
+        while let Some((key, value)) = cursor.entry() {
+            if visit(&self.codec, key, &[value])?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
+            cursor.advance()?;
         }
         Ok(ControlFlow::Continue(()))
+    }
+
+    /// A walk through a window's entries at and after the key `from`. The window must be sorted.
+    fn cursor(&self, place: usize, from: &[u8]) -> Result<Cursor<'_, C>, StoreError> {
+        let window = &self.windows[place];
+        let range = (self.window_start_key(window.end_ms), self.window_end_key(window.end_ms));
+        Cursor::new(&self.codec, window, self.store.as_deref(), (&range.0, &range.1), from)
+    }
+
+    /// The places of the windows whose ends lie within `ends`.
+    fn places(&self, ends: &RangeInclusive<i64>) -> Range<usize> {
+        let first = self.windows.partition_point(|window| window.end_ms < *ends.start());
+        let end = self.windows.partition_point(|window| window.end_ms <= *ends.end());
+        first..end.max(first)
     }
 
     /// The place of the window that ends at `end_ms`, or where it would be. The newest is asked first.
@@ -465,24 +515,14 @@ impl<C: ValueCodec> WindowTable<C> {
     }
 
     /// The value of a key that is not in memory.
-    fn load(&mut self, place: usize, key: &[u8]) -> Result<Option<C::Value>, StoreError> {
-        let window = &self.windows[place];
+    fn load(&self, window: &Window<C::Value>, key: &[u8]) -> Result<Option<C::Value>, StoreError> {
         let Some(store) = self.store.as_ref().filter(|_| !window.complete) else { return Ok(None) };
-        key::write_window_key(&mut self.scratch, &self.prefix, window.end_ms, key);
-        let found = match store.get(&self.scratch) {
+        let full_key = key::window_key(&self.prefix, window.end_ms, key);
+        let found = match store.get(&full_key) {
             Err(StoreError::Corrupt(_)) if is_planted(Bug::CorruptEntryForgotten) => None,
             found => found?,
         };
-        match found {
-            Some(bytes) => Ok(Some(self.decode(&self.scratch, &bytes)?)),
-            None => Ok(None),
-        }
-    }
-
-    fn decode(&self, full_key: &[u8], bytes: &[u8]) -> Result<C::Value, StoreError> {
-        self.codec
-            .decode(bytes)
-            .map_err(|error| StoreError::Corrupt(format!("the value of key {full_key:02x?}: {error}")))
+        found.map(|bytes| decode(&self.codec, &full_key, &bytes)).transpose()
     }
 
     fn window_start_key(&self, end_ms: i64) -> Vec<u8> {

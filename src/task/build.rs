@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    EmitRows, ErrorPolicy, Filter, JsonRows, LateRecords, Map, Operator, OutputTarget, PipelineFactory,
-    Readers, RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowWriter, Sink, Source, Timing,
-    WindowOperator, WindowSpec,
+    EmitRows, ErrorPolicy, Filter, Firing, JsonRows, LateRecords, Map, Operator, OutputTarget,
+    PipelineFactory, Readers, RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowWriter,
+    SessionOperator, Sink, Source, Timing, WindowOperator, WindowSpec,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
-    Emit, Late, OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan,
+    Emit, Late, OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan, Windows,
 };
-use crate::window::Tumbling;
 
 /// The topics that an application writes to, by name.
 pub type Targets = BTreeMap<String, Arc<OutputTarget>>;
@@ -122,35 +121,55 @@ impl Builder<'_> {
         errors: ErrorPolicy,
         readers: Readers<Dynamic>,
     ) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
+        let late = match &window.late {
+            Late::Drop => LateRecords::Drop,
+            Late::Topic(topic) => LateRecords::Write(self.target(topic)?),
+        };
         let spec = WindowSpec {
             id: operator.id.as_str().into(),
             fingerprint: operator.fingerprint().unwrap_or_default(),
-            assigner: Tumbling::new(window.size_ms),
+            windows: (),
             allowed_lateness_ms: window.allowed_lateness_ms,
             emit: match window.emit {
                 Emit::OnClose => EmitRows::OnClose,
+                Emit::OnTime => EmitRows::OnTime,
                 Emit::OnUpdate => EmitRows::OnUpdate,
             },
-            late: match &window.late {
-                Late::Drop => LateRecords::Drop,
-                Late::Topic(topic) => LateRecords::Write(self.target(topic)?),
-            },
+            late,
         };
         let fields = window.key.iter().map(|slot| (input.fields[*slot].name.clone(), *slot)).collect();
-        let results = RowResults {
-            key_fields: window.key.len(),
-            aggregates: Arc::new(RowAggregates::new(window.aggregates.clone())),
-            marks_last: window.emit == Emit::OnUpdate,
-            row_fields: operator.schema.fields.len(),
+        let marks = match window.emit {
+            Emit::OnClose => None,
+            Emit::OnTime => Some(Firing::Refinement),
+            Emit::OnUpdate => Some(Firing::Close),
         };
-        Ok(Box::new(WindowOperator::<Dynamic, Dynamic, _, _, _>::new(
-            spec,
-            RowKey { fields, encoder },
-            RowAggregates::new(window.aggregates.clone()),
-            results,
-            errors,
-            readers,
-        )))
+        let aggregates = || RowAggregates::new(window.aggregates.clone());
+        let results = RowResults::new(&operator.schema, window.key.len(), aggregates(), marks);
+        let keys = RowKey { fields, encoder };
+        Ok(match window.windows {
+            Windows::Aligned(windows) => {
+                let spec = spec.with_windows(windows);
+                Box::new(WindowOperator::<Dynamic, Dynamic, _, _, _>::new(
+                    spec,
+                    keys,
+                    aggregates(),
+                    results,
+                    errors,
+                    readers,
+                ))
+            }
+            Windows::Session(windows) => {
+                let spec = spec.with_windows(windows);
+                Box::new(SessionOperator::<Dynamic, Dynamic, _, _, _>::new(
+                    spec,
+                    keys,
+                    aggregates(),
+                    results,
+                    errors,
+                    readers,
+                ))
+            }
+        })
     }
 
     fn sink(&self, sink: &SinkPlan, schema: &Schema) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {

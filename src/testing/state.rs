@@ -1,20 +1,22 @@
 //! The state of window operators as rows.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bumpalo::Bump;
 
 use crate::format::json::Encoder;
-use crate::operator::{RowAggregates, RowResults, WindowResult};
+use crate::operator::{
+    Accumulators, Aggregator, Firing, RowAggregates, RowResults, SessionCodec, WindowResult,
+};
 use crate::record::Schema;
 use crate::simulator::Outcome;
 use crate::state::ValueCodec;
-use crate::state::key::split;
+use crate::state::key::{WindowKey, split};
 use crate::topology::Plan;
-use crate::topology::plan::{Emit, OperatorKind, OperatorPlan, WindowPlan};
-use crate::window::Tumbling;
+use crate::topology::plan::{OperatorKind, OperatorPlan, WindowPlan, Windows};
+use crate::window::{AlignedWindows, WindowRange};
 
-use std::sync::Arc;
-
-/// The open windows of an operator as JSON rows: what it would emit now, without the mark of the last row.
+/// The open windows of an operator as JSON rows: what it would emit now, without the mark.
 /// The error names an entry that cannot be read.
 pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec<Vec<u8>>, String> {
     let found = plan.operators.iter().find(|plan| plan.id == operator);
@@ -26,48 +28,92 @@ pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec
     };
     let reader = StateReader::new(plan, window);
     let mut rows = Vec::new();
-    for (key, value) in outcome.state.values().flatten() {
-        let Some(entry) = split(key).filter(|entry| entry.operator_id == operator) else { continue };
-        rows.push(
-            reader
-                .row(entry.key, entry.window_end_ms, value)
-                .map_err(|error| format!("an entry of the state of `{operator}` cannot be read: {error}"))?,
-        );
+    for (task, entries) in &outcome.state {
+        let entries = entries.iter().filter_map(|(key, value)| Some((split(key)?, value)));
+        let entries = entries.filter(|(key, _)| key.operator_id == operator);
+        let saved = outcome.operators.get(task).into_iter().flatten().find(|saved| saved.id == operator);
+        let watermark_ms = saved.and_then(|saved| saved.fired_watermark_ms);
+        let of_task = match window.windows {
+            Windows::Aligned(windows) => reader.aligned(windows, entries, watermark_ms),
+            Windows::Session(_) => reader.sessions(entries, watermark_ms),
+        };
+        let unreadable = |error| format!("an entry of the state of `{operator}` cannot be read: {error}");
+        rows.extend(of_task.map_err(unreadable)?);
     }
     Ok(rows)
 }
 
-struct StateReader {
+struct StateReader<'p> {
+    window: &'p WindowPlan,
     codec: RowAggregates,
     results: RowResults,
-    windows: Tumbling,
     encoder: Encoder,
 }
 
-impl StateReader {
-    fn new(operator: &OperatorPlan, window: &WindowPlan) -> StateReader {
-        let marks_last = window.emit == Emit::OnUpdate;
-        let row_fields = operator.schema.fields.len() - usize::from(marks_last);
+impl StateReader<'_> {
+    fn new<'p>(operator: &OperatorPlan, window: &'p WindowPlan) -> StateReader<'p> {
+        let row_fields = operator.schema.fields.len() - usize::from(window.emit.mark().is_some());
         let schema = Schema { fields: operator.schema.fields[..row_fields].to_vec() };
         let aggregates = || RowAggregates::new(window.aggregates.clone());
         StateReader {
+            window,
             codec: aggregates(),
-            results: RowResults {
-                key_fields: window.key.len(),
-                aggregates: Arc::new(aggregates()),
-                marks_last: false,
-                row_fields,
-            },
-            windows: Tumbling::new(window.size_ms),
+            results: RowResults::new(&schema, window.key.len(), aggregates(), None),
             encoder: Encoder::new(&schema),
         }
     }
 
-    fn row(&self, key: &[u8], window_end_ms: i64, value: &[u8]) -> Result<Vec<u8>, String> {
+    fn is_open(&self, end_ms: i64, watermark_ms: Option<i64>) -> bool {
+        watermark_ms.is_none_or(|watermark_ms| watermark_ms < end_ms + self.window.allowed_lateness_ms)
+    }
+
+    fn aligned<'e>(
+        &self,
+        windows: AlignedWindows,
+        entries: impl Iterator<Item = (WindowKey<'e>, &'e Vec<u8>)>,
+        watermark_ms: Option<i64>,
+    ) -> Result<Vec<Vec<u8>>, String> {
+        let mut keys: BTreeMap<&[u8], BTreeMap<i64, Accumulators>> = BTreeMap::new();
+        for (key, value) in entries {
+            let value = self.codec.decode(value)?;
+            keys.entry(key.key).or_default().insert(key.window_end_ms, value);
+        }
+        let mut rows = Vec::new();
+        for (key, panes) in keys {
+            let ends = panes.keys().flat_map(|pane_end_ms| windows.ends(*pane_end_ms));
+            for end_ms in ends.filter(|end_ms| self.is_open(*end_ms, watermark_ms)).collect::<BTreeSet<i64>>()
+            {
+                let window = windows.ending_at(end_ms);
+                let mut merged = self.codec.create();
+                let mut panes = panes.range(window.start_ms + 1..=end_ms);
+                let sum = panes.try_for_each(|(_, value)| self.codec.merge(&mut merged, value));
+                sum.map_err(|error| error.to_string())?;
+                rows.push(self.row(key, window, &merged)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn sessions<'e>(
+        &self,
+        entries: impl Iterator<Item = (WindowKey<'e>, &'e Vec<u8>)>,
+        watermark_ms: Option<i64>,
+    ) -> Result<Vec<Vec<u8>>, String> {
+        let codec = SessionCodec::new(RowAggregates::new(self.window.aggregates.clone()));
+        let mut rows = Vec::new();
+        for (key, value) in entries {
+            let session = codec.decode(value)?;
+            if let Some(session) = session.filter(|session| self.is_open(session.range.end_ms, watermark_ms))
+            {
+                rows.push(self.row(key.key, session.range, &session.value)?);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn row(&self, key: &[u8], window: WindowRange, value: &Accumulators) -> Result<Vec<u8>, String> {
         let arena = Bump::new();
-        let value = self.codec.decode(value)?;
-        let window = self.windows.ending_at(window_end_ms);
-        let row = self.results.make(key, window, &value, true, &arena).map_err(|error| error.to_string())?;
-        Ok(self.encoder.to_vec(row))
+        let row = self.results.make(key, window, value, Firing::Close, &arena);
+        Ok(self.encoder.to_vec(row.map_err(|error| error.to_string())?))
     }
 }

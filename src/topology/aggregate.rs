@@ -3,12 +3,20 @@
 use super::plan::AggregateFunction;
 
 /// The functions by name.
-pub(super) const FUNCTIONS: [(&str, AggregateFunction); 5] = [
+pub(super) const FUNCTIONS: [(&str, AggregateFunction); 13] = [
     ("count", AggregateFunction::Count),
     ("sum", AggregateFunction::Sum),
     ("min", AggregateFunction::Min),
     ("max", AggregateFunction::Max),
     ("avg", AggregateFunction::Avg),
+    ("variance", AggregateFunction::Variance),
+    ("variance_pop", AggregateFunction::VariancePop),
+    ("stddev", AggregateFunction::Stddev),
+    ("stddev_pop", AggregateFunction::StddevPop),
+    ("first", AggregateFunction::First),
+    ("last", AggregateFunction::Last),
+    ("min_by", AggregateFunction::MinBy),
+    ("max_by", AggregateFunction::MaxBy),
 ];
 
 /// The function called `name`.

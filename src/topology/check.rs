@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::case::{Case, Scope, Target, read_cases};
 use super::diagnostic::Span;
 use super::operator::{OperatorDraft, OperatorHead, Word, check_operator, read_head, report_unknown_input};
-use super::plan::{Emit, OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan};
+use super::plan::{OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan};
 use super::reader::{Fields, Reader, Text};
 use super::sink::{SinkDraft, read_sink};
 use super::source::{SourceDraft, read_source};
@@ -103,8 +103,10 @@ fn scope<'d>(
             continue;
         };
         let mut stream = draft.stream.clone();
-        if let Some(OperatorKind::Window(WindowPlan { emit: Emit::OnUpdate, .. })) = &draft.kind {
-            stream.schema.fields.pop(); // `final` is of rows that are emitted
+        if let Some(OperatorKind::Window(WindowPlan { emit, .. })) = &draft.kind
+            && emit.mark().is_some()
+        {
+            stream.schema.fields.pop(); // the mark is of rows that are emitted
         }
         scope.windows.push((&head.id, stream));
     }

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::graph::duration;
 use super::plan::{OperatorKind, OperatorPlan};
+use super::window::{description, duration};
+use crate::expression::Expression;
 
 impl OperatorPlan {
     /// What the operator's state depends on, a line each: kind, key, window, aggregates and their
@@ -17,19 +18,23 @@ impl OperatorPlan {
         for field in &self.schema.fields[..window.key.len()] {
             let _ = writeln!(text, "key {}: {}", field.name, field.ty);
         }
-        let _ = writeln!(text, "window: tumbling {}", duration(window.size_ms));
+        let _ = writeln!(text, "window: {}", description(&window.windows));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
         for aggregate in &window.aggregates {
-            let argument = aggregate.argument.as_ref().map_or("", |argument| argument.source().trim());
-            let argument: Vec<&str> = argument.lines().map(str::trim).collect();
-            let function = function_name(aggregate.function);
-            let _ = writeln!(
-                text,
-                "aggregate {}: {function}({}) {}",
-                aggregate.name,
-                argument.join(" "),
-                aggregate.ty
-            );
+            let line = |expression: &Expression| {
+                let lines: Vec<&str> = expression.source().trim().lines().map(str::trim).collect();
+                lines.join(" ")
+            };
+            let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));
+            let _ = write!(text, "{}", aggregate.argument.as_deref().map(line).unwrap_or_default());
+            if let Some(by) = &aggregate.by {
+                let _ = write!(text, " by {}", line(by));
+            }
+            let _ = write!(text, ") {}", aggregate.ty);
+            if let Some(condition) = &aggregate.condition {
+                let _ = write!(text, " where {}", line(condition));
+            }
+            text.push('\n');
         }
         Some(text)
     }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::plan::{Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, StreamRef};
 use super::topics::{TopicRole, topics};
+use super::window::description;
 
 /// A Mermaid flowchart of a topology: its topics, and a box for each stage with the source and the
 /// operators of that stage; dead letters and late records go along dotted lines.
@@ -93,18 +94,9 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
         OperatorKind::Window(window) => {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
-            let what = format!("{} by {}", duration(window.size_ms), key.join(", "));
+            let what = format!("{} by {}", description(&window.windows), key.join(", "));
             format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
         }
-    }
-}
-
-/// A duration in the largest unit that takes a whole number of it.
-pub(super) fn duration(ms: i64) -> String {
-    const UNITS: [(i64, &str); 4] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
-    match UNITS.iter().find(|(unit, _)| ms != 0 && ms % unit == 0) {
-        Some((unit, name)) => format!("{}{name}", ms / unit),
-        None => format!("{ms}ms"),
     }
 }
 

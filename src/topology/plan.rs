@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::expression::Expression;
 use crate::record::{Schema, SourceSchema, Type};
+use crate::window::{AlignedWindows, SessionWindows};
 
 /// A topology whose names, types and keys have been checked.
 #[derive(Debug)]
@@ -139,13 +140,14 @@ pub enum MapSlot {
     Expression(Arc<Expression>),
 }
 
-/// A keyed tumbling window. Its rows: the key fields, `window_start`, `window_end`, the aggregates.
+/// A keyed window. Its rows: the key fields, `window_start`, `window_end`, the aggregates, and perhaps a
+/// [mark](Emit::mark).
 #[derive(Debug)]
 pub struct WindowPlan {
     /// The input slots of the key, in declared order.
     pub key: Vec<usize>,
-    /// The window's length.
-    pub size_ms: i64,
+    /// Which windows there are.
+    pub windows: Windows,
     /// How long after its end a window still takes records.
     pub allowed_lateness_ms: i64,
     /// In declared order.
@@ -156,15 +158,37 @@ pub struct WindowPlan {
     pub late: Late,
 }
 
+/// Which windows there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Windows {
+    /// Those of the clock.
+    Aligned(AlignedWindows),
+    /// Those that last as long as rows follow one another.
+    Session(SessionWindows),
+}
+
 /// When a window emits rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Emit {
     /// Once, when no more record is accepted.
     #[default]
     OnClose,
-    /// After each record, and once more, marked final, at the close. The output schema then ends
-    /// with a bool field `final`.
+    /// When the watermark reaches the window's end, and after each record that comes later and is accepted.
+    OnTime,
+    /// After each record, and once more at the close.
     OnUpdate,
+}
+
+impl Emit {
+    /// The bool field at the end of the rows that tells them apart: `refinement` is true for those after the
+    /// window's end, `final` for that of the close.
+    pub fn mark(self) -> Option<&'static str> {
+        match self {
+            Emit::OnClose => None,
+            Emit::OnTime => Some("refinement"),
+            Emit::OnUpdate => Some("final"),
+        }
+    }
 }
 
 /// What becomes of a late record; it is counted in any case.
@@ -186,6 +210,10 @@ pub struct AggregatePlan {
     pub function: AggregateFunction,
     /// Of what; `None` only for a count of rows.
     pub argument: Option<Arc<Expression>>,
+    /// What `min_by` and `max_by` compare.
+    pub by: Option<Arc<Expression>>,
+    /// Only rows for which this is true count.
+    pub condition: Option<Arc<Expression>>,
     /// The output's type.
     pub ty: Type,
 }
@@ -203,6 +231,23 @@ pub enum AggregateFunction {
     Max,
     /// Of ints or doubles; a double.
     Avg,
+    /// Of a sample: divided by one less than the count; null over fewer than two values. A double.
+    Variance,
+    /// Of a population: divided by the count. A double.
+    VariancePop,
+    /// The square root of [`Variance`](AggregateFunction::Variance).
+    Stddev,
+    /// The square root of [`VariancePop`](AggregateFunction::VariancePop).
+    StddevPop,
+    /// The value with the least event time; of several the first that came.
+    First,
+    /// The value with the greatest event time; of several the last that came.
+    Last,
+    /// The value of the row in which another one is the least; of several the one with the least event time, of
+    /// those the first that came.
+    MinBy,
+    /// The same of the greatest.
+    MaxBy,
 }
 
 /// A sink.

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::{Field, FieldForm};
+use crate::window::AlignedWindows;
 use plan::*;
 
 fn no_environment(_: &str) -> Option<String> {
@@ -275,7 +276,8 @@ fn a_windows_rows_are_its_key_its_bounds_and_its_aggregates() {
     assert_eq!(operator.schema.fields[2].form, FieldForm::Rfc3339);
     assert_eq!(operator.schema.fields[11].form, FieldForm::Plain);
     let OperatorKind::Window(window) = &operator.kind else { panic!("it is a window") };
-    assert_eq!((window.size_ms, window.allowed_lateness_ms, &window.key), (90_000, 0, &vec![1, 0, 4]));
+    let expected = (Windows::Aligned(AlignedWindows::tumbling(90_000)), 0, &vec![1, 0, 4]);
+    assert_eq!((window.windows, window.allowed_lateness_ms, &window.key), expected);
     assert_eq!(window.late, Late::Topic("l".to_owned()));
 }
 

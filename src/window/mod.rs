@@ -1,10 +1,7 @@
-//! Window assigners: which windows a record belongs to.
+//! Windows: those that are aligned to the clock, with the panes that they share, and sessions.
 
-/// Windows of one length, one after the other, aligned to the Unix epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tumbling {
-    size_ms: i64,
-}
+#[cfg(test)]
+mod tests;
 
 /// A window's range of event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,27 +12,238 @@ pub struct WindowRange {
     pub end_ms: i64,
 }
 
-impl Tumbling {
-    /// Windows of `size_ms`; at least 1, which the topology's check guarantees (less counts as 1).
-    pub fn new(size_ms: i64) -> Self {
-        Tumbling { size_ms: size_ms.max(1) }
+/// The kinds of windows that are aligned to the clock; all lengths in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WindowKind {
+    /// One after the other.
+    Tumbling {
+        /// The length of each.
+        size_ms: i64,
+    },
+    /// One begins every so often. They overlap, or leave gaps if they begin less often than they last.
+    Sliding {
+        /// The length of each.
+        size_ms: i64,
+        /// From the start of one to that of the next.
+        slide_ms: i64,
+    },
+    /// Within each stretch of `size_ms`, windows that begin where it begins and are longer and longer, up to all
+    /// of it.
+    Cumulative {
+        /// The length of the longest: a multiple of `step_ms`.
+        size_ms: i64,
+        /// How much longer each is than the one before.
+        step_ms: i64,
+    },
+}
+
+/// Windows aligned to the Unix epoch, or to an offset from it.
+///
+/// Time is cut into panes, the longest stretches that no window cuts: each window is a row of panes. What is
+/// aggregated per pane costs one update per record, however many windows the record belongs to. (Panes are from
+/// Li et al., "No Pane, No Gain", SIGMOD Record 34(1), 2005.) A window is known by its end; of windows that end
+/// at different times the earlier begins no later.
+///
+/// Event times and lengths are those of a checked topology: their sums do not overflow.
+///
+/// ```
+/// use thalweg::window::{AlignedWindows, WindowRange};
+/// let minutes = AlignedWindows::tumbling(60_000);
+/// assert_eq!(minutes.pane_end(61_000), 120_000);
+/// assert_eq!(minutes.ending_at(120_000), WindowRange { start_ms: 60_000, end_ms: 120_000 });
+///
+/// // Ten minutes, every four: panes of two minutes.
+/// let sliding = AlignedWindows::sliding(600_000, 240_000);
+/// assert_eq!(sliding.pane_end(610_000), 720_000);
+/// let ends: Vec<i64> = sliding.ends(720_000).collect();
+/// assert_eq!(ends, [840_000, 1_080_000], "those from 240,000 and 480,000 on");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlignedWindows {
+    kind: WindowKind,
+    offset_ms: i64,
+    pane_ms: i64,
+    /// From one window's end to the next one's.
+    step_ms: i64,
+    /// An instant at which windows end if they go on for ever.
+    origin_ms: i64,
+}
+
+impl AlignedWindows {
+    /// Windows of `size_ms`, one after the other.
+    pub fn tumbling(size_ms: i64) -> Self {
+        AlignedWindows::new(WindowKind::Tumbling { size_ms })
     }
 
-    /// The window that an event time belongs to.
-    ///
-    /// ```
-    /// use thalweg::window::{Tumbling, WindowRange};
-    /// let minutes = Tumbling::new(60_000);
-    /// assert_eq!(minutes.assign(61_000), WindowRange { start_ms: 60_000, end_ms: 120_000 });
-    /// assert_eq!(minutes.assign(-1), WindowRange { start_ms: -60_000, end_ms: 0 });
-    /// ```
-    pub fn assign(&self, time_ms: i64) -> WindowRange {
-        let start_ms = time_ms - time_ms.rem_euclid(self.size_ms);
-        WindowRange { start_ms, end_ms: start_ms + self.size_ms }
+    /// Windows of `size_ms`, one every `slide_ms`.
+    pub fn sliding(size_ms: i64, slide_ms: i64) -> Self {
+        AlignedWindows::new(WindowKind::Sliding { size_ms, slide_ms })
     }
 
-    /// The window that ends at `end_ms`.
+    /// Windows that grow by `step_ms`, a divisor of `size_ms`, up to `size_ms`, and begin anew.
+    pub fn cumulative(size_ms: i64, step_ms: i64) -> Self {
+        AlignedWindows::new(WindowKind::Cumulative { size_ms, step_ms })
+    }
+
+    /// Lengths are at least 1, which the topology's check guarantees (less counts as 1).
+    fn new(kind: WindowKind) -> Self {
+        let (pane_ms, step_ms, origin_ms) = match kind {
+            WindowKind::Tumbling { size_ms } => (size_ms.max(1), size_ms.max(1), 0),
+            WindowKind::Sliding { size_ms, slide_ms } => {
+                let (size_ms, slide_ms) = (size_ms.max(1), slide_ms.max(1));
+                (greatest_common_divisor(size_ms, slide_ms), slide_ms, size_ms)
+            }
+            WindowKind::Cumulative { step_ms, .. } => (step_ms.max(1), step_ms.max(1), 0),
+        };
+        AlignedWindows { kind, offset_ms: 0, pane_ms, step_ms, origin_ms }
+    }
+
+    /// The same windows, later by `offset_ms`.
+    pub fn with_offset(mut self, offset_ms: i64) -> Self {
+        self.origin_ms += offset_ms - self.offset_ms;
+        self.offset_ms = offset_ms;
+        self
+    }
+
+    /// What they are.
+    pub fn kind(&self) -> WindowKind {
+        self.kind
+    }
+
+    /// How much later than the epoch's they are.
+    pub fn offset_ms(&self) -> i64 {
+        self.offset_ms
+    }
+
+    /// The length of a pane.
+    pub fn pane_ms(&self) -> i64 {
+        self.pane_ms
+    }
+
+    /// How many panes the longest window has.
+    pub fn panes_max(&self) -> i64 {
+        self.size_ms() / self.pane_ms
+    }
+
+    fn size_ms(&self) -> i64 {
+        match self.kind {
+            WindowKind::Tumbling { size_ms }
+            | WindowKind::Sliding { size_ms, .. }
+            | WindowKind::Cumulative { size_ms, .. } => size_ms.max(1),
+        }
+    }
+
+    /// The end of the pane that an event time belongs to.
+    pub fn pane_end(&self, time_ms: i64) -> i64 {
+        time_ms - (time_ms - self.offset_ms).rem_euclid(self.pane_ms) + self.pane_ms
+    }
+
+    /// The end of the last window that has the pane which ends at `pane_end_ms`; `None` if the pane lies in a gap
+    /// between windows.
+    pub fn last_end(&self, pane_end_ms: i64) -> Option<i64> {
+        match self.kind {
+            WindowKind::Tumbling { .. } => Some(pane_end_ms),
+            WindowKind::Sliding { size_ms, .. } => {
+                let latest_ms = pane_end_ms - self.pane_ms + size_ms.max(1);
+                let end_ms = latest_ms - (latest_ms - self.origin_ms).rem_euclid(self.step_ms);
+                (end_ms >= pane_end_ms).then_some(end_ms)
+            }
+            WindowKind::Cumulative { .. } => {
+                let start_ms = pane_end_ms - self.pane_ms;
+                Some(start_ms - (start_ms - self.offset_ms).rem_euclid(self.size_ms()) + self.size_ms())
+            }
+        }
+    }
+
+    /// The end of the first window after `after_ms` that has the pane which ends at `pane_end_ms`; `None` if there
+    /// is none.
+    pub fn next_end(&self, pane_end_ms: i64, after_ms: i64) -> Option<i64> {
+        let last_ms = self.last_end(pane_end_ms)?;
+        if after_ms >= last_ms {
+            return None;
+        }
+        Some(self.next_end_after(after_ms.max(pane_end_ms - 1)))
+    }
+
+    /// The first instant after `after_ms` at which a window ends. [`i64::MAX`] if that is out of range.
+    pub fn next_end_after(&self, after_ms: i64) -> i64 {
+        let past_ms =
+            (i128::from(after_ms) - i128::from(self.origin_ms)).rem_euclid(i128::from(self.step_ms));
+        after_ms.saturating_add(self.step_ms - past_ms as i64)
+    }
+
+    /// The ends of all windows that have the pane which ends at `pane_end_ms`, in ascending order.
+    pub fn ends(&self, pane_end_ms: i64) -> impl Iterator<Item = i64> + use<> {
+        let windows = *self;
+        std::iter::successors(windows.next_end(pane_end_ms, i64::MIN), move |end_ms| {
+            windows.next_end(pane_end_ms, *end_ms)
+        })
+    }
+
+    /// The window that ends at `end_ms`, the end of one.
     pub fn ending_at(&self, end_ms: i64) -> WindowRange {
-        WindowRange { start_ms: end_ms - self.size_ms, end_ms }
+        let start_ms = match self.kind {
+            WindowKind::Tumbling { .. } | WindowKind::Sliding { .. } => end_ms - self.size_ms(),
+            WindowKind::Cumulative { .. } => {
+                end_ms - 1 - (end_ms - 1 - self.offset_ms).rem_euclid(self.size_ms())
+            }
+        };
+        WindowRange { start_ms, end_ms }
+    }
+}
+
+fn greatest_common_divisor(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
+/// Windows that last as long as records follow one another: a session begins with a record and ends when for a gap none
+/// has come.
+///
+/// Each record is a window of its own, from its event time to a gap behind it; windows that overlap or touch are one
+/// session (Akidau et al., "The Dataflow Model", VLDB 2015, merge them in the same way).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionWindows {
+    gap_ms: i64,
+}
+
+impl SessionWindows {
+    /// Sessions that end when nothing has come for `gap_ms`; at least 1, which the topology's check guarantees (less
+    /// counts as 1).
+    pub fn new(gap_ms: i64) -> Self {
+        SessionWindows { gap_ms: gap_ms.max(1) }
+    }
+
+    /// The gap.
+    pub fn gap_ms(&self) -> i64 {
+        self.gap_ms
+    }
+
+    /// The window of a record by itself.
+    pub fn alone(&self, time_ms: i64) -> WindowRange {
+        WindowRange { start_ms: time_ms, end_ms: time_ms + self.gap_ms }
+    }
+
+    /// The end of the bucket in which a session that ends at `end_ms` lies. Buckets are as long as the gap:
+    /// of sessions of a key that do not touch at most one ends in each.
+    pub fn bucket_end(&self, end_ms: i64) -> i64 {
+        end_ms + (-end_ms).rem_euclid(self.gap_ms)
+    }
+
+    /// The end of the bucket before the one that ends at `bucket_end_ms`: every session in that ends later.
+    pub fn bucket_start(&self, bucket_end_ms: i64) -> i64 {
+        bucket_end_ms - self.gap_ms
+    }
+}
+
+impl WindowRange {
+    /// Whether two windows overlap or touch.
+    pub fn touches(&self, other: &WindowRange) -> bool {
+        self.start_ms <= other.end_ms && other.start_ms <= self.end_ms
+    }
+
+    /// The window from the earlier start to the later end.
+    #[must_use]
+    pub fn cover(&self, other: &WindowRange) -> WindowRange {
+        WindowRange { start_ms: self.start_ms.min(other.start_ms), end_ms: self.end_ms.max(other.end_ms) }
     }
 }

@@ -1,20 +1,15 @@
 use proptest::prelude::*;
+use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::*;
 use crate::operator::tests::aggregate;
+use crate::operator::tests::expression;
 use crate::record::{Field, FieldForm, Schema};
+use crate::state::ValueCodec;
 
 /// Every function on every type that it takes: of fields `i`, `d`, `t`, `s`.
 fn all() -> RowAggregates {
-    let field = |name: &str, ty| Field { name: name.into(), ty, nullable: true, form: FieldForm::Plain };
-    let schema = Schema {
-        fields: vec![
-            field("i", Type::Int),
-            field("d", Type::Double),
-            field("t", Type::Timestamp),
-            field("s", Type::String),
-        ],
-    };
+    let schema = schema();
     use AggregateFunction::{Avg, Count, Max, Min, Sum};
     RowAggregates::new(vec![
         aggregate(&schema, "rows", Count, None, Type::Int),
@@ -29,9 +24,52 @@ fn all() -> RowAggregates {
     ])
 }
 
+fn schema() -> Schema {
+    let field = |name: &str, ty| Field { name: name.into(), ty, nullable: true, form: FieldForm::Plain };
+    Schema {
+        fields: vec![
+            field("i", Type::Int),
+            field("d", Type::Double),
+            field("t", Type::Timestamp),
+            field("s", Type::String),
+        ],
+    }
+}
+
+/// The other functions, on the same fields.
+fn others() -> RowAggregates {
+    let schema = schema();
+    use AggregateFunction::{
+        Count, First, Last, MaxBy, MinBy, Stddev, StddevPop, Sum, Variance, VariancePop,
+    };
+    let by = |plan: AggregatePlan, by: &str| AggregatePlan { by: Some(expression(&schema, by)), ..plan };
+    let on = |plan: AggregatePlan| AggregatePlan { condition: Some(expression(&schema, "i > 0")), ..plan };
+    RowAggregates::new(vec![
+        aggregate(&schema, "variance", Variance, Some("i"), Type::Double),
+        aggregate(&schema, "variance_pop", VariancePop, Some("i"), Type::Double),
+        aggregate(&schema, "stddev", Stddev, Some("d"), Type::Double),
+        aggregate(&schema, "stddev_pop", StddevPop, Some("d"), Type::Double),
+        aggregate(&schema, "first", First, Some("s"), Type::String),
+        aggregate(&schema, "last", Last, Some("i"), Type::Int),
+        by(aggregate(&schema, "min_by", MinBy, Some("s"), Type::String), "i"),
+        by(aggregate(&schema, "max_by", MaxBy, Some("t"), Type::Timestamp), "s"),
+        on(aggregate(&schema, "positive", Count, None, Type::Int)),
+        on(aggregate(&schema, "sum", Sum, Some("i"), Type::Int)),
+    ])
+}
+
 type Values = (Option<i64>, Option<f64>, Option<i64>, Option<String>);
 
 fn add(aggregates: &RowAggregates, value: &mut Accumulators, row: &Values) -> Result<(), EvaluationError> {
+    add_at(aggregates, value, row, 0)
+}
+
+fn add_at(
+    aggregates: &RowAggregates,
+    value: &mut Accumulators,
+    row: &Values,
+    time_ms: i64,
+) -> Result<(), EvaluationError> {
     let arena = Bump::new();
     let slots = [
         row.0.map_or(Slot::Null, Slot::Int),
@@ -40,14 +78,14 @@ fn add(aggregates: &RowAggregates, value: &mut Accumulators, row: &Values) -> Re
         row.3.as_deref().map_or(Slot::Null, Slot::String),
     ];
     let record: &[Slot<'_>] = arena.alloc_slice_copy(&slots.map(|slot| slot));
-    let event = Event::<Dynamic> { record, time_ms: 0, source: None };
+    let event = Event::<Dynamic> { record, time_ms, source: None };
     let input = aggregates.input(&event, &arena)?;
     aggregates.add(value, input)
 }
 
 fn results(aggregates: &RowAggregates, value: &Accumulators) -> Vec<String> {
     let arena = Bump::new();
-    let mut slots = [Slot::Null; 9];
+    let mut slots = vec![Slot::Null; value.len()];
     aggregates.results(value, &mut slots, &arena);
     slots.iter().map(|slot| format!("{slot:?}")).collect()
 }
@@ -191,6 +229,86 @@ fn fields_that_it_does_not_know_are_skipped() {
 }
 
 #[test]
+fn variances_are_what_their_definition_gives() {
+    let aggregates = others();
+    let mut value = aggregates.create();
+    assert_eq!(results(&aggregates, &value)[..4], ["Null"; 4]);
+    add(&aggregates, &mut value, &(Some(3), Some(1e9), None, None)).unwrap();
+    assert_eq!(results(&aggregates, &value)[..4], ["Null", "Double(0.0)", "Null", "Double(0.0)"]);
+    // Means 6 and 1e9 + 1, squared distances 9 + 1 + 4 + 16 + 0, 1 + 1 + 4 + 0 + 4.
+    for (i, d) in [(5, 2.0), (8, -1.0), (10, 1.0), (4, 3.0)] {
+        add(&aggregates, &mut value, &(Some(i), Some(1e9 + d), None, None)).unwrap();
+    }
+    let expected = [34.0 / 4.0, 34.0 / 5.0, (10.0_f64 / 4.0).sqrt(), (10.0_f64 / 5.0).sqrt()];
+    let found = results(&aggregates, &value);
+    for (found, expected) in found.iter().zip(expected) {
+        let digits = found.trim_start_matches("Double(").trim_end_matches(')');
+        let found: f64 = digits.parse().unwrap();
+        assert!((found - expected).abs() < 1e-6, "{found} instead of {expected}");
+    }
+    let error = add(&aggregates, &mut value, &(Some(1), Some(f64::MAX), None, None)).unwrap_err();
+    assert!(error.message.contains("`stddev`"), "{error}");
+}
+
+#[test]
+fn first_and_last_go_by_event_time_and_the_best_by_another_value() {
+    let aggregates = others();
+    let mut value = aggregates.create();
+    let rows = [
+        (5, (Some(2), None, Some(50), Some("m"))),
+        (3, (Some(7), None, Some(30), Some("a"))),
+        (9, (Some(2), None, None, Some("z"))),
+        (9, (Some(-4), None, Some(91), None)),
+        (3, (None, None, Some(31), Some("later"))),
+        (2, (None, None, Some(20), None)),
+        (4, (Some(2), None, Some(40), Some("z"))),
+        (9, (Some(-4), None, Some(92), Some("second"))),
+    ];
+    for (time_ms, (i, d, t, s)) in rows {
+        add_at(&aggregates, &mut value, &(i, d, t, s.map(str::to_owned)), time_ms).unwrap();
+    }
+    let expected = [
+        // Of those at 3 the one that came first; that at 2 is null.
+        "String(\"a\")",
+        "Int(-4)",
+        // -4 twice, at the same time: the one that came first, whose text is null.
+        "Null",
+        // \"z\" twice: the earlier one.
+        "Timestamp(40)",
+        "Int(4)",
+        "Int(13)",
+    ];
+    assert_eq!(results(&aggregates, &value)[4..], expected);
+}
+
+#[test]
+fn stored_messages_never_change_their_meaning() {
+    let aggregates = others();
+    let mut value = aggregates.create();
+    add_at(&aggregates, &mut value, &(Some(-1), Some(1.5), Some(300), Some("z".into())), 7).unwrap();
+    let moments = |value: f64| [&[8, 1, 0x11][..], &value.to_le_bytes()].concat();
+    let field = |tag: u32, message: &[u8]| {
+        let mut bytes = Vec::new();
+        encode_key(tag, WireType::LengthDelimited, &mut bytes);
+        encode_varint(message.len() as u64, &mut bytes);
+        [&bytes[..], message].concat()
+    };
+    let expected = [
+        field(3, &moments(-1.0)),
+        field(7, &moments(-1.0)),
+        field(11, &moments(1.5)),
+        field(15, &moments(1.5)),
+        field(19, &[8, 14, 0x12, 3, 0x1a, 1, b'z']),
+        field(23, &[8, 14, 0x12, 2, 8, 1]),
+        field(27, &[8, 14, 0x12, 3, 0x1a, 1, b'z', 0x1a, 2, 8, 1]),
+        field(31, &[8, 14, 0x12, 3, 8, 0xd8, 4, 0x1a, 3, 0x1a, 1, b'z']),
+        vec![0xa0, 2, 0],
+    ];
+    assert_eq!(encoded(&aggregates, &value), expected.concat());
+    assert_eq!(aggregates.decode(&expected.concat()), Ok(value));
+}
+
+#[test]
 fn damaged_bytes_are_an_error() {
     let aggregates = all();
     let mut value = aggregates.create();
@@ -206,8 +324,12 @@ fn damaged_bytes_are_an_error() {
 
 proptest! {
     #[test]
-    fn what_is_stored_is_read_back(rows in proptest::collection::vec(values(), 0..8), after in values()) {
-        let aggregates = all();
+    fn what_is_stored_is_read_back(
+        rows in proptest::collection::vec(values(), 0..8),
+        after in values(),
+        other in any::<bool>(),
+    ) {
+        let aggregates = if other { others() } else { all() };
         let mut value = aggregates.create();
         for row in &rows {
             let before = value.clone();
@@ -223,8 +345,43 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
-        let aggregates = all();
+    fn merged_parts_are_the_whole(
+        rows in proptest::collection::vec((0..40_i64, values()), 0..20),
+        part_ms in 1..20_i64,
+    ) {
+        for aggregates in [all(), others()] {
+            let mut whole = aggregates.create();
+            let mut parts: std::collections::BTreeMap<i64, Accumulators> = Default::default();
+            for (time_ms, (i, _, t, s)) in &rows {
+                // Small whole numbers, of which each function is exact.
+                let row = (i.map(|i| i % 1_000), i.map(|i| (i % 1_000) as f64), *t, s.clone());
+                add_at(&aggregates, &mut whole, &row, *time_ms).unwrap();
+                let part = parts.entry(time_ms / part_ms).or_insert_with(|| aggregates.create());
+                add_at(&aggregates, part, &row, *time_ms).unwrap();
+            }
+            let mut merged = aggregates.create();
+            for part in parts.values() {
+                aggregates.merge(&mut merged, part).unwrap();
+            }
+            let (whole, merged) = (results(&aggregates, &whole), results(&aggregates, &merged));
+            for (whole, merged) in whole.iter().zip(&merged) {
+                let number = |text: &str| {
+                    text.strip_prefix("Double(").and_then(|text| text.trim_end_matches(')').parse::<f64>().ok())
+                };
+                match (number(whole), number(merged)) {
+                    // The order of additions shows in the last digits of a variance.
+                    (Some(whole), Some(merged)) => {
+                        prop_assert!((whole - merged).abs() <= 1e-9 * whole.abs().max(1.0), "{} {}", whole, merged);
+                    }
+                    _ => prop_assert_eq!(whole, merged),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), other in any::<bool>()) {
+        let aggregates = if other { others() } else { all() };
         if let Ok(value) = aggregates.decode(&bytes) {
             prop_assert_eq!(aggregates.decode(&encoded(&aggregates, &value)).map(|read| format!("{read:?}")), Ok(format!("{value:?}")));
         }

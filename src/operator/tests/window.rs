@@ -12,13 +12,13 @@ fn row(customer: &str, start_ms: i64, rows: i64) -> String {
     )
 }
 
-fn run_window(window: &Windowed, inputs: Vec<Input>) -> Staged {
+pub(super) fn run_window(window: &Windowed, inputs: Vec<Input>) -> Staged {
     let schema = orders();
     let rows = sink(&window.schema(&schema), "out");
     run(source(0, vec![window.reads(&schema, vec![rows])]), inputs).unwrap()
 }
 
-fn at(times: &[i64]) -> Vec<Input> {
+pub(super) fn at(times: &[i64]) -> Vec<Input> {
     times.iter().map(|at_ms| order("a", "1", *at_ms)).collect()
 }
 
@@ -94,9 +94,117 @@ fn on_update_makes_a_row_for_each_record_and_a_final_one() {
     let window = Windowed { emit: EmitRows::OnUpdate, ..Windowed::new("w") };
     let staged = run_window(&window, at(&[5, 6, 10]));
     let marked =
-        |start_ms, rows, last: bool| row("a", start_ms, rows).replace('}', &format!(r#","final":{last}}}"#));
+        |start_ms, rows, last: bool| row("a", start_ms, rows).replace('}', &format!(r#","mark":{last}}}"#));
     let expected = [marked(0, 1, false), marked(0, 2, false), marked(10, 1, false), marked(0, 2, true)];
     assert_eq!(written(&staged, "out"), expected);
+}
+
+/// A row as it is written, with the mark if there is one.
+pub(super) fn range(start_ms: i64, end_ms: i64, rows: i64, mark: Option<bool>) -> String {
+    let mark = mark.map(|mark| format!(r#","mark":{mark}"#)).unwrap_or_default();
+    format!(r#"{{"customer":"a","window_start":{start_ms},"window_end":{end_ms},"rows":{rows}{mark}}}"#)
+}
+
+#[test]
+fn a_record_counts_in_every_window_that_overlaps_it() {
+    let window = Windowed { windows: sliding(10, 4), ..Windowed::new("w") };
+    let staged = run_window(&window, at(&[1, 3, 4, 9, 30]));
+    // Those from -8, -4, 0, 4 and 8 on.
+    let expected = [(-8, 2, 1), (-4, 6, 3), (0, 10, 4), (4, 14, 2), (8, 18, 1)]
+        .map(|(from, to, n)| range(from, to, n, None));
+    assert_eq!(written(&staged, "out"), expected);
+    assert!(staged.counters.late.is_empty());
+}
+
+#[test]
+fn a_record_is_late_only_if_it_is_for_all_of_its_windows() {
+    let window = Windowed { windows: sliding(10, 5), ..Windowed::new("w") };
+    // At 12 the window 0..10 has closed; 8 still counts in 5..15, and 3 in none.
+    let staged = run_window(&window, at(&[6, 12, 8, 3, 30]));
+    let expected = [range(0, 10, 1, None), range(5, 15, 3, None), range(10, 20, 1, None)];
+    assert_eq!(written(&staged, "out"), expected);
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+}
+
+#[test]
+fn a_record_between_windows_belongs_to_none() {
+    let window = Windowed { windows: sliding(5, 10), ..Windowed::new("w") };
+    let staged = run_window(&window, at(&[4, 5, 9, 10, 7, 30]));
+    assert_eq!(written(&staged, "out"), [range(0, 5, 1, None), range(10, 15, 1, None)]);
+    assert!(staged.counters.late.is_empty());
+}
+
+#[test]
+fn cumulative_windows_grow() {
+    let windows = Windows::Aligned(AlignedWindows::cumulative(15, 5).with_offset(2));
+    let window = Windowed { windows, ..Windowed::new("w") };
+    let staged = run_window(&window, at(&[2, 8, 16, 17, 50]));
+    let expected = [(2, 7, 1), (2, 12, 2), (2, 17, 3), (17, 22, 1), (17, 27, 1), (17, 32, 1)];
+    assert_eq!(written(&staged, "out"), expected.map(|(from, to, n)| range(from, to, n, None)));
+}
+
+#[test]
+fn on_time_rows_come_with_the_watermark_and_are_refined() {
+    let window = Windowed { emit: EmitRows::OnTime, allowed_lateness_ms: 5, ..Windowed::new("w") };
+    // Its row comes with 10; 7 and, the last time, 8 are in time for refinements. With 15 it closes.
+    let staged = run_window(&window, at(&[3, 10, 7, 14, 8, 15, 9, 30]));
+    let expected = [
+        range(0, 10, 1, Some(false)),
+        range(0, 10, 2, Some(true)),
+        range(0, 10, 3, Some(true)),
+        range(10, 20, 3, Some(false)),
+    ];
+    assert_eq!(written(&staged, "out"), expected);
+    assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+}
+
+#[test]
+fn refinements_are_those_of_the_windows_that_have_ended() {
+    let windows = sliding(10, 5);
+    let window = Windowed { windows, emit: EmitRows::OnTime, allowed_lateness_ms: 5, ..Windowed::new("w") };
+    // With 11 the window 0..10 has ended; 8 is in it and in 5..15, which has not.
+    let staged = run_window(&window, at(&[6, 11, 8, 16]));
+    let expected = [range(0, 10, 1, Some(false)), range(0, 10, 2, Some(true)), range(5, 15, 3, Some(false))];
+    assert_eq!(written(&staged, "out"), expected);
+}
+
+#[test]
+fn a_window_whose_panes_cannot_be_added_goes_to_on_error() {
+    let sum = aggregate(&orders(), "sum", AggregateFunction::Sum, Some("amount"), Type::Int);
+    let windows = sliding(10, 5);
+    let window = Windowed { windows, aggregates: vec![sum], ..Windowed::new("w") };
+    let most = i64::MAX.to_string();
+    let staged = run_window(&window, vec![order("a", &most, 3), order("a", "1", 7), order("b", "2", 30)]);
+    let letter = staged.outputs.iter().find(|record| &*record.topic == "rejected").unwrap();
+    assert_eq!(letter.value.as_deref(), Some(&br#"{"customer":"a","window_start":0,"window_end":10}"#[..]));
+    assert_eq!(header(letter, "thalweg.error").unwrap(), "aggregate `sum`: the sum overflows an int");
+    // The windows on both sides have one pane of it each.
+    assert_eq!(written(&staged, "out").len(), 2);
+}
+
+#[test]
+fn a_restored_sliding_window_goes_on_within_the_window_that_was_cut() {
+    let windows = sliding(10, 5);
+    let window = Windowed { windows, ..Windowed::new("w") };
+    let schema = orders();
+    let make = || source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])]);
+    let mut pipeline = make();
+    start(&mut *pipeline);
+    let batch = Batch::new(vec![order("a", "1", 6), order("b", "1", 7), order("a", "1", 20)]);
+    // 0..10 has two rows; of 5..15 one still fits.
+    let mut staged = Staged::new(3, usize::MAX);
+    for (index, progress) in [Progress::Done, Progress::Done, Progress::Full].into_iter().enumerate() {
+        assert_eq!(pipeline.process(batch.record(index), &Bump::new(), &mut staged).unwrap(), progress);
+    }
+    let mut saved = Vec::new();
+    pipeline.visit(&mut |operator| saved.push(operator.saved()));
+    assert_eq!((saved[0].fired_watermark_ms, saved[0].fired_end_ms), (Some(20), Some(10)));
+    staged.take();
+    assert_eq!(pipeline.resume(&Bump::new(), &mut staged).unwrap(), Progress::Done);
+    assert_eq!(written(&staged, "out"), [range(5, 15, 1, None).replace("\"a\"", "\"b\"")]);
+    let mut saved = Vec::new();
+    pipeline.visit(&mut |operator| saved.push(operator.saved()));
+    assert_eq!(saved[0].fired_end_ms, None);
 }
 
 #[test]
@@ -113,7 +221,7 @@ fn a_window_behind_a_window_sees_no_late_rows_when_time_jumps() {
     let first = Windowed { allowed_lateness_ms: 7, ..Windowed::new("first") };
     let rows = first.schema(&schema);
     let total = vec![aggregate(&rows, "rows", AggregateFunction::Sum, Some("rows"), Type::Int)];
-    let second = Windowed { size_ms: 20, aggregates: total, ..Windowed::new("second") };
+    let second = Windowed { windows: tumbling(20), aggregates: total, ..Windowed::new("second") };
     let reader = second.reads(&rows, vec![sink(&second.schema(&rows), "out")]);
     let inputs = at(&[1, 11, 2, 25, 37, 1_000, 1_003, 2_000, 3_000]);
     let staged = run(source(15, vec![first.reads(&schema, vec![reader])]), inputs).unwrap();
@@ -168,14 +276,14 @@ fn a_closing_that_a_checkpoint_cuts_is_part_of_the_state() {
     assert_eq!(written(&staged, "out"), [row("a", 0, 1), row("b", 0, 1)]);
     let mut saved = Vec::new();
     pipeline.visit(&mut |operator| saved.push(operator.saved()));
-    assert!(!saved[0].closing_cursor.is_empty());
+    assert!(!saved[0].firing_cursor.is_empty());
     assert_eq!(saved[0].fired_watermark_ms, Some(10));
     staged.take();
     assert_eq!(pipeline.resume(&Bump::new(), &mut staged).unwrap(), Progress::Done);
     assert_eq!(written(&staged, "out"), [row("c", 0, 1)]);
     let mut saved = Vec::new();
     pipeline.visit(&mut |operator| saved.push(operator.saved()));
-    assert!(saved[0].closing_cursor.is_empty());
+    assert!(saved[0].firing_cursor.is_empty());
 }
 
 /// Adds up amounts below a hundred.
@@ -198,6 +306,10 @@ impl Aggregate<i64> for Small {
         *sum += input;
         Ok(())
     }
+    fn merge(&self, sum: &mut i64, later: &i64) -> Result<(), String> {
+        *sum += later;
+        Ok(())
+    }
     fn encode(&self, sum: &i64, bytes: &mut Vec<u8>) {
         bytes.extend(sum.to_le_bytes());
     }
@@ -212,7 +324,7 @@ pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
     let spec = WindowSpec {
         id: "sums".into(),
         fingerprint: String::new(),
-        assigner: Tumbling::new(10),
+        windows: AlignedWindows::tumbling(10),
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
         late: LateRecords::Drop,
@@ -274,6 +386,6 @@ fn a_cursor_after_an_empty_key_is_a_cursor() {
         .collect();
     assert_eq!(progress, [Progress::Done, Progress::Done, Progress::Full]);
     pipeline.visit(&mut |operator| {
-        assert!(!operator.saved().closing_cursor.is_empty(), "a restore goes on behind the empty key");
+        assert!(!operator.saved().firing_cursor.is_empty(), "a restore goes on behind the empty key");
     });
 }

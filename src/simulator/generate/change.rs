@@ -43,6 +43,8 @@ fn other(function: AggregateFunction) -> Option<AggregateFunction> {
     match function {
         AggregateFunction::Sum | AggregateFunction::Min => Some(AggregateFunction::Max),
         AggregateFunction::Max => Some(AggregateFunction::Min),
-        AggregateFunction::Count | AggregateFunction::Avg => None,
+        AggregateFunction::First => Some(AggregateFunction::Last),
+        AggregateFunction::Variance => Some(AggregateFunction::Stddev),
+        _ => None,
     }
 }

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::formula::Formula;
-use super::{Choice, Generated, Operator, OperatorKind, Source, Window};
+use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window};
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, OnError, Start, StreamRef};
+use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
 
 impl Generated {
     /// The topology file. Writing to text cannot fail.
@@ -109,28 +109,70 @@ impl Generated {
 fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     let names: Vec<&str> = window.key.iter().map(|slot| fields[*slot].name.as_str()).collect();
     let _ = writeln!(out, "    key_by: [{}]", names.join(", "));
+    let mut lengths = match window.shape {
+        Shape::Tumbling => "type: tumbling".to_owned(),
+        Shape::Sliding { slide_ms } => format!("type: sliding, slide: {slide_ms}ms"),
+        Shape::Cumulative { step_ms } => format!("type: cumulative, step: {step_ms}ms"),
+        Shape::Session => "type: session".to_owned(),
+    };
+    let length = if window.shape == Shape::Session { "gap" } else { "size" };
+    if window.offset_ms > 0 {
+        let _ = write!(lengths, ", offset: {}ms", window.offset_ms);
+    }
     let (size_ms, lateness_ms) = (window.size_ms, window.allowed_lateness_ms);
     let _ = writeln!(
         out,
-        "    window: {{ type: tumbling, size: {size_ms}ms, allowed_lateness: {lateness_ms}ms }}"
+        "    window: {{ {lengths}, {length}: {size_ms}ms, allowed_lateness: {lateness_ms}ms }}"
     );
-    if window.on_update {
-        out.push_str("    emit: on_update\n");
+    match window.emit {
+        Emit::OnClose => {}
+        Emit::OnTime => out.push_str("    emit: on_time\n"),
+        Emit::OnUpdate => out.push_str("    emit: on_update\n"),
     }
     if let Some(topic) = &window.late {
         let _ = writeln!(out, "    late: {{ topic: {topic} }}");
     }
     out.push_str("    aggregate:\n");
     for aggregate in &window.aggregates {
-        let function = match aggregate.function {
-            AggregateFunction::Count => "count",
-            AggregateFunction::Sum => "sum",
-            AggregateFunction::Min => "min",
-            AggregateFunction::Max => "max",
-            AggregateFunction::Avg => "avg",
+        let of = aggregate.argument.as_ref().map_or(String::new(), |formula| cel(formula, fields));
+        let function = name(aggregate.function);
+        let _ = match (&aggregate.by, &aggregate.condition) {
+            (None, None) => {
+                writeln!(out, "      {}: {}", aggregate.name, quoted(&format!("{function}({of})")))
+            }
+            (by, condition) => {
+                let mut parts = Vec::new();
+                let mut part = |key: &str, text: &str| parts.push(format!("{key}: {}", quoted(text)));
+                if !of.is_empty() {
+                    part("of", &of);
+                }
+                for (key, formula) in [("by", by), ("where", condition)] {
+                    if let Some(formula) = formula {
+                        part(key, &cel(formula, fields));
+                    }
+                }
+                writeln!(out, "      {}: {{ {function}: {{ {} }} }}", aggregate.name, parts.join(", "))
+            }
         };
-        let argument = aggregate.argument.as_ref().map_or(String::new(), |formula| cel(formula, fields));
-        let _ = writeln!(out, "      {}: {}", aggregate.name, quoted(&format!("{function}({argument})")));
+    }
+}
+
+fn name(function: AggregateFunction) -> &'static str {
+    use AggregateFunction as F;
+    match function {
+        F::Count => "count",
+        F::Sum => "sum",
+        F::Min => "min",
+        F::Max => "max",
+        F::Avg => "avg",
+        F::Variance => "variance",
+        F::VariancePop => "variance_pop",
+        F::Stddev => "stddev",
+        F::StddevPop => "stddev_pop",
+        F::First => "first",
+        F::Last => "last",
+        F::MinBy => "min_by",
+        F::MaxBy => "max_by",
     }
 }
 

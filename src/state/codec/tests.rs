@@ -38,7 +38,8 @@ fn header() -> Header {
         operators: vec![OperatorState {
             id: "per_minute".into(),
             fingerprint: "tumbling 60000".into(),
-            closing_cursor: vec![1, 2],
+            firing_cursor: vec![1, 2],
+            fired_end_ms: None,
             fired_watermark_ms: None,
         }],
         sweep: Some(Sweep { cursor: b"\x01c".to_vec(), first_offset: THIS_CHECKPOINT }),

@@ -129,14 +129,14 @@ impl Rig {
         self.store.scan(START, END).unwrap().map(|entry| parts(&entry.unwrap())).collect()
     }
 
-    /// The first window, visited anew after every `step` entries.
-    fn first(&mut self, step: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let mut seen: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    /// The keys of some windows with their values, visited anew after every `step` keys.
+    fn visited(&mut self, ends: RangeInclusive<i64>, step: usize) -> Vec<(Vec<u8>, Vec<Vec<u8>>)> {
+        let mut seen: Vec<(Vec<u8>, Vec<Vec<u8>>)> = Vec::new();
         loop {
             let from = seen.last().map(|(key, _)| [&key[..], &[0]].concat()).unwrap_or_default();
             let mut left = step;
-            let flow = self.table.visit_first::<StoreError>(&from, &mut |_, key, value| {
-                seen.push((key.to_vec(), value.clone()));
+            let flow = self.table.visit::<StoreError>(ends.clone(), &from, &mut |_, key, values| {
+                seen.push((key.to_vec(), values.iter().map(|value| value.to_vec()).collect()));
                 left -= 1;
                 Ok(if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
             });
@@ -146,20 +146,29 @@ impl Rig {
         }
     }
 
+    fn check_windows(&mut self, ends: RangeInclusive<i64>, step: usize) {
+        let mut expected: BTreeMap<Vec<u8>, Vec<Vec<u8>>> = BTreeMap::new();
+        for ((_, key), value) in self.now.iter().filter(|((end, _), _)| ends.contains(end)) {
+            expected.entry(key.clone()).or_default().push(value.clone());
+        }
+        let expected: Vec<_> = expected.into_iter().collect();
+        assert_eq!(self.visited(ends.clone(), step), expected);
+        for (key, values) in expected.iter().chain([&(b"never written".to_vec(), Vec::new())]) {
+            let mut found = Vec::new();
+            self.table.visit_key(ends.clone(), key, |_, value| found.push(value.clone())).unwrap();
+            assert_eq!(&found, values, "the values of {key:?}");
+        }
+    }
+
     fn check_first(&mut self, step: usize) {
-        let expected: Vec<_> = match self.table.first_end_ms() {
+        let first = self.now.keys().next().map(|(end, _)| *end);
+        match self.table.first_end_ms() {
             Some(end_ms) => {
-                let first = self.now.keys().next().map(|(end, _)| *end);
                 assert!(first.is_none_or(|first| first >= end_ms), "{first:?} comes before {end_ms}");
-                let window = self.now.iter().filter(|((end, _), _)| *end == end_ms);
-                window.map(|((_, key), value)| (key.clone(), value.clone())).collect()
+                self.check_windows(end_ms..=end_ms, step);
             }
-            None => {
-                assert!(self.now.is_empty());
-                Vec::new()
-            }
-        };
-        assert_eq!(self.first(step), expected);
+            None => assert_eq!(first, None),
+        }
     }
 
     /// A sweep in chunks of `bytes_max`, right after a checkpoint: every entry, once, in order.
@@ -253,6 +262,7 @@ proptest! {
                 }
             }
             rig.check_first(stride);
+            rig.check_windows(-1..=2, stride);
             rig.check_memory();
         }
         rig.collect();

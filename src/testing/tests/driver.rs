@@ -98,15 +98,17 @@ fn play_task(
         topic.sort_by_key(|written| (written.partition, written.offset));
     }
     add(&mut outcome.counters, counters);
-    let mut entries = BTreeMap::new();
+    let (mut entries, mut operators) = (BTreeMap::new(), Vec::new());
     pipeline.visit(&mut |operator| {
         let mut delta = DeltaWriter::new(1 << 20);
         operator.collect_ranges(&mut delta);
         operator.collect_points(1, &mut delta);
         let mut put = |key: &[u8], value: &[u8]| drop(entries.insert(key.to_vec(), value.to_vec()));
         operator.chunk(&operator.key_range().0, usize::MAX, &mut put).unwrap();
+        operators.push(operator.saved());
     });
-    outcome.state.insert(id, entries);
+    outcome.state.insert(id.clone(), entries);
+    outcome.operators.insert(id, operators);
     Ok(())
 }
 

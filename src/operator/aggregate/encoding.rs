@@ -1,0 +1,245 @@
+//! How accumulators are stored.
+//!
+//! They are one protobuf message: aggregate number i has the fields 4i + 1 (a whole number), 4i + 2 (a double),
+//! 4i + 3 (text, or a message) and 4i + 4 (a count), of which it writes those that it needs. Readers skip fields that
+//! they do not know.
+
+use prost::Message;
+use prost::bytes::Buf;
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
+};
+
+use super::accumulator::{Accumulator, Accumulators, Best, Held, Moments, Timed};
+use super::{Aggregator, RowAggregates};
+use crate::state::ValueCodec;
+
+const WHOLE: u32 = 1;
+const DOUBLE: u32 = 2;
+const TEXT: u32 = 3;
+const COUNT: u32 = 4;
+const FIELDS_PER_AGGREGATE: u32 = 4;
+
+/// [`Moments`].
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct MomentsMessage {
+    #[prost(int64, tag = "1")]
+    count: i64,
+    #[prost(double, tag = "2")]
+    mean: f64,
+    #[prost(double, tag = "3")]
+    squares: f64,
+}
+
+/// [`Timed`], and [`Best`] with `by`.
+#[derive(Clone, PartialEq, prost::Message)]
+struct TimedMessage {
+    #[prost(sint64, tag = "1")]
+    time_ms: i64,
+    #[prost(message, optional, tag = "2")]
+    value: Option<HeldMessage>,
+    #[prost(message, optional, tag = "3")]
+    by: Option<HeldMessage>,
+}
+
+/// [`Held`].
+#[derive(Clone, PartialEq, prost::Message)]
+struct HeldMessage {
+    #[prost(oneof = "HeldValue", tags = "1, 2, 3, 4, 5")]
+    value: Option<HeldValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum HeldValue {
+    #[prost(sint64, tag = "1")]
+    Whole(i64),
+    #[prost(double, tag = "2")]
+    Double(f64),
+    #[prost(string, tag = "3")]
+    Text(String),
+    #[prost(bool, tag = "4")]
+    Bool(bool),
+    #[prost(bytes = "vec", tag = "5")]
+    Bytes(Vec<u8>),
+}
+
+impl From<&Held> for HeldMessage {
+    fn from(held: &Held) -> HeldMessage {
+        let value = match held {
+            Held::Whole(value) => HeldValue::Whole(*value),
+            Held::Double(value) => HeldValue::Double(*value),
+            Held::Text(text) => HeldValue::Text(text.to_string()),
+            Held::Bool(value) => HeldValue::Bool(*value),
+            Held::Bytes(bytes) => HeldValue::Bytes(bytes.to_vec()),
+        };
+        HeldMessage { value: Some(value) }
+    }
+}
+
+impl HeldMessage {
+    fn held(self) -> Option<Held> {
+        Some(match self.value? {
+            HeldValue::Whole(value) => Held::Whole(value),
+            HeldValue::Double(value) => Held::Double(value),
+            HeldValue::Text(text) => Held::Text(text.into()),
+            HeldValue::Bool(value) => Held::Bool(value),
+            HeldValue::Bytes(bytes) => Held::Bytes(bytes.into()),
+        })
+    }
+}
+
+fn put_whole(field: u32, value: i64, bytes: &mut Vec<u8>) {
+    encode_key(field, WireType::Varint, bytes);
+    encode_varint(((value << 1) ^ (value >> 63)) as u64, bytes);
+}
+
+fn put_double(field: u32, value: f64, bytes: &mut Vec<u8>) {
+    encode_key(field, WireType::SixtyFourBit, bytes);
+    bytes.extend_from_slice(&value.to_bits().to_le_bytes());
+}
+
+fn put_count(field: u32, value: i64, bytes: &mut Vec<u8>) {
+    encode_key(field, WireType::Varint, bytes);
+    encode_varint(value as u64, bytes);
+}
+
+fn put_text(field: u32, text: &[u8], bytes: &mut Vec<u8>) {
+    encode_key(field, WireType::LengthDelimited, bytes);
+    encode_varint(text.len() as u64, bytes);
+    bytes.extend_from_slice(text);
+}
+
+fn put_message(field: u32, message: &impl Message, bytes: &mut Vec<u8>) {
+    put_text(field, &message.encode_to_vec(), bytes);
+}
+
+fn put(accumulator: &Accumulator, base: u32, bytes: &mut Vec<u8>) {
+    match accumulator {
+        Accumulator::Count(count) => put_count(base + COUNT, *count, bytes),
+        Accumulator::SumInt(Some(sum)) => put_whole(base + WHOLE, *sum, bytes),
+        Accumulator::SumDouble(Some(sum)) => put_double(base + DOUBLE, *sum, bytes),
+        Accumulator::Avg { sum, count } => {
+            put_double(base + DOUBLE, *sum, bytes);
+            put_count(base + COUNT, *count, bytes);
+        }
+        Accumulator::Extreme(Some(Held::Whole(value))) => put_whole(base + WHOLE, *value, bytes),
+        Accumulator::Extreme(Some(Held::Double(value))) => put_double(base + DOUBLE, *value, bytes),
+        Accumulator::Extreme(Some(Held::Text(text))) => put_text(base + TEXT, text.as_bytes(), bytes),
+        Accumulator::Moments(moments) => {
+            let Moments { count, mean, squares } = **moments;
+            put_message(base + TEXT, &MomentsMessage { count, mean, squares }, bytes);
+        }
+        Accumulator::Timed(Some(timed)) => {
+            let value = Some(HeldMessage::from(&timed.value));
+            put_message(base + TEXT, &TimedMessage { time_ms: timed.time_ms, value, by: None }, bytes);
+        }
+        Accumulator::Best(Some(best)) => {
+            let value = best.value.as_ref().map(HeldMessage::from);
+            let by = Some(HeldMessage::from(&best.by));
+            put_message(base + TEXT, &TimedMessage { time_ms: best.time_ms, value, by }, bytes);
+        }
+        // Over nothing. No order is defined for bools and bytes, so that they are no extremes.
+        Accumulator::SumInt(None)
+        | Accumulator::SumDouble(None)
+        | Accumulator::Extreme(_)
+        | Accumulator::Timed(None)
+        | Accumulator::Best(None) => {}
+    }
+}
+
+enum Stored<'v> {
+    Varint(u64),
+    Double(f64),
+    /// Not UTF-8 perhaps, if the field is not known.
+    Text(&'v [u8]),
+}
+
+fn zigzag(value: u64) -> i64 {
+    ((value >> 1) as i64) ^ -((value & 1) as i64)
+}
+
+/// Sets the accumulator from a field of it. A field that it does not know is left alone.
+fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) -> Result<(), String> {
+    match (accumulator, field, value) {
+        (Accumulator::Count(count), COUNT, Stored::Varint(value)) => *count = value as i64,
+        (Accumulator::SumInt(sum), WHOLE, Stored::Varint(value)) => *sum = Some(zigzag(value)),
+        (Accumulator::SumDouble(sum), DOUBLE, Stored::Double(value)) => *sum = Some(value),
+        (Accumulator::Avg { sum, .. }, DOUBLE, Stored::Double(value)) => *sum = value,
+        (Accumulator::Avg { count, .. }, COUNT, Stored::Varint(value)) => *count = value as i64,
+        (Accumulator::Extreme(best), WHOLE, Stored::Varint(value)) => {
+            *best = Some(Held::Whole(zigzag(value)))
+        }
+        (Accumulator::Extreme(best), DOUBLE, Stored::Double(value)) => *best = Some(Held::Double(value)),
+        (Accumulator::Extreme(best), TEXT, Stored::Text(value)) => {
+            let text = std::str::from_utf8(value).map_err(|error| error.to_string())?;
+            *best = Some(Held::Text(text.into()));
+        }
+        (Accumulator::Moments(moments), TEXT, Stored::Text(value)) => {
+            let MomentsMessage { count, mean, squares } = decode_message(value)?;
+            **moments = Moments { count, mean, squares };
+        }
+        (Accumulator::Timed(timed), TEXT, Stored::Text(value)) => {
+            let message: TimedMessage = decode_message(value)?;
+            let value = message.value.and_then(HeldMessage::held);
+            *timed = value.map(|value| Box::new(Timed { time_ms: message.time_ms, value }));
+        }
+        (Accumulator::Best(best), TEXT, Stored::Text(value)) => {
+            let message: TimedMessage = decode_message(value)?;
+            let (value, time_ms) = (message.value.and_then(HeldMessage::held), message.time_ms);
+            let by = message.by.and_then(HeldMessage::held);
+            *best = by.map(|by| Box::new(Best { by, time_ms, value }));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn decode_message<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
+    M::decode(bytes).map_err(|error| error.to_string())
+}
+
+impl ValueCodec for RowAggregates {
+    type Value = Accumulators;
+
+    fn encode(&self, value: &Accumulators, bytes: &mut Vec<u8>) {
+        for (index, accumulator) in value.iter().enumerate() {
+            put(accumulator, index as u32 * FIELDS_PER_AGGREGATE, bytes);
+        }
+    }
+
+    fn decode(&self, mut bytes: &[u8]) -> Result<Accumulators, String> {
+        let mut value = self.create();
+        while !bytes.is_empty() {
+            let (tag, wire) = decode_key(&mut bytes).map_err(|error| error.to_string())?;
+            let stored = match wire {
+                WireType::Varint => {
+                    Stored::Varint(decode_varint(&mut bytes).map_err(|error| error.to_string())?)
+                }
+                WireType::SixtyFourBit if bytes.len() >= 8 => {
+                    Stored::Double(f64::from_bits(bytes.get_u64_le()))
+                }
+                WireType::LengthDelimited => {
+                    let length = decode_varint(&mut bytes).map_err(|error| error.to_string())? as usize;
+                    let (text, rest) = bytes.split_at_checked(length).ok_or("a text is cut off")?;
+                    bytes = rest;
+                    Stored::Text(text)
+                }
+                _ => {
+                    skip_field(wire, tag, &mut bytes, DecodeContext::default())
+                        .map_err(|error| error.to_string())?;
+                    continue;
+                }
+            };
+            let index = (tag - 1) / FIELDS_PER_AGGREGATE;
+            if let Some(accumulator) = value.get_mut(index as usize) {
+                set(accumulator, tag - index * FIELDS_PER_AGGREGATE, stored)?;
+            }
+        }
+        Ok(value)
+    }
+
+    fn heap_bytes(&self, value: &Accumulators) -> usize {
+        let held: usize = value.iter().map(Accumulator::heap_bytes).sum();
+        held + if value.spilled() { value.capacity() * size_of::<Accumulator>() } else { 0 }
+    }
+}

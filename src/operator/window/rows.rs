@@ -1,0 +1,100 @@
+//! Keys and results of windows over rows.
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+
+use super::{Firing, KeySelector, WindowResult};
+use crate::expression::EvaluationError;
+use crate::format::json::Encoder;
+use crate::format::key::{decode_state_key, encode_state_key};
+use crate::operator::aggregate::{Accumulators, RowAggregates};
+use crate::record::{Dynamic, Row, Schema, Slot};
+use crate::window::WindowRange;
+
+/// Takes the key of a row: some of its slots.
+pub struct RowKey {
+    /// The slots, in declared order, with the fields' names.
+    pub fields: Vec<(String, usize)>,
+    /// Renders rows of the stream.
+    pub encoder: Arc<Encoder>,
+}
+
+impl KeySelector<Dynamic> for RowKey {
+    fn select(&self, record: &Row<'_>, key: &mut Vec<u8>) -> Result<(), EvaluationError> {
+        for (name, slot) in &self.fields {
+            if record[*slot].is_null() {
+                return Err(EvaluationError { message: format!("the key field `{name}` is null") });
+            }
+            encode_state_key(&[record[*slot]], key);
+        }
+        Ok(())
+    }
+
+    fn render(&self, record: &Row<'_>) -> Vec<u8> {
+        self.encoder.to_vec(record)
+    }
+}
+
+/// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps a mark.
+pub struct RowResults {
+    key_fields: usize,
+    aggregates: RowAggregates,
+    marks: Option<Firing>,
+    row_fields: usize,
+    /// Writes the key's fields and the window's start and end.
+    head: Encoder,
+}
+
+impl RowResults {
+    /// Rows of `schema`, of whose fields the first `key_fields` are the key's. If there are `marks`, the last is a bool
+    /// that is true for rows of that firing.
+    pub fn new(schema: &Schema, key_fields: usize, aggregates: RowAggregates, marks: Option<Firing>) -> Self {
+        let head = Schema { fields: schema.fields[..key_fields + 2].to_vec() };
+        let (row_fields, head) = (schema.fields.len(), Encoder::new(&head));
+        RowResults { key_fields, aggregates, marks, row_fields, head }
+    }
+
+    /// The key and the window, in the first slots of a row of `fields`.
+    fn begin<'b>(
+        &self,
+        key: &[u8],
+        window: WindowRange,
+        fields: usize,
+        arena: &'b Bump,
+    ) -> Result<&'b mut [Slot<'b>], EvaluationError> {
+        let row = arena.alloc_slice_fill_copy(fields, Slot::Null);
+        let key: &'b [u8] = arena.alloc_slice_copy(key);
+        decode_state_key(key, arena, &mut row[..self.key_fields])
+            .map_err(|error| EvaluationError { message: format!("the key {key:02x?}: {error}") })?;
+        row[self.key_fields] = Slot::Timestamp(window.start_ms);
+        row[self.key_fields + 1] = Slot::Timestamp(window.end_ms);
+        Ok(row)
+    }
+}
+
+impl WindowResult<Accumulators, Dynamic> for RowResults {
+    fn make<'b>(
+        &self,
+        key: &[u8],
+        window: WindowRange,
+        value: &Accumulators,
+        firing: Firing,
+        arena: &'b Bump,
+    ) -> Result<Row<'b>, EvaluationError> {
+        let row = self.begin(key, window, self.row_fields, arena)?;
+        let results = &mut row[self.key_fields + 2..];
+        self.aggregates.results(value, results, arena);
+        if let (Some(marked), Some(mark)) = (self.marks, results.last_mut()) {
+            *mark = Slot::Bool(firing == marked);
+        }
+        Ok(row)
+    }
+
+    fn describe(&self, key: &[u8], window: WindowRange) -> Vec<u8> {
+        match self.begin(key, window, self.key_fields + 2, &Bump::new()) {
+            Ok(row) => self.head.to_vec(row),
+            Err(error) => error.message.into_bytes(),
+        }
+    }
+}

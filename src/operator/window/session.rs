@@ -1,0 +1,515 @@
+//! Sessions: windows that last as long as records follow one another.
+//!
+//! A session lies in the bucket in which it ends, so that sessions which end together lie together, as windows do that are
+//! aligned: firing them needs no scan of others, and what has closed is one range to delete. A session that grows
+//! beyond its bucket moves to a later one and leaves an empty entry behind, which goes with the bucket. Of the bucket that
+//! comes next the ends are kept in a heap, which can be made anew from the entries and is no part of the state.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::ops::{ControlFlow, RangeInclusive};
+use std::sync::Arc;
+
+use prost::encoding::{decode_varint, encode_varint};
+use smallvec::SmallVec;
+
+use super::{
+    Aggregator, EmitRows, Fired, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, fits,
+};
+use crate::expression::EvaluationError;
+use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
+use crate::record::{Event, RecordType};
+use crate::state::codec::DeltaWriter;
+use crate::state::header::OperatorState;
+use crate::state::store::{Store, StoreError};
+use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
+use crate::window::{SessionWindows, WindowRange};
+
+/// A session of a key.
+pub struct Session<V> {
+    /// From its first record to a gap behind its last.
+    pub range: WindowRange,
+    /// Its value.
+    pub value: V,
+}
+
+/// How sessions are stored: the start (zigzag), the length and then the value's bytes, the first two as protobuf writes
+/// whole numbers. No bytes: no session.
+pub struct SessionCodec<A>(A);
+
+impl<A: ValueCodec> SessionCodec<A> {
+    /// Of sessions whose values `values` writes.
+    pub fn new(values: A) -> Self {
+        SessionCodec(values)
+    }
+}
+
+impl<A: ValueCodec> ValueCodec for SessionCodec<A> {
+    /// The session of a key that ends in a bucket. Two that are open cannot: they would touch. One that has closed makes
+    /// room for the next.
+    type Value = Option<Session<A::Value>>;
+
+    fn encode(&self, session: &Option<Session<A::Value>>, bytes: &mut Vec<u8>) {
+        let Some(Session { range, value }) = session else { return };
+        encode_varint(((range.start_ms << 1) ^ (range.start_ms >> 63)) as u64, bytes);
+        encode_varint((range.end_ms - range.start_ms) as u64, bytes);
+        self.0.encode(value, bytes);
+    }
+
+    fn decode(&self, mut bytes: &[u8]) -> Result<Option<Session<A::Value>>, String> {
+        if bytes.is_empty() {
+            return Ok(None);
+        }
+        let mut number = || decode_varint(&mut bytes).map_err(|error| error.to_string());
+        let (start, length_ms) = (number()?, number()?);
+        let start_ms = ((start >> 1) as i64) ^ -((start & 1) as i64);
+        let end_ms = i64::try_from(length_ms).ok().and_then(|length_ms| start_ms.checked_add(length_ms));
+        let range = WindowRange { start_ms, end_ms: end_ms.ok_or("a session's length is out of range")? };
+        Ok(Some(Session { range, value: self.0.decode(bytes)? }))
+    }
+
+    fn heap_bytes(&self, session: &Option<Session<A::Value>>) -> usize {
+        session.as_ref().map_or(0, |session| self.0.heap_bytes(&session.value))
+    }
+}
+
+/// The ends of the sessions in one bucket, the first to end first.
+struct Timers {
+    bucket_end_ms: i64,
+    /// Some are of sessions that have grown since.
+    ends: BinaryHeap<Reverse<(i64, Box<[u8]>)>>,
+}
+
+/// About what a timer takes beside its key.
+const TIMER_BYTES: usize = 40;
+
+/// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
+pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
+    spec: WindowSpec<SessionWindows>,
+    keys: K,
+    outlet: Outlet<O, F>,
+    /// The sessions by key and the bucket in which they end.
+    table: WindowTable<SessionCodec<A>>,
+    fired: Fired,
+    /// Of the first bucket in which a session may fire; `None` until it is looked for.
+    timers: Option<Timers>,
+    key: Vec<u8>,
+    input: std::marker::PhantomData<R>,
+}
+
+/// What a record joins.
+struct Joined {
+    /// The open sessions that it touches, in the order of time.
+    sessions: SmallVec<[WindowRange; 2]>,
+    /// The one that they and it are then.
+    whole: WindowRange,
+}
+
+impl<R, O, K, A, F> SessionOperator<R, O, K, A, F>
+where
+    R: RecordType,
+    O: RecordType,
+    K: KeySelector<R>,
+    A: Aggregator<R>,
+    F: WindowResult<A::Value, O>,
+{
+    /// An operator without state, to be restored before use.
+    pub fn new(
+        spec: WindowSpec<SessionWindows>,
+        keys: K,
+        aggregator: A,
+        results: F,
+        errors: ErrorPolicy,
+        readers: Readers<O>,
+    ) -> Self {
+        SessionOperator {
+            table: WindowTable::new(&spec.id, SessionCodec::new(aggregator)),
+            spec,
+            keys,
+            outlet: Outlet { results, errors, readers },
+            fired: Fired::nothing(),
+            timers: None,
+            key: Vec::new(),
+            input: std::marker::PhantomData,
+        }
+    }
+
+    fn is_closed(&self, end_ms: i64) -> bool {
+        self.spec.closes(end_ms, self.fired.watermark_ms)
+    }
+
+    /// The buckets in which a session may end that a window which begins at `start_ms` touches.
+    fn buckets_from(&self, start_ms: i64) -> RangeInclusive<i64> {
+        self.spec.windows.bucket_end(start_ms)..=i64::MAX
+    }
+
+    /// What a record that is the window `alone` by itself joins.
+    fn join(&self, alone: WindowRange) -> Result<Joined, StoreError> {
+        let mut joined = Joined { sessions: SmallVec::new(), whole: alone };
+        self.table.visit_key(self.buckets_from(alone.start_ms), &self.key, |_, session| {
+            if let Some(Session { range, .. }) = session
+                && range.touches(&alone)
+                && !self.is_closed(range.end_ms)
+            {
+                joined.sessions.push(*range);
+                joined.whole = joined.whole.cover(range);
+            }
+        })?;
+        Ok(joined)
+    }
+
+    /// Adds a record to its session; the error says why it cannot be.
+    fn add(
+        &mut self,
+        input: A::Input<'_>,
+        joined: &Joined,
+    ) -> Result<Result<(), EvaluationError>, StoreError> {
+        let bucket_end = |range: &WindowRange| self.spec.windows.bucket_end(range.end_ms);
+        let bucket_end_ms = bucket_end(&joined.whole);
+        if let [range] = &joined.sessions[..]
+            && bucket_end(range) == bucket_end_ms
+        {
+            return self.change(bucket_end_ms, |aggregator, session| {
+                let Some(Session { range, value }) = session else { return Ok(()) };
+                aggregator.add(value, input).map(|()| *range = joined.whole)
+            });
+        }
+        let value = match self.merged(input, joined)? {
+            Ok(value) => value,
+            Err(error) => return Ok(Err(error)),
+        };
+        for range in &joined.sessions {
+            let _: Result<(), ()> =
+                self.change(self.spec.windows.bucket_end(range.end_ms), |_, session| {
+                    *session = None;
+                    Ok(())
+                })?;
+        }
+        self.change(bucket_end_ms, |_, session| {
+            *session = Some(Session { range: joined.whole, value });
+            Ok(())
+        })
+    }
+
+    /// Changes the key's session in a bucket.
+    fn change<E>(
+        &mut self,
+        bucket_end_ms: i64,
+        change: impl FnOnce(&A, &mut Option<Session<A::Value>>) -> Result<(), E>,
+    ) -> Result<Result<(), E>, StoreError> {
+        let entry = self.table.entry(bucket_end_ms, &self.key, |_| None)?;
+        let (codec, session) = self.table.value_mut(entry);
+        let heap_before = codec.heap_bytes(session);
+        let changed = change(&codec.0, session);
+        self.table.heap_changed(entry, heap_before);
+        Ok(changed)
+    }
+
+    /// The value of the sessions that a record makes one. It is added to the first of them, as if there were no other; then
+    /// the others are.
+    fn merged(
+        &self,
+        input: A::Input<'_>,
+        joined: &Joined,
+    ) -> Result<Result<A::Value, EvaluationError>, StoreError> {
+        let aggregator = &self.table.codec().0;
+        let mut merged = aggregator.create();
+        let mut sum = Ok(());
+        let mut input = Some(input);
+        for range in &joined.sessions {
+            self.visit(&self.key, *range, |session| {
+                if sum.is_ok() {
+                    sum = aggregator.merge(&mut merged, &session.value);
+                }
+            })?;
+            if let Some(input) = input.take().filter(|_| sum.is_ok()) {
+                sum = aggregator.add(&mut merged, input);
+            }
+        }
+        if let Some(input) = input {
+            sum = aggregator.add(&mut merged, input);
+        }
+        Ok(sum.map(|()| merged))
+    }
+
+    /// Shows `visit` the session of `key` with this range.
+    fn visit(
+        &self,
+        key: &[u8],
+        range: WindowRange,
+        mut visit: impl FnMut(&Session<A::Value>),
+    ) -> Result<(), StoreError> {
+        let bucket_end_ms = self.spec.windows.bucket_end(range.end_ms);
+        self.table.visit_key(bucket_end_ms..=bucket_end_ms, key, |_, session| {
+            if let Some(session) = session.as_ref().filter(|session| session.range == range) {
+                visit(session);
+            }
+        })
+    }
+
+    /// Notes when a session ends if it ends in the bucket that comes next, and did not end then before.
+    fn note_end(&mut self, joined: &Joined) {
+        let end_ms = joined.whole.end_ms;
+        let bucket_end_ms = self.spec.windows.bucket_end(end_ms);
+        if let Some(timers) = self.timers.as_mut().filter(|timers| timers.bucket_end_ms == bucket_end_ms)
+            && end_ms > self.fired.end_ms
+            && joined.sessions.iter().all(|session| session.end_ms != end_ms)
+        {
+            timers.ends.push(Reverse((end_ms, self.key[..].into())));
+        }
+    }
+
+    /// Makes the record that follows an update of a session.
+    fn updated(&mut self, range: WindowRange, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
+        let firing = match self.spec.emit {
+            EmitRows::OnUpdate => Firing::Update,
+            EmitRows::OnTime if range.end_ms <= self.fired.end_ms => Firing::Refinement,
+            EmitRows::OnTime | EmitRows::OnClose => return Ok(()),
+        };
+        let bucket_end_ms = self.spec.windows.bucket_end(range.end_ms);
+        let (key, outlet) = (&self.key[..], &mut self.outlet);
+        let mut emitted = Ok(());
+        self.table.visit_key(bucket_end_ms..=bucket_end_ms, key, |_, session| {
+            if let Some(session) = session {
+                emitted = outlet.emit((key, session.range, Ok(&session.value), firing), context);
+            }
+        })?;
+        emitted
+    }
+
+    /// Whether a session has fired.
+    fn has_fired(&self, end_ms: i64, key: &[u8]) -> bool {
+        end_ms <= self.fired.end_ms
+            || (end_ms == self.fired.end_ms.saturating_add(1) && key < &self.fired.from[..])
+    }
+
+    /// The ends of the bucket's sessions that have not fired.
+    fn timers(&mut self, bucket_end_ms: i64) -> Result<Timers, StoreError> {
+        let mut all: Vec<Reverse<(i64, Box<[u8]>)>> = Vec::new();
+        let flow =
+            self.table.visit::<StoreError>(bucket_end_ms..=bucket_end_ms, &[], &mut |_, key, values| {
+                for session in values.iter().filter_map(|session| session.as_ref()) {
+                    all.push(Reverse((session.range.end_ms, key.into())));
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+        debug_assert!(flow.is_continue());
+        all.retain(|Reverse((end_ms, key))| !self.has_fired(*end_ms, key));
+        Ok(Timers { bucket_end_ms, ends: all.into() })
+    }
+
+    /// Makes the record of the session of `key` that ends at `end_ms`. Returns whether there is one.
+    fn fire_one(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        context: &mut Context<'_, '_>,
+    ) -> Result<bool, OperatorError> {
+        let bucket_end_ms = self.spec.windows.bucket_end(end_ms);
+        let (firing, outlet) = (self.spec.due_firing(), &mut self.outlet);
+        let mut emitted = None;
+        self.table.visit_key(bucket_end_ms..=bucket_end_ms, key, |_, session| {
+            if let Some(session) = session.as_ref().filter(|session| session.range.end_ms == end_ms) {
+                emitted = Some(outlet.emit((key, session.range, Ok(&session.value), firing), context));
+            }
+        })?;
+        emitted.transpose().map(|emitted| emitted.is_some())
+    }
+
+    /// Fires the sessions that end at or before `due_ms`.
+    fn fire(&mut self, due_ms: i64, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
+        while let Some(bucket_end_ms) = self.table.first_end_where(|end_ms| end_ms > self.fired.end_ms)
+            && self.spec.windows.bucket_start(bucket_end_ms) < due_ms
+        {
+            let mut timers = match self.timers.take() {
+                Some(timers) if timers.bucket_end_ms == bucket_end_ms => timers,
+                _ => self.timers(bucket_end_ms)?,
+            };
+            while let Some(Reverse((end_ms, _))) = timers.ends.peek()
+                && *end_ms <= due_ms
+                && let Some(Reverse((end_ms, key))) = timers.ends.pop()
+            {
+                if self.fire_one(end_ms, &key, context)? && context.made_row() {
+                    (self.fired.end_ms, self.fired.from) = (end_ms - 1, behind(&key));
+                    self.timers = Some(timers);
+                    return Ok(Progress::Full);
+                }
+            }
+            if due_ms < bucket_end_ms {
+                self.timers = Some(timers);
+                break;
+            }
+            (self.fired.end_ms, self.fired.from) = (bucket_end_ms, Vec::new());
+        }
+        // In a bounded run what is due has been more than the watermark says.
+        if due_ms > self.fired.end_ms {
+            (self.fired.end_ms, self.fired.from) = (due_ms, Vec::new());
+        }
+        Ok(Progress::Done)
+    }
+
+    /// Removes the buckets whose sessions have all fired and are done.
+    fn remove(&mut self, is_done: impl Fn(&Self, i64) -> bool) {
+        while let Some(bucket_end_ms) = self.table.first_end_ms()
+            && bucket_end_ms <= self.fired.end_ms
+            && is_done(self, bucket_end_ms)
+        {
+            self.table.remove_first();
+        }
+    }
+}
+
+impl<R, O, K, A, F> Operator<R> for SessionOperator<R, O, K, A, F>
+where
+    R: RecordType,
+    O: RecordType,
+    K: KeySelector<R> + 'static,
+    A: Aggregator<R> + 'static,
+    F: WindowResult<A::Value, O> + 'static,
+{
+    fn process<'b>(
+        &mut self,
+        event: Event<'b, R>,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<(), OperatorError> {
+        let alone = self.spec.windows.alone(event.time_ms);
+        self.key.clear();
+        let selected = self.keys.select(&event.record, &mut self.key).and_then(|()| fits(&self.key));
+        let added = match selected {
+            Ok(()) => {
+                let joined = self.join(alone)?;
+                if self.is_closed(joined.whole.end_ms) {
+                    return self.spec.late(&event, &self.keys, &self.outlet.errors, context);
+                }
+                match self.table.codec().0.input(&event, context.arena) {
+                    Ok(input) => self.add(input, &joined)?.map(|()| joined),
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match added {
+            Ok(joined) => {
+                self.note_end(&joined);
+                self.updated(joined.whole, context)
+            }
+            Err(error) => self.outlet.errors.handle(
+                &error.message,
+                event.source.as_ref(),
+                || self.keys.render(&event.record),
+                context.staged,
+            ),
+        }
+    }
+
+    fn prefetch(&mut self, events: &[Event<'_, R>]) {
+        for event in events {
+            self.key.clear();
+            if self.keys.select(&event.record, &mut self.key).is_ok() {
+                let end_ms = self.spec.windows.alone(event.time_ms).end_ms;
+                self.table.prefetch_later(self.spec.windows.bucket_end(end_ms), &self.key);
+            }
+        }
+        self.table.prefetch();
+    }
+
+    fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
+        self.fired.watermark_ms = self.fired.watermark_ms.max(watermark_ms);
+        if self.fire(self.spec.due_ms(self.fired.watermark_ms), context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
+        self.remove(|operator, bucket_end_ms| operator.is_closed(bucket_end_ms));
+        // Rows of sessions that are still open lie at or after this instant.
+        let behind_ms = self.fired.watermark_ms.saturating_sub(self.spec.allowed_lateness_ms);
+        self.outlet.readers.advance(behind_ms, context)
+    }
+
+    fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        if self.fire(i64::MAX, context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
+        self.remove(|_, _| true);
+        self.outlet.readers.finish(context)
+    }
+
+    fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
+        visit(self);
+        self.outlet.readers.visit(visit);
+    }
+}
+
+impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for SessionOperator<R, O, K, A, F> {
+    fn id(&self) -> &str {
+        &self.spec.id
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.spec.fingerprint
+    }
+
+    fn key_range(&self) -> (Vec<u8>, Vec<u8>) {
+        self.table.key_range()
+    }
+
+    fn saved(&self) -> OperatorState {
+        self.fired.saved(&self.spec)
+    }
+
+    fn restore(
+        &mut self,
+        store: Arc<dyn Store>,
+        saved: Option<&OperatorState>,
+        checkpoint: u64,
+    ) -> Result<(), StoreError> {
+        self.table.restore(store, checkpoint)?;
+        if saved.is_none() {
+            // What the store holds under this id is another operator's; the next delta deletes it.
+            while self.table.first_end_ms().is_some() {
+                self.table.remove_first();
+            }
+        }
+        self.fired = Fired::restored(saved, &self.spec);
+        self.timers = None;
+        Ok(())
+    }
+
+    fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
+        self.table.collect_ranges(delta);
+    }
+
+    fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
+        self.table.collect_points(checkpoint, delta);
+    }
+
+    fn chunk(
+        &mut self,
+        from: &[u8],
+        bytes_max: usize,
+        put: &mut PutEntry<'_>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.table.chunk(from, bytes_max, put)
+    }
+
+    fn flushed(&mut self, checkpoint: u64) {
+        self.table.flushed(checkpoint);
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let mut memory = self.table.memory();
+        memory.total += self.timers.as_ref().map_or(0, |timers| timers.ends.len() * TIMER_BYTES);
+        memory
+    }
+
+    fn evict(&mut self, bytes: usize) {
+        let entries = self.table.memory().total;
+        self.table.evict(bytes);
+        if bytes > entries {
+            // They come last: whoever needs them again reads all sessions of the bucket.
+            self.timers = None;
+        }
+    }
+}

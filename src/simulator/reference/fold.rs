@@ -1,0 +1,162 @@
+//! Aggregates of some values.
+
+use std::cmp::Ordering;
+
+use super::evaluate::{Failed, double, finite};
+use crate::simulator::generate::formula::Value;
+use crate::topology::plan::AggregateFunction;
+
+/// An aggregate of some values.
+#[derive(Clone, Debug)]
+pub(super) struct Fold {
+    /// How many were not null.
+    count: i64,
+    /// Their sum, least, greatest, first or last, or that of the best row; of an average the sum as a double, of a
+    /// variance the mean.
+    value: Value,
+    /// Of a variance: the sum of the squared distances from the mean.
+    squares: f64,
+    /// The best row's value that is compared.
+    by: Value,
+    /// The event time of the row that `value` is of.
+    time_ms: i64,
+}
+
+impl Default for Fold {
+    fn default() -> Fold {
+        Fold { count: 0, value: Value::Null, squares: 0.0, by: Value::Null, time_ms: 0 }
+    }
+}
+
+/// What a row adds.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub argument: Value,
+    pub by: Value,
+    pub time_ms: i64,
+}
+
+impl Fold {
+    /// With one more row. Null changes nothing.
+    pub fn with(&self, function: AggregateFunction, sample: &Sample) -> Result<Fold, Failed> {
+        use AggregateFunction as F;
+        let Sample { argument, by, time_ms } = sample;
+        let decides = if matches!(function, F::MinBy | F::MaxBy) { by } else { argument };
+        if *decides == Value::Null {
+            return Ok(self.clone());
+        }
+        let of_row =
+            Fold { count: 1, value: argument.clone(), squares: 0.0, by: by.clone(), time_ms: *time_ms };
+        // What comes first is added to zero, which is never a negative one then.
+        let one = match function {
+            F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => {
+                Fold { value: Value::Double(0.0 + double(argument).ok_or(Failed)?), ..of_row }
+            }
+            F::Sum => match argument {
+                Value::Double(value) => Fold { value: Value::Double(0.0 + value), ..of_row },
+                _ => of_row,
+            },
+            _ => of_row,
+        };
+        if self.count == 0 {
+            return match one.value {
+                Value::Double(value) if function == F::Sum => finite(value).map(|_| one),
+                _ => Ok(one),
+            };
+        }
+        match (function, &self.value, &one.value) {
+            // One at a time a mean moves by its share of the distance.
+            (
+                F::Variance | F::VariancePop | F::Stddev | F::StddevPop,
+                Value::Double(mean),
+                Value::Double(value),
+            ) => {
+                let count = self.count + 1;
+                let moved = mean + (value - mean) / count as f64;
+                let squares = self.squares + (value - mean) * (value - moved);
+                Ok(Fold {
+                    count,
+                    value: Value::Double(finite(moved)?),
+                    squares: finite(squares)?,
+                    ..self.clone()
+                })
+            }
+            // Of rows at one time the one that came last is the last.
+            (F::Last, ..) if *time_ms >= self.time_ms => Ok(one),
+            (F::Last, ..) => Ok(self.clone()),
+            (F::First, ..) => Ok(if *time_ms < self.time_ms { one } else { self.clone() }),
+            _ => self.and(function, &one),
+        }
+    }
+
+    /// Together with a fold of later rows.
+    pub fn and(&self, function: AggregateFunction, later: &Fold) -> Result<Fold, Failed> {
+        use AggregateFunction as F;
+        if self.count == 0 || later.count == 0 {
+            return Ok(if self.count == 0 { later.clone() } else { self.clone() });
+        }
+        let count = self.count + later.count;
+        let better = |ordering: Ordering| match function {
+            F::Min | F::MinBy => ordering.is_gt(),
+            _ => ordering.is_lt(),
+        };
+        let chosen = |is_later: bool| Fold { count, ..if is_later { later.clone() } else { self.clone() } };
+        Ok(match (function, &self.value, &later.value) {
+            (F::Count, ..) => Fold { count, ..self.clone() },
+            (F::Sum | F::Avg, Value::Double(a), Value::Double(b)) => {
+                Fold { count, value: Value::Double(finite(a + b)?), ..self.clone() }
+            }
+            (F::Sum, Value::Int(a), Value::Int(b)) => {
+                Fold { count, value: Value::Int(a.checked_add(*b).ok_or(Failed)?), ..self.clone() }
+            }
+            (F::Variance | F::VariancePop | F::Stddev | F::StddevPop, Value::Double(a), Value::Double(b)) => {
+                let (distance, here, there) = (b - a, self.count as f64, later.count as f64);
+                let mean = finite(a + distance * (there / count as f64))?;
+                let between = distance * distance * (here * there / count as f64);
+                let squares = finite(self.squares + later.squares + between)?;
+                Fold { count, value: Value::Double(mean), squares, ..self.clone() }
+            }
+            (F::First, ..) => chosen(false),
+            (F::Last, ..) => chosen(true),
+            (F::MinBy | F::MaxBy, ..) => {
+                let order = order(&self.by, &later.by);
+                chosen(better(order) || order.is_eq() && later.time_ms < self.time_ms)
+            }
+            (_, best, other) => chosen(better(order(best, other))),
+        })
+    }
+
+    /// What stands in a window's row.
+    pub fn result(&self, function: AggregateFunction) -> Value {
+        use AggregateFunction as F;
+        let variance = |of: i64| {
+            if of > 0 { Value::Double(self.squares / of as f64) } else { Value::Null }
+        };
+        let root = |value: Value| match value {
+            Value::Double(value) => Value::Double(value.sqrt()),
+            other => other,
+        };
+        match (function, &self.value) {
+            (F::Count, _) => Value::Int(self.count),
+            (F::Avg, Value::Double(sum)) => Value::Double(sum / self.count as f64),
+            (F::Variance, _) => variance(self.count - 1),
+            (F::VariancePop, _) => variance(self.count),
+            (F::Stddev, _) => root(variance(self.count - 1)),
+            (F::StddevPop, _) => root(variance(self.count)),
+            (_, value) => value.clone(),
+        }
+    }
+}
+
+/// The order of two values of one type. Of the zeros the negative one is less: nowhere said, and seen
+/// only in how a least or greatest value is written.
+fn order(left: &Value, right: &Value) -> Ordering {
+    match (left, right) {
+        (Value::Int(a), Value::Int(b))
+        | (Value::Timestamp(a), Value::Timestamp(b))
+        | (Value::Duration(a), Value::Duration(b)) => a.cmp(b),
+        (Value::Double(a), Value::Double(b)) => a.total_cmp(b),
+        (Value::Text(a), Value::Text(b)) => a.cmp(b),
+        _ => Ordering::Equal,
+    }
+}
