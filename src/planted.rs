@@ -145,6 +145,12 @@ bugs! {
     FiredEndNotRestored = "fired-end-not-restored",
     /// A window is made of all of its panes but the oldest.
     PaneForgotten = "pane-forgotten",
+    /// A record joins the first session that it finds, and leaves the next one as it is.
+    SessionsNotJoined = "sessions-not-joined",
+    /// A session that has closed takes records all the same.
+    ClosedSessionJoined = "closed-session-joined",
+    /// A session's end that is nearer than what was looked for is not noted: it fires with the next restart.
+    SessionEndNotNoted = "session-end-not-noted",
     /// Lateness is judged by the batch instead of the record: it depends on how records are fetched.
     LateByBatch = "late-by-batch",
     /// The end of a bounded run is stored as a watermark: whoever goes on finds everything late.

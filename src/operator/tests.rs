@@ -17,6 +17,9 @@ use crate::record::{
     Dynamic, Field, FieldForm, OutputRecord, Records, Schema, SourceField, SourceRecord, SourceSchema,
     TopicPartition, Type,
 };
+use crate::state::apply::Applier;
+use crate::state::codec::DeltaWriter;
+use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
 use crate::topology::plan::{AggregateFunction, AggregatePlan, MapSlot, Windows};
@@ -253,9 +256,36 @@ pub(super) fn start(pipeline: &mut dyn Pipeline) {
     pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).unwrap());
 }
 
+/// Ends a process after a checkpoint and has another one go on. `change` changes what operators saved.
+pub(super) fn hand_over(from: &mut dyn Pipeline, to: &mut dyn Pipeline, change: impl Fn(&mut OperatorState)) {
+    let (mut saved, mut delta) = (Vec::new(), DeltaWriter::new(1 << 20));
+    from.visit(&mut |operator| {
+        saved.push(operator.saved());
+        operator.collect_ranges(&mut delta);
+        operator.collect_points(1, &mut delta);
+    });
+    let store = MemoryStores::new().open("task").unwrap();
+    let mut applier = Applier::new(store.clone(), [9; 16], 0, usize::MAX).unwrap();
+    for record in delta.finish(&Header { checkpoint: 1, ..Header::default() }) {
+        applier.push(0, &record).unwrap();
+    }
+    applier.finish(1).unwrap();
+    saved.iter_mut().for_each(change);
+    to.restore_time(from.max_event_time_ms(), from.watermark_ms());
+    to.visit(&mut |operator| {
+        let saved = saved.iter().find(|saved| saved.id == operator.id());
+        operator.restore(store.clone(), saved, 1).unwrap();
+    });
+}
+
 /// Runs inputs through a pipeline without an end.
 pub(super) fn run(mut pipeline: Box<dyn Pipeline>, inputs: Vec<Input>) -> Result<Staged, OperatorError> {
     start(&mut *pipeline);
+    go_on(&mut *pipeline, inputs)
+}
+
+/// Runs more inputs through a pipeline.
+pub(super) fn go_on(pipeline: &mut dyn Pipeline, inputs: Vec<Input>) -> Result<Staged, OperatorError> {
     let mut staged = Staged::new(usize::MAX, usize::MAX).of_partition(1);
     let batch = Batch::new(inputs);
     for index in 0..batch.len() {

@@ -126,13 +126,13 @@ impl<W> WindowSpec<W> {
     fn due_ms(&self, watermark_ms: i64) -> i64 {
         match self.emit {
             EmitRows::OnTime => watermark_ms,
-            EmitRows::OnClose | EmitRows::OnUpdate => watermark_ms.saturating_sub(self.allowed_lateness_ms),
+            EmitRows::OnClose | EmitRows::OnUpdate => self.closed_ms(watermark_ms),
         }
     }
 
-    /// Whether the window that ends at `end_ms` is closed when the watermark is at `watermark_ms`.
-    fn closes(&self, end_ms: i64, watermark_ms: i64) -> bool {
-        watermark_ms >= end_ms.saturating_add(self.allowed_lateness_ms)
+    /// Windows that end at or before this instant are closed when the watermark is at `watermark_ms`.
+    fn closed_ms(&self, watermark_ms: i64) -> i64 {
+        watermark_ms.saturating_sub(self.allowed_lateness_ms)
     }
 
     /// What a window makes when it is due.
@@ -141,7 +141,7 @@ impl<W> WindowSpec<W> {
     }
 
     /// Counts a late record and writes it where it belongs.
-    fn late<R: RecordType>(
+    fn put_late<R: RecordType>(
         &self,
         event: &Event<'_, R>,
         keys: &impl KeySelector<R>,
@@ -191,21 +191,31 @@ impl Fired {
             fingerprint: spec.fingerprint.clone(),
             firing_cursor: self.from.clone(),
             fired_watermark_ms: (self.watermark_ms > MIN_TIME_MS).then_some(self.watermark_ms),
-            fired_end_ms: (!self.from.is_empty()).then_some(self.end_ms),
+            fired_end_ms: (self.end_ms > MIN_TIME_MS).then_some(self.end_ms),
+            fired_on_time: spec.emit == EmitRows::OnTime,
         }
     }
 
+    /// As it was saved, perhaps by an operator that made its rows at another time.
     fn restored<W>(saved: Option<&OperatorState>, spec: &WindowSpec<W>) -> Fired {
         let Some(saved) = saved else { return Fired::nothing() };
         let watermark_ms = saved.fired_watermark_ms.unwrap_or(MIN_TIME_MS);
+        let closed_ms = spec.closed_ms(watermark_ms);
+        let mut from = saved.firing_cursor.clone();
         let end_ms = match saved.fired_end_ms {
             Some(end_ms) if !is_planted(Bug::FiredEndNotRestored) => end_ms,
-            // Nothing is left of what was due.
-            _ if saved.firing_cursor.is_empty() => spec.due_ms(watermark_ms),
-            // Before there was `fired_end_ms`, windows were removed when they had fired.
+            // Before there was `fired_end_ms`, windows fired when they closed, and were removed when they had fired.
+            _ if from.is_empty() => closed_ms,
             _ => MIN_TIME_MS,
         };
-        let from = if is_planted(Bug::CursorNotRestored) { Vec::new() } else { saved.firing_cursor.clone() };
+        if saved.fired_on_time && spec.emit != EmitRows::OnTime {
+            // Those that have ended and are not closed make a row when they close.
+            from.clear();
+            return Fired { watermark_ms, end_ms: end_ms.min(closed_ms), from };
+        }
+        if is_planted(Bug::CursorNotRestored) {
+            from.clear();
+        }
         Fired { watermark_ms, end_ms, from }
     }
 }

@@ -472,7 +472,7 @@ impl Maker<'_> {
         let steps = *random.pick(&[1, 2, 4, 5]);
         let shape = match random.below(6) {
             5 => Shape::Session,
-            0 => Shape::Sliding { slide_ms: *random.pick(&[size_ms / 5, size_ms * 2 / 5, size_ms * 3 / 2]) },
+            0 => Shape::Sliding { slide_ms: *random.pick(&[size_ms / 5, size_ms * 3 / 10, size_ms * 3 / 2]) },
             1 => Shape::Sliding { slide_ms: size_ms },
             2 => Shape::Cumulative { step_ms: size_ms / steps },
             _ => Shape::Tumbling,

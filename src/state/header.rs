@@ -85,10 +85,13 @@ pub struct OperatorState {
     /// The watermark up to which windows have fired, in milliseconds since the Unix epoch.
     #[prost(sint64, optional, tag = "4")]
     pub fired_watermark_ms: Option<i64>,
-    /// While a window is being fired, the end of the last one before it that has; in milliseconds since the Unix
-    /// epoch.
+    /// The windows that end at or before this instant have fired, in milliseconds since the Unix epoch; absent before
+    /// the first.
     #[prost(sint64, optional, tag = "5")]
     pub fired_end_ms: Option<i64>,
+    /// Windows fire when the watermark reaches their ends, not when they close.
+    #[prost(bool, tag = "6")]
+    pub fired_on_time: bool,
 }
 
 /// A sweep under way: chunks from the start of the key space to its end.

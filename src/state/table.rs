@@ -8,6 +8,8 @@
 mod cursor;
 mod window;
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::Arc;
 
@@ -38,6 +40,11 @@ pub trait ValueCodec {
 /// order of their ends; breaks when it has seen enough.
 pub type Visit<'v, C, E> =
     dyn FnMut(&C, &[u8], &[&<C as ValueCodec>::Value]) -> Result<ControlFlow<()>, E> + 'v;
+
+/// So many entries of the store are read at once, of all windows that are visited together.
+const BLOCK_ENTRIES: usize = 4_096;
+/// And of each of them at least so many.
+const BLOCK_ENTRIES_MIN: usize = 16;
 
 /// The value of bytes that lie under a key.
 fn decode<C: ValueCodec>(codec: &C, full_key: &[u8], bytes: &[u8]) -> Result<C::Value, StoreError> {
@@ -250,44 +257,58 @@ impl<C: ValueCodec> WindowTable<C> {
         if places.len() == 1 {
             return self.visit_one(places.start, from, visit);
         }
+        let block_entries = (BLOCK_ENTRIES / places.len().max(1)).max(BLOCK_ENTRIES_MIN);
         let mut cursors = Vec::with_capacity(places.len());
+        let mut heads = BinaryHeap::with_capacity(places.len());
+        let head = |cursor: &Cursor<'_, C>, place: usize| {
+            cursor.entry().map(|(key, _)| Reverse((SmallVec::<[u8; 24]>::from_slice(key), place)))
+        };
         for place in places {
-            cursors.push(self.cursor(place, from)?);
+            let cursor = self.cursor(place, from, block_entries)?;
+            heads.extend(head(&cursor, cursors.len()));
+            cursors.push(cursor);
         }
         let mut found = Vec::with_capacity(cursors.len());
-        // Linear in the number of windows, like the merge of a key's values.
-        while let Some(least) = cursors.iter().filter_map(Cursor::entry).map(|(key, _)| key).min() {
-            let mut values: SmallVec<[&C::Value; 64]> = SmallVec::new();
-            for (place, cursor) in cursors.iter().enumerate() {
-                if let Some((_, value)) = cursor.entry().filter(|(key, _)| *key == least) {
-                    values.push(value);
-                    found.push(place);
-                }
+        while let Some(Reverse((least, place))) = heads.pop() {
+            found.push(place);
+            while heads.peek().is_some_and(|Reverse((key, _))| *key == least)
+                && let Some(Reverse((_, place))) = heads.pop()
+            {
+                found.push(place);
             }
-            if visit(&self.codec, least, &values)?.is_break() {
+            let entries = found.iter().filter_map(|place| cursors[*place].entry());
+            let values: SmallVec<[&C::Value; 64]> = entries.map(|(_, value)| value).collect();
+            if visit(&self.codec, &least, &values)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
             drop(values);
             for place in found.drain(..) {
                 cursors[place].advance()?;
+                heads.extend(head(&cursors[place], place));
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 
-    /// Shows `visit` the values of `key` in the windows whose ends lie within `ends`, in the order of their ends.
+    /// Shows `visit` the values of `key` in the windows whose ends lie within `ends`, each with its window's end, in the
+    /// order of these, until it breaks. A value that is not in memory is read from the store and not kept.
     pub fn visit_key(
         &self,
         ends: RangeInclusive<i64>,
         key: &[u8],
-        mut visit: impl FnMut(&C, &C::Value),
+        mut visit: impl FnMut(i64, &C::Value) -> ControlFlow<()>,
     ) -> Result<(), StoreError> {
         let hash = self.hasher.hash_one(key);
         for window in &self.windows[self.places(&ends)] {
-            if let Some(index) = window.index.find(hash, |index| window.key_at(*index) == key) {
-                visit(&self.codec, &window.entries[*index as usize].value);
-            } else if let Some(value) = self.load(window, key)? {
-                visit(&self.codec, &value);
+            let flow = match window.index.find(hash, |index| window.key_at(*index) == key) {
+                Some(index) => visit(window.end_ms, &window.entries[*index as usize].value),
+                None => match self.load(window, key)? {
+                    Some(value) => visit(window.end_ms, &value),
+                    None => ControlFlow::Continue(()),
+                },
+            };
+            if flow.is_break() {
+                break;
             }
         }
         Ok(())
@@ -467,7 +488,7 @@ impl<C: ValueCodec> WindowTable<C> {
         from: &[u8],
         visit: &mut Visit<'_, C, E>,
     ) -> Result<ControlFlow<()>, E> {
-        let mut cursor = self.cursor(place, from)?;
+        let mut cursor = self.cursor(place, from, BLOCK_ENTRIES)?;
         while let Some((key, value)) = cursor.entry() {
             if visit(&self.codec, key, &[value])?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -478,10 +499,11 @@ impl<C: ValueCodec> WindowTable<C> {
     }
 
     /// A walk through a window's entries at and after the key `from`. The window must be sorted.
-    fn cursor(&self, place: usize, from: &[u8]) -> Result<Cursor<'_, C>, StoreError> {
+    fn cursor(&self, place: usize, from: &[u8], block_entries: usize) -> Result<Cursor<'_, C>, StoreError> {
         let window = &self.windows[place];
-        let range = (self.window_start_key(window.end_ms), self.window_end_key(window.end_ms));
-        Cursor::new(&self.codec, window, self.store.as_deref(), (&range.0, &range.1), from)
+        let start = self.window_start_key(window.end_ms);
+        let range = (&start[..], self.window_end_key(window.end_ms));
+        Cursor::new(&self.codec, window, self.store.as_deref(), range, from, block_entries)
     }
 
     /// The places of the windows whose ends lie within `ends`.

@@ -1,9 +1,19 @@
-//! Aggregates as text: `function(argument)`, where the argument is an expression.
+//! Aggregates: as text, `function(argument)`, where the argument is an expression, or as a mapping with more to say.
 
-use super::plan::AggregateFunction;
+use std::sync::Arc;
+
+use crate::expression::Expression;
+use crate::record::Type;
+
+use super::diagnostic::{Span, known_names};
+use super::plan::{AggregateFunction, AggregatePlan};
+use super::reader::{Fields, Reader};
+use super::stream::{Stream, check_field_name};
+use super::window::plain;
+use super::yaml::{Data, Entry, Node};
 
 /// The functions by name.
-pub(super) const FUNCTIONS: [(&str, AggregateFunction); 13] = [
+const FUNCTIONS: [(&str, AggregateFunction); 13] = [
     ("count", AggregateFunction::Count),
     ("sum", AggregateFunction::Sum),
     ("min", AggregateFunction::Min),
@@ -20,7 +30,7 @@ pub(super) const FUNCTIONS: [(&str, AggregateFunction); 13] = [
 ];
 
 /// The function called `name`.
-pub(super) fn function(name: &str) -> Option<AggregateFunction> {
+fn function(name: &str) -> Option<AggregateFunction> {
     FUNCTIONS.iter().find(|(known, _)| *known == name).map(|(_, function)| *function)
 }
 
@@ -29,9 +39,193 @@ pub(super) fn function_name(function: AggregateFunction) -> &'static str {
     FUNCTIONS.iter().find(|(_, known)| *known == function).map_or("", |(name, _)| name)
 }
 
+/// The aggregates of a window, whose fields are added to the stream of its rows.
+pub(super) fn check_aggregates(
+    fields: &Fields,
+    input: &Stream,
+    stream: &mut Stream,
+    reader: &mut Reader,
+) -> Option<Vec<AggregatePlan>> {
+    let help = "say what is computed, as in `aggregate: { orders: 'count()' }`";
+    let node = reader.required(fields, "aggregate", help)?;
+    let entries = reader.entries(node, "`aggregate`")?;
+    if entries.is_empty() {
+        reader.problems.error(node.span, format!("{} has no aggregate", fields.what)).help(help);
+    }
+    let mut aggregates = Vec::new();
+    for entry in entries {
+        check_field_name(&entry.key, entry.key_span, "choose another name", reader);
+        let aggregate = check_aggregate(entry, input, reader);
+        let field = aggregate
+            .as_ref()
+            .map(|aggregate| plain(&entry.key, aggregate.ty, aggregate.function != AggregateFunction::Count));
+        stream.add(&entry.key, field, entry.key_span, &fields.what, reader);
+        aggregates.extend(aggregate);
+    }
+    (aggregates.len() == entries.len()).then_some(aggregates)
+}
+
+fn check_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<AggregatePlan> {
+    match &entry.value.data {
+        Data::Mapping(_) => check_long_aggregate(entry, input, reader),
+        _ => check_short_aggregate(entry, input, reader),
+    }
+}
+
+/// An aggregate as text: `sum(amount)`.
+fn check_short_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<AggregatePlan> {
+    let text =
+        reader.code(&entry.value, &format!("`{}` must be an aggregate such as `sum(amount)`", entry.key))?;
+    let characters: Vec<char> = text.value.chars().collect();
+    let call = match split_call(&characters) {
+        Ok(call) => call,
+        Err(mistake) => {
+            reader.problems.error(text.part(mistake.start, mistake.end), mistake.message).help(mistake.help);
+            return None;
+        }
+    };
+    let name: String = characters[call.function.0..call.function.1].iter().collect();
+    let function = known_function(&name, text.part(call.function.0, call.function.1), reader)?;
+    if compares(function) {
+        reader
+            .problems
+            .error(text.part(call.function.0, characters.len()), format!("`{name}` needs two expressions"))
+            .help(format!("write it as a mapping: `{}`", long_form(&name)));
+        return None;
+    }
+    let argument = match call.argument {
+        Some(part) => Some(input.compile(&text, part, reader)?),
+        None if function == AggregateFunction::Count => None,
+        None => {
+            let span = text.part(call.function.0, characters.len());
+            reader
+                .problems
+                .error(span, format!("`{name}` needs an argument"))
+                .help(format!("name a field or write an expression: `{name}(amount)`"));
+            return None;
+        }
+    };
+    let (start, end) = call.argument.unwrap_or(call.function);
+    let ty = output_type(function, &name, argument.as_ref(), text.part(start, end), reader)?;
+    let argument = argument.map(Arc::new);
+    Some(AggregatePlan { name: entry.key.clone(), function, argument, by: None, condition: None, ty })
+}
+
+/// An aggregate as a mapping: `{ sum: { of: 'amount', where: 'amount > 10.0' } }`.
+fn check_long_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<AggregatePlan> {
+    let entries = reader.entries(&entry.value, &format!("`{}`", entry.key))?;
+    let [call] = entries else {
+        reader
+            .problems
+            .error(entry.value.span, format!("`{}` must have one key, the function", entry.key))
+            .help(format!("as in `{}`", long_form("sum")));
+        return None;
+    };
+    let function = known_function(&call.key, call.key_span, reader)?;
+    let what = format!("`{}` of `{}`", call.key, entry.key);
+    let fields = reader.fields(&call.value, &what, call.key_span)?;
+    let keys: &[&str] = if compares(function) { &["of", "by", "where"] } else { &["of", "where"] };
+    reader.check_keys(&fields, keys);
+    let help = format!("as in `{}`", long_form(&call.key));
+    let argument = match function {
+        AggregateFunction::Count => fields.get("of"),
+        _ => Some(reader.required(&fields, "of", &help)?),
+    };
+    let mut expression = |key: &str, node: Option<&Node>| match node {
+        None => Some(None),
+        Some(node) => {
+            let text = reader.code(node, &format!("`{key}` of {what} must be an expression"))?;
+            let expression = input.compile_all(&text, reader)?;
+            Some(Some((expression, text.part(0, text.value.trim_end().chars().count()))))
+        }
+    };
+    let argument = expression("of", argument);
+    let condition = expression("where", fields.get("where"));
+    let by = expression("by", fields.get("by").filter(|_| compares(function)));
+    let (argument, condition, by) = (argument?, condition?, by?);
+    if compares(function) {
+        reader.required(&fields, "by", &help)?;
+    }
+    if let Some((by, span)) = &by
+        && !ORDERED.contains(&by.ty())
+    {
+        refuse_type(&call.key, by.ty(), &ORDERED, *span, reader);
+        return None;
+    }
+    if let Some((condition, span)) = &condition
+        && condition.ty() != Type::Bool
+    {
+        let message = format!("`where` is of type {}, not bool", condition.ty());
+        reader.problems.error(*span, message).help("write a condition, as in `amount > 0.0`");
+        return None;
+    }
+    let span = argument.as_ref().map_or(call.key_span, |(_, span)| *span);
+    let of = |part: Option<(Expression, Span)>| part.map(|(expression, _)| Arc::new(expression));
+    let ty = output_type(function, &call.key, argument.as_ref().map(|(argument, _)| argument), span, reader)?;
+    let (argument, by, condition) = (of(argument), of(by), of(condition));
+    Some(AggregatePlan { name: entry.key.clone(), function, argument, by, condition, ty })
+}
+
+/// Whether a function compares something else than its argument.
+fn compares(function: AggregateFunction) -> bool {
+    matches!(function, AggregateFunction::MinBy | AggregateFunction::MaxBy)
+}
+
+/// A function as a mapping, for help.
+fn long_form(name: &str) -> String {
+    match function(name).is_some_and(compares) {
+        true => format!("{{ {name}: {{ of: customer, by: amount }} }}"),
+        false => format!("{{ {name}: {{ of: amount, where: 'amount > 10.0' }} }}"),
+    }
+}
+
+fn known_function(name: &str, span: Span, reader: &mut Reader) -> Option<AggregateFunction> {
+    let known = function(name);
+    if known.is_none() {
+        let names: Vec<&str> = FUNCTIONS.iter().map(|(name, _)| *name).collect();
+        reader.problems.error(span, format!("unknown aggregate `{name}`")).help(known_names(name, &names));
+    }
+    known
+}
+
+const NUMBERS: [Type; 2] = [Type::Int, Type::Double];
+const ORDERED: [Type; 5] = [Type::Int, Type::Double, Type::Timestamp, Type::Duration, Type::String];
+
+/// The type of an aggregate's result; reports an argument that it cannot take.
+fn output_type(
+    function: AggregateFunction,
+    name: &str,
+    argument: Option<&Expression>,
+    span: Span,
+    reader: &mut Reader,
+) -> Option<Type> {
+    use AggregateFunction as F;
+    let Some(ty) = argument.map(Expression::ty) else { return Some(Type::Int) };
+    let (accepted, output): (&[Type], Type) = match function {
+        F::Count => return Some(Type::Int),
+        F::First | F::Last | F::MinBy | F::MaxBy => return Some(ty),
+        F::Sum => (&NUMBERS, ty),
+        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => (&NUMBERS, Type::Double),
+        F::Min | F::Max => (&ORDERED, ty),
+    };
+    if accepted.contains(&ty) {
+        return Some(output);
+    }
+    refuse_type(name, ty, accepted, span, reader);
+    None
+}
+
+fn refuse_type(name: &str, ty: Type, accepted: &[Type], span: Span, reader: &mut Reader) {
+    let names: Vec<String> = accepted.iter().map(Type::to_string).collect();
+    reader
+        .problems
+        .error(span, format!("`{name}` cannot take a value of type {ty}"))
+        .help(format!("it takes {}; convert the value or count it", names.join(", ")));
+}
+
 /// An aggregate taken apart; ranges of characters, ends exclusive.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Call {
+struct Call {
     pub function: (usize, usize),
     /// `None`: nothing between the parentheses.
     pub argument: Option<(usize, usize)>,
@@ -39,7 +233,7 @@ pub(super) struct Call {
 
 /// Why a text is no aggregate.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Mistake {
+struct Mistake {
     pub start: usize,
     pub end: usize,
     pub message: String,
@@ -47,7 +241,7 @@ pub(super) struct Mistake {
 }
 
 /// Takes an aggregate apart.
-pub(super) fn split_call(text: &[char]) -> Result<Call, Mistake> {
+fn split_call(text: &[char]) -> Result<Call, Mistake> {
     let mistake = |start: usize, end: usize, message: &str, help: &str| Mistake {
         start,
         end,

@@ -322,6 +322,28 @@ fn fingerprints_tell_what_differs() {
         ("sum( n )", "sum(d)", "aggregate b: sum(n) int is now sum(d) double"),
         ("[k, n]", "[k, m]", "key n: int is gone; key m: timestamp is new"),
         ("[k, n]", "[n, k]", "the order of its keys or aggregates differs"),
+        ("size: 60s", "size: 60s, offset: 10s", "window: tumbling 1m is now tumbling 1m offset 10s"),
+        (
+            "tumbling, size: 60s",
+            "sliding, size: 90s, slide: 1m",
+            "window: tumbling 1m is now sliding 90s every 1m",
+        ),
+        (
+            "tumbling, size: 60s",
+            "cumulative, size: 2m, step: 1m",
+            "window: tumbling 1m is now cumulative 2m by 1m",
+        ),
+        ("tumbling, size: 60s", "session, gap: 60s", "window: tumbling 1m is now session 1m"),
+        (
+            "sum( n )",
+            "{ sum: { of: 'n', where: 'n > 0' } }",
+            "aggregate b: sum(n) int is now sum(n) int where n > 0",
+        ),
+        (
+            "sum( n )",
+            "{ min_by: { of: k, by: ' n' } }",
+            "aggregate b: sum(n) int is now min_by(k by n) string",
+        ),
     ] {
         let now = fingerprint(&base.replace(old, new));
         assert_eq!(fingerprint_difference(&was, &now).as_deref(), Some(difference), "{old} → {new}");

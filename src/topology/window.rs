@@ -1,17 +1,36 @@
 //! Window operators of a topology file.
 
-use std::sync::Arc;
-
-use crate::expression::Expression;
 use crate::record::{Field, FieldForm, Type};
 use crate::window::{AlignedWindows, SessionWindows, WindowKind};
 
-use super::aggregate::{FUNCTIONS, function, split_call};
-use super::diagnostic::{Span, known_names, quoted};
-use super::plan::{AggregateFunction, AggregatePlan, Emit, Late, WindowPlan, Windows};
+use super::aggregate::check_aggregates;
+use super::diagnostic::{Span, quoted};
+use super::plan::{Emit, Late, WindowPlan, Windows};
 use super::reader::{Fields, Reader, Text};
-use super::stream::{Stream, check_field_name};
-use super::yaml::{Data, Entry, Node};
+use super::stream::Stream;
+use super::yaml::Data;
+
+/// The kinds of windows, and what they are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Tumbling,
+    Sliding,
+    Cumulative,
+    Session,
+}
+
+const SHAPES: [(&str, Shape); 4] = [
+    ("tumbling", Shape::Tumbling),
+    ("sliding", Shape::Sliding),
+    ("cumulative", Shape::Cumulative),
+    ("session", Shape::Session),
+];
+
+/// A row belongs to at most so many windows: each is made of as many parts.
+const OVERLAP_MAX: i64 = 1_440;
+
+/// With rows on update a row of the input makes at most so many: a checkpoint holds them all.
+const UPDATES_MAX: i64 = 100;
 
 /// Checks a window operator; also returns the rows that it emits and where its late topic stands.
 pub(super) fn check_window(
@@ -42,6 +61,7 @@ pub(super) fn check_window(
     let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
         let (windows, allowed_lateness_ms) = windows?;
+        check_updates(fields, &windows, emit?, allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
@@ -54,7 +74,8 @@ pub(super) fn check_window(
     (plan, stream, late_span)
 }
 
-fn plain(name: &str, ty: Type, nullable: bool) -> Field {
+/// A field that is computed.
+pub(super) fn plain(name: &str, ty: Type, nullable: bool) -> Field {
     Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }
 }
 
@@ -160,11 +181,13 @@ fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)> 
         _ => None,
     };
     let mut known = vec!["type", "size", "offset", "allowed_lateness"];
-    match (ty, interval) {
-        (None, _) => known.extend(["slide", "step", "gap"]),
-        (_, interval) => known.extend(interval.map(|(key, _)| key)),
+    match ty {
+        None => known.extend(["slide", "step", "gap"]),
+        Some(_) => known.extend(interval.map(|(key, _)| key)),
     }
     reader.check_keys(&inner, &known);
+    // Without the type nobody knows what else is missing.
+    let ty = ty?;
     let size = read_length(&inner, "size", "give the window's length, as in `size: 1m`", reader);
     let interval = match interval {
         Some((key, help)) => read_length(&inner, key, help, reader).map(Some),
@@ -175,7 +198,7 @@ fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)> 
         None => Some(0),
     };
     let (lateness, offset) = (optional("allowed_lateness"), optional("offset"));
-    let (ty, size, interval) = (ty?, size?, interval?);
+    let (size, interval) = (size?, interval?);
     let windows = match (ty, interval) {
         (Shape::Sliding, Some(slide)) => AlignedWindows::sliding(size, slide),
         (Shape::Cumulative, Some(step)) => AlignedWindows::cumulative(size, step),
@@ -232,15 +255,15 @@ fn check_lengths(
             .help("the last of the growing windows must be as long as `size`");
         return None;
     }
-    if windows.panes_max() > PANES_MAX {
-        let (size, pane) = (duration(size_ms), duration(windows.pane_ms()));
+    if windows.overlap() > OVERLAP_MAX {
+        let overlap = windows.overlap();
         reader
             .problems
-            .error(fields.owner, format!("a window of {size} would consist of more than {PANES_MAX} parts of {pane}"))
-            .help(
-                "windows that overlap share parts as long as the greatest common divisor of their lengths: choose \
-                 lengths that have more in common",
-            );
+            .error(
+                fields.owner,
+                format!("each row would belong to {overlap} windows, more than {OVERLAP_MAX}"),
+            )
+            .help(format!("let windows of {} begin less often", duration(size_ms)));
         return None;
     }
     if offset_ms >= period.1 {
@@ -254,24 +277,35 @@ fn check_lengths(
     Some(())
 }
 
-/// The kinds of windows, and what they are called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Shape {
-    Tumbling,
-    Sliding,
-    Cumulative,
-    Session,
+/// Whether a row may make as many rows as it does when windows emit on update or, after their ends, on time; reports
+/// it if not.
+fn check_updates(
+    fields: &Fields,
+    windows: &Windows,
+    emit: Emit,
+    allowed_lateness_ms: i64,
+    reader: &mut Reader,
+) -> Option<()> {
+    let Windows::Aligned(windows) = windows else { return Some(()) };
+    let rows = match emit {
+        Emit::OnClose => 0,
+        // Of those that have ended, the ones that are not closed.
+        Emit::OnTime => windows.overlap().min(allowed_lateness_ms / windows.step_ms() + 1),
+        Emit::OnUpdate => windows.overlap(),
+    };
+    if rows <= UPDATES_MAX {
+        return Some(());
+    }
+    let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
+    reader
+        .problems
+        .error(
+            span,
+            format!("a row could make {rows} rows at once, one for each window, more than {UPDATES_MAX}"),
+        )
+        .help("let windows begin less often, or emit `on_close`");
+    None
 }
-
-const SHAPES: [(&str, Shape); 4] = [
-    ("tumbling", Shape::Tumbling),
-    ("sliding", Shape::Sliding),
-    ("cumulative", Shape::Cumulative),
-    ("session", Shape::Session),
-];
-
-/// A window has at most so many panes: a row is made of as many values.
-const PANES_MAX: i64 = 10_000;
 
 /// Windows as text, for people and for fingerprints: its form never changes.
 pub(super) fn description(windows: &Windows) -> String {
@@ -301,189 +335,6 @@ pub(super) fn duration(ms: i64) -> String {
         Some((unit, name)) => format!("{}{name}", ms / unit),
         None => format!("{ms}ms"),
     }
-}
-
-fn check_aggregates(
-    fields: &Fields,
-    input: &Stream,
-    stream: &mut Stream,
-    reader: &mut Reader,
-) -> Option<Vec<AggregatePlan>> {
-    let help = "say what is computed, as in `aggregate: { orders: 'count()' }`";
-    let node = reader.required(fields, "aggregate", help)?;
-    let entries = reader.entries(node, "`aggregate`")?;
-    if entries.is_empty() {
-        reader.problems.error(node.span, format!("{} has no aggregate", fields.what)).help(help);
-    }
-    let mut aggregates = Vec::new();
-    for entry in entries {
-        check_field_name(&entry.key, entry.key_span, "choose another name", reader);
-        let aggregate = check_aggregate(entry, input, reader);
-        let field = aggregate
-            .as_ref()
-            .map(|aggregate| plain(&entry.key, aggregate.ty, aggregate.function != AggregateFunction::Count));
-        stream.add(&entry.key, field, entry.key_span, &fields.what, reader);
-        aggregates.extend(aggregate);
-    }
-    (aggregates.len() == entries.len()).then_some(aggregates)
-}
-
-fn check_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<AggregatePlan> {
-    match &entry.value.data {
-        Data::Mapping(_) => check_long_aggregate(entry, input, reader),
-        _ => check_short_aggregate(entry, input, reader),
-    }
-}
-
-/// An aggregate as text: `sum(amount)`.
-fn check_short_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<AggregatePlan> {
-    let text =
-        reader.code(&entry.value, &format!("`{}` must be an aggregate such as `sum(amount)`", entry.key))?;
-    let characters: Vec<char> = text.value.chars().collect();
-    let call = match split_call(&characters) {
-        Ok(call) => call,
-        Err(mistake) => {
-            reader.problems.error(text.part(mistake.start, mistake.end), mistake.message).help(mistake.help);
-            return None;
-        }
-    };
-    let name: String = characters[call.function.0..call.function.1].iter().collect();
-    let function = known_function(&name, text.part(call.function.0, call.function.1), reader)?;
-    if compares(function) {
-        reader
-            .problems
-            .error(text.part(call.function.0, characters.len()), format!("`{name}` needs two expressions"))
-            .help(format!("write it as a mapping: `{}`", long_form(&name)));
-        return None;
-    }
-    let argument = match call.argument {
-        Some(part) => Some(input.compile(&text, part, reader)?),
-        None if function == AggregateFunction::Count => None,
-        None => {
-            let span = text.part(call.function.0, characters.len());
-            reader
-                .problems
-                .error(span, format!("`{name}` needs an argument"))
-                .help(format!("name a field or write an expression: `{name}(amount)`"));
-            return None;
-        }
-    };
-    let (start, end) = call.argument.unwrap_or(call.function);
-    let ty = output_type(function, &name, argument.as_ref(), text.part(start, end), reader)?;
-    let argument = argument.map(Arc::new);
-    Some(AggregatePlan { name: entry.key.clone(), function, argument, by: None, condition: None, ty })
-}
-
-/// An aggregate as a mapping: `{ sum: { of: 'amount', where: 'amount > 10.0' } }`.
-fn check_long_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<AggregatePlan> {
-    let entries = reader.entries(&entry.value, &format!("`{}`", entry.key))?;
-    let [call] = entries else {
-        reader
-            .problems
-            .error(entry.value.span, format!("`{}` must have one key, the function", entry.key))
-            .help(format!("as in `{}`", long_form("sum")));
-        return None;
-    };
-    let function = known_function(&call.key, call.key_span, reader)?;
-    let what = format!("`{}` of `{}`", call.key, entry.key);
-    let fields = reader.fields(&call.value, &what, call.key_span)?;
-    let keys: &[&str] = if compares(function) { &["of", "by", "where"] } else { &["of", "where"] };
-    reader.check_keys(&fields, keys);
-    let help = format!("as in `{}`", long_form(&call.key));
-    let argument = match function {
-        AggregateFunction::Count => fields.get("of"),
-        _ => Some(reader.required(&fields, "of", &help)?),
-    };
-    let mut expression = |key: &str, node: Option<&Node>| match node {
-        None => Some(None),
-        Some(node) => {
-            let text = reader.code(node, &format!("`{key}` of {what} must be an expression"))?;
-            let expression = input.compile_all(&text, reader)?;
-            Some(Some((expression, text.part(0, text.value.trim_end().chars().count()))))
-        }
-    };
-    let argument = expression("of", argument);
-    let condition = expression("where", fields.get("where"));
-    let by = expression("by", fields.get("by").filter(|_| compares(function)));
-    let (argument, condition, by) = (argument?, condition?, by?);
-    if compares(function) {
-        reader.required(&fields, "by", &help)?;
-    }
-    if let Some((by, span)) = &by
-        && !ORDERED.contains(&by.ty())
-    {
-        refuse_type(&call.key, by.ty(), &ORDERED, *span, reader);
-        return None;
-    }
-    if let Some((condition, span)) = &condition
-        && condition.ty() != Type::Bool
-    {
-        let message = format!("`where` is of type {}, not bool", condition.ty());
-        reader.problems.error(*span, message).help("write a condition, as in `amount > 0.0`");
-        return None;
-    }
-    let span = argument.as_ref().map_or(call.key_span, |(_, span)| *span);
-    let of = |part: Option<(Expression, Span)>| part.map(|(expression, _)| Arc::new(expression));
-    let ty = output_type(function, &call.key, argument.as_ref().map(|(argument, _)| argument), span, reader)?;
-    let (argument, by, condition) = (of(argument), of(by), of(condition));
-    Some(AggregatePlan { name: entry.key.clone(), function, argument, by, condition, ty })
-}
-
-/// Whether a function compares something else than its argument.
-fn compares(function: AggregateFunction) -> bool {
-    matches!(function, AggregateFunction::MinBy | AggregateFunction::MaxBy)
-}
-
-/// A function as a mapping, for help.
-fn long_form(name: &str) -> String {
-    match function(name).is_some_and(compares) {
-        true => format!("{{ {name}: {{ of: customer, by: amount }} }}"),
-        false => format!("{{ {name}: {{ of: amount, where: 'amount > 10.0' }} }}"),
-    }
-}
-
-fn known_function(name: &str, span: Span, reader: &mut Reader) -> Option<AggregateFunction> {
-    let known = function(name);
-    if known.is_none() {
-        let names: Vec<&str> = FUNCTIONS.iter().map(|(name, _)| *name).collect();
-        reader.problems.error(span, format!("unknown aggregate `{name}`")).help(known_names(name, &names));
-    }
-    known
-}
-
-const NUMBERS: [Type; 2] = [Type::Int, Type::Double];
-const ORDERED: [Type; 5] = [Type::Int, Type::Double, Type::Timestamp, Type::Duration, Type::String];
-
-/// The type of an aggregate's result; reports an argument that it cannot take.
-fn output_type(
-    function: AggregateFunction,
-    name: &str,
-    argument: Option<&Expression>,
-    span: Span,
-    reader: &mut Reader,
-) -> Option<Type> {
-    use AggregateFunction as F;
-    let Some(ty) = argument.map(Expression::ty) else { return Some(Type::Int) };
-    let (accepted, output): (&[Type], Type) = match function {
-        F::Count => return Some(Type::Int),
-        F::First | F::Last | F::MinBy | F::MaxBy => return Some(ty),
-        F::Sum => (&NUMBERS, ty),
-        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => (&NUMBERS, Type::Double),
-        F::Min | F::Max => (&ORDERED, ty),
-    };
-    if accepted.contains(&ty) {
-        return Some(output);
-    }
-    refuse_type(name, ty, accepted, span, reader);
-    None
-}
-
-fn refuse_type(name: &str, ty: Type, accepted: &[Type], span: Span, reader: &mut Reader) {
-    let names: Vec<String> = accepted.iter().map(Type::to_string).collect();
-    reader
-        .problems
-        .error(span, format!("`{name}` cannot take a value of type {ty}"))
-        .help(format!("it takes {}; convert the value or count it", names.join(", ")));
 }
 
 /// `late: drop | { topic: … }`, and where the topic stands.

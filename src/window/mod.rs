@@ -40,9 +40,10 @@ pub enum WindowKind {
 /// Windows aligned to the Unix epoch, or to an offset from it.
 ///
 /// Time is cut into panes, the longest stretches that no window cuts: each window is a row of panes. What is
-/// aggregated per pane costs one update per record, however many windows the record belongs to. (Panes are from
-/// Li et al., "No Pane, No Gain", SIGMOD Record 34(1), 2005.) A window is known by its end; of windows that end
-/// at different times the earlier begins no later.
+/// aggregated per pane costs one update per record, however many windows the record belongs to. Of sliding windows there
+/// are two panes for each slide, or one if the size is a multiple of it (S. Krishnamurthy, C. Wu, M. Franklin: On-the-fly
+/// sharing for streamed aggregation, SIGMOD 2006, calls them paired windows). A window is known by its end; of two
+/// windows the one that ends first begins no later.
 ///
 /// Event times and lengths are those of a checked topology: their sums do not overflow.
 ///
@@ -62,9 +63,10 @@ pub enum WindowKind {
 pub struct AlignedWindows {
     kind: WindowKind,
     offset_ms: i64,
-    pane_ms: i64,
     /// From one window's end to the next one's.
     step_ms: i64,
+    /// How far behind the begin of each step its first pane ends; the second one, if there is one, ends with the step.
+    cut_ms: i64,
     /// An instant at which windows end if they go on for ever.
     origin_ms: i64,
 }
@@ -72,30 +74,31 @@ pub struct AlignedWindows {
 impl AlignedWindows {
     /// Windows of `size_ms`, one after the other.
     pub fn tumbling(size_ms: i64) -> Self {
-        AlignedWindows::new(WindowKind::Tumbling { size_ms })
+        AlignedWindows::new(WindowKind::Tumbling { size_ms: size_ms.max(1) })
     }
 
     /// Windows of `size_ms`, one every `slide_ms`.
     pub fn sliding(size_ms: i64, slide_ms: i64) -> Self {
-        AlignedWindows::new(WindowKind::Sliding { size_ms, slide_ms })
+        AlignedWindows::new(WindowKind::Sliding { size_ms: size_ms.max(1), slide_ms: slide_ms.max(1) })
     }
 
     /// Windows that grow by `step_ms`, a divisor of `size_ms`, up to `size_ms`, and begin anew.
     pub fn cumulative(size_ms: i64, step_ms: i64) -> Self {
-        AlignedWindows::new(WindowKind::Cumulative { size_ms, step_ms })
+        AlignedWindows::new(WindowKind::Cumulative { size_ms: size_ms.max(1), step_ms: step_ms.max(1) })
     }
 
-    /// Lengths are at least 1, which the topology's check guarantees (less counts as 1).
+    /// Lengths are at least 1, which the topology's check guarantees (its constructors take less for 1).
     fn new(kind: WindowKind) -> Self {
-        let (pane_ms, step_ms, origin_ms) = match kind {
-            WindowKind::Tumbling { size_ms } => (size_ms.max(1), size_ms.max(1), 0),
-            WindowKind::Sliding { size_ms, slide_ms } => {
-                let (size_ms, slide_ms) = (size_ms.max(1), slide_ms.max(1));
-                (greatest_common_divisor(size_ms, slide_ms), slide_ms, size_ms)
-            }
-            WindowKind::Cumulative { step_ms, .. } => (step_ms.max(1), step_ms.max(1), 0),
+        let (step_ms, cut_ms, origin_ms) = match kind {
+            WindowKind::Tumbling { size_ms } => (size_ms, size_ms, 0),
+            WindowKind::Sliding { size_ms, slide_ms } if size_ms < slide_ms => (slide_ms, size_ms, size_ms),
+            WindowKind::Sliding { size_ms, slide_ms } => match size_ms % slide_ms {
+                0 => (slide_ms, slide_ms, 0),
+                behind_ms => (slide_ms, behind_ms, size_ms),
+            },
+            WindowKind::Cumulative { step_ms, .. } => (step_ms, step_ms, 0),
         };
-        AlignedWindows { kind, offset_ms: 0, pane_ms, step_ms, origin_ms }
+        AlignedWindows { kind, offset_ms: 0, step_ms, cut_ms, origin_ms }
     }
 
     /// The same windows, later by `offset_ms`.
@@ -115,27 +118,37 @@ impl AlignedWindows {
         self.offset_ms
     }
 
-    /// The length of a pane.
-    pub fn pane_ms(&self) -> i64 {
-        self.pane_ms
+    /// From one window's end to the next one's.
+    pub fn step_ms(&self) -> i64 {
+        self.step_ms
     }
 
-    /// How many panes the longest window has.
-    pub fn panes_max(&self) -> i64 {
-        self.size_ms() / self.pane_ms
+    /// How many windows an instant belongs to at most.
+    pub fn overlap(&self) -> i64 {
+        (self.size_ms() + self.step_ms - 1) / self.step_ms
     }
 
     fn size_ms(&self) -> i64 {
         match self.kind {
             WindowKind::Tumbling { size_ms }
             | WindowKind::Sliding { size_ms, .. }
-            | WindowKind::Cumulative { size_ms, .. } => size_ms.max(1),
+            | WindowKind::Cumulative { size_ms, .. } => size_ms,
         }
     }
 
     /// The end of the pane that an event time belongs to.
     pub fn pane_end(&self, time_ms: i64) -> i64 {
-        time_ms - (time_ms - self.offset_ms).rem_euclid(self.pane_ms) + self.pane_ms
+        let within_ms = (time_ms - self.offset_ms).rem_euclid(self.step_ms);
+        let end_ms = if within_ms < self.cut_ms { self.cut_ms } else { self.step_ms };
+        time_ms - within_ms + end_ms
+    }
+
+    /// The begin of the pane that ends at `pane_end_ms`.
+    fn pane_start(&self, pane_end_ms: i64) -> i64 {
+        let last_ms = pane_end_ms - 1;
+        let within_ms = (last_ms - self.offset_ms).rem_euclid(self.step_ms);
+        let start_ms = if within_ms < self.cut_ms { 0 } else { self.cut_ms };
+        last_ms - within_ms + start_ms
     }
 
     /// The end of the last window that has the pane which ends at `pane_end_ms`; `None` if the pane lies in a gap
@@ -144,12 +157,12 @@ impl AlignedWindows {
         match self.kind {
             WindowKind::Tumbling { .. } => Some(pane_end_ms),
             WindowKind::Sliding { size_ms, .. } => {
-                let latest_ms = pane_end_ms - self.pane_ms + size_ms.max(1);
+                let latest_ms = self.pane_start(pane_end_ms) + size_ms;
                 let end_ms = latest_ms - (latest_ms - self.origin_ms).rem_euclid(self.step_ms);
                 (end_ms >= pane_end_ms).then_some(end_ms)
             }
             WindowKind::Cumulative { .. } => {
-                let start_ms = pane_end_ms - self.pane_ms;
+                let start_ms = self.pane_start(pane_end_ms);
                 Some(start_ms - (start_ms - self.offset_ms).rem_euclid(self.size_ms()) + self.size_ms())
             }
         }
@@ -174,9 +187,15 @@ impl AlignedWindows {
 
     /// The ends of all windows that have the pane which ends at `pane_end_ms`, in ascending order.
     pub fn ends(&self, pane_end_ms: i64) -> impl Iterator<Item = i64> + use<> {
-        let windows = *self;
-        std::iter::successors(windows.next_end(pane_end_ms, i64::MIN), move |end_ms| {
-            windows.next_end(pane_end_ms, *end_ms)
+        self.ends_after(pane_end_ms, i64::MIN)
+    }
+
+    /// Those of them that end after `after_ms`.
+    pub fn ends_after(&self, pane_end_ms: i64, after_ms: i64) -> impl Iterator<Item = i64> + use<> {
+        let (first_ms, last_ms) = (self.next_end(pane_end_ms, after_ms), self.last_end(pane_end_ms));
+        let step_ms = self.step_ms;
+        std::iter::successors(first_ms, move |end_ms| {
+            Some(end_ms + step_ms).filter(|end_ms| Some(*end_ms) <= last_ms)
         })
     }
 
@@ -190,10 +209,6 @@ impl AlignedWindows {
         };
         WindowRange { start_ms, end_ms }
     }
-}
-
-fn greatest_common_divisor(a: i64, b: i64) -> i64 {
-    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
 
 /// Windows that last as long as records follow one another: a session begins with a record and ends when for a gap none
@@ -226,7 +241,7 @@ impl SessionWindows {
     /// The end of the bucket in which a session that ends at `end_ms` lies. Buckets are as long as the gap:
     /// of sessions of a key that do not touch at most one ends in each.
     pub fn bucket_end(&self, end_ms: i64) -> i64 {
-        end_ms + (-end_ms).rem_euclid(self.gap_ms)
+        end_ms.saturating_add((self.gap_ms - end_ms.rem_euclid(self.gap_ms)) % self.gap_ms)
     }
 
     /// The end of the bucket before the one that ends at `bucket_end_ms`: every session in that ends later.

@@ -42,8 +42,9 @@ proptest! {
     #[test]
     fn a_time_belongs_to_the_windows_of_its_pane(kind in kind(), offset_ms in -5..15_i64, time_ms in -60..60_i64) {
         let windows = AlignedWindows::new(kind).with_offset(offset_ms);
+        prop_assert!(by_definition(kind, offset_ms, time_ms, time_ms + 1).len() as i64 <= windows.overlap());
         let pane_end_ms = windows.pane_end(time_ms);
-        prop_assert!((pane_end_ms - windows.pane_ms()..pane_end_ms).contains(&time_ms));
+        prop_assert!((windows.pane_start(pane_end_ms)..pane_end_ms).contains(&time_ms));
         let found: Vec<WindowRange> =
             windows.ends(pane_end_ms).map(|end_ms| windows.ending_at(end_ms)).collect();
         let expected = by_definition(kind, offset_ms, time_ms, time_ms + 1);
@@ -52,23 +53,41 @@ proptest! {
         for after_ms in time_ms - 30..time_ms + 30 {
             let next = expected.iter().map(|window| window.end_ms).find(|end_ms| *end_ms > after_ms);
             prop_assert_eq!(windows.next_end(pane_end_ms, after_ms), next);
+            let after = expected.iter().map(|window| window.end_ms).filter(|end_ms| *end_ms > after_ms);
+            prop_assert_eq!(windows.ends_after(pane_end_ms, after_ms).collect::<Vec<_>>(), after.collect::<Vec<_>>());
         }
     }
 
     #[test]
-    fn a_window_is_a_row_of_panes(kind in kind(), offset_ms in -5..15_i64) {
+    fn panes_are_the_longest_stretches_that_no_window_cuts(kind in kind(), offset_ms in 0..5_i64) {
         let windows = AlignedWindows::new(kind).with_offset(offset_ms);
-        for window in by_definition(kind, offset_ms, 0, 30) {
-            prop_assert_eq!(windows.pane_end(window.start_ms), window.start_ms + windows.pane_ms());
-            prop_assert_eq!(windows.pane_end(window.end_ms - 1), window.end_ms);
-            prop_assert!((window.end_ms - window.start_ms) / windows.pane_ms() <= windows.panes_max());
+        let around = by_definition(kind, offset_ms, -60, 60);
+        for time_ms in -30..30 {
+            let belongs = |time_ms: i64| {
+                let has = |window: &&WindowRange| (window.start_ms..window.end_ms).contains(&time_ms);
+                around.iter().filter(has).collect::<Vec<_>>()
+            };
+            let is_cut = belongs(time_ms) != belongs(time_ms - 1);
+            let one_pane = windows.pane_end(time_ms) == windows.pane_end(time_ms - 1);
+            // Between windows of one step there may be nothing; cumulative windows begin anew.
+            prop_assert!(!(is_cut && one_pane), "{} is cut from the instant before", time_ms);
+            if !is_cut && !one_pane {
+                let touches = |window: &WindowRange| window.end_ms == time_ms || window.start_ms == time_ms;
+                prop_assert!(around.iter().any(touches), "{} is another pane for nothing", time_ms);
+            }
         }
     }
 
     #[test]
     fn of_two_windows_the_one_that_ends_first_begins_no_later(kind in kind(), offset_ms in 0..5_i64) {
-        let windows = by_definition(kind, offset_ms, -50, 50);
-        prop_assert!(windows.is_sorted_by_key(|window| window.start_ms));
+        let windows = AlignedWindows::new(kind).with_offset(offset_ms);
+        let mut end_ms = windows.next_end_after(-50);
+        let mut starts = Vec::new();
+        while end_ms < 50 {
+            starts.push(windows.ending_at(end_ms).start_ms);
+            end_ms = windows.next_end_after(end_ms);
+        }
+        prop_assert!(starts.is_sorted());
     }
 }
 
@@ -83,6 +102,7 @@ fn times_before_the_epoch_belong_to_windows_like_all_others() {
 fn between_windows_there_are_gaps_if_they_begin_less_often_than_they_last() {
     let windows = AlignedWindows::sliding(10, 15);
     assert_eq!(windows.pane_end(12), 15);
+    assert_eq!(windows.pane_end(7), 10);
     assert_eq!(windows.last_end(15), None);
     assert_eq!(windows.next_end(15, i64::MIN), None);
     assert_eq!(windows.ends(windows.pane_end(3)).collect::<Vec<_>>(), [10]);

@@ -178,7 +178,7 @@ impl Held {
 impl Moments {
     /// With one more value.
     fn with(&self, value: f64) -> Moments {
-        let count = self.count + 1;
+        let count = self.count.saturating_add(1);
         let distance = value - self.mean;
         let mean = self.mean + distance / count as f64;
         Moments { count, mean, squares: self.squares + distance * (value - mean) }
@@ -189,10 +189,10 @@ impl Moments {
         if self.count == 0 || other.count == 0 {
             return if self.count == 0 { *other } else { *self };
         }
-        let (count, of_other) = ((self.count + other.count) as f64, other.count as f64);
+        let (count, of_other) = (self.count.saturating_add(other.count) as f64, other.count as f64);
         let distance = other.mean - self.mean;
         Moments {
-            count: self.count + other.count,
+            count: self.count.saturating_add(other.count),
             mean: self.mean + distance * (of_other / count),
             squares: self.squares
                 + other.squares

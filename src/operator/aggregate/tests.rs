@@ -144,10 +144,23 @@ fn however_many_texts_an_entry_keeps_it_fits_a_changelog_record() {
                 form: FieldForm::Plain,
             }],
         };
-        let most = |number| {
-            aggregate(&schema, &format!("most {number}"), AggregateFunction::Max, Some("s"), Type::String)
+        // Each keeps a text, those that compare another one keep two.
+        use AggregateFunction::{First, Last, Max, MaxBy, Min, MinBy};
+        let functions = [Max, First, Min, Last];
+        let most = |number: usize| {
+            let function = functions[number % functions.len()];
+            aggregate(&schema, &format!("most {number}"), function, Some("s"), Type::String)
         };
-        let aggregates = RowAggregates::new((0..texts).map(most).collect());
+        let two = |function| AggregatePlan {
+            by: Some(expression(&schema, "s")),
+            ..aggregate(&schema, "two", function, Some("s"), Type::String)
+        };
+        let mut plans: Vec<AggregatePlan> = (0..texts).map(most).collect();
+        if texts > 8 {
+            plans.truncate(texts - 4);
+            plans.extend([two(MinBy), two(MaxBy)]);
+        }
+        let aggregates = RowAggregates::new(plans);
         let longest = STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts);
         let mut value = aggregates.create();
         let mut try_with = |bytes: usize| {

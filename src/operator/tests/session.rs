@@ -135,8 +135,25 @@ fn stored_sessions_never_change_their_meaning() {
     assert_eq!(bytes, [5, 0xac, 2, 4 << 3, 1]);
     assert_eq!(codec.decode(&bytes).unwrap().map(|session| session.range), Some(range));
     assert!(codec.decode(&bytes[..2]).is_err(), "cut off");
-    codec.encode(&None, &mut Vec::new());
-    assert!(codec.decode(&[]).unwrap().is_none());
+    let mut nothing = Vec::new();
+    codec.encode(&None, &mut nothing);
+    assert!(nothing.is_empty() && codec.decode(&nothing).unwrap().is_none());
+}
+
+#[test]
+fn a_session_that_lies_where_it_cannot_is_damage() {
+    let schema = orders();
+    let made = |gap_ms| {
+        let window = sessions(gap_ms);
+        source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
+    };
+    // What sessions with another gap wrote; fingerprints tell that they did.
+    let (mut first, mut second) = (made(10), made(7));
+    start(&mut *first);
+    go_on(&mut *first, vec![order("a", "1", 1)]).unwrap();
+    hand_over(&mut *first, &mut *second, |_| ());
+    let error = go_on(&mut *second, vec![order("a", "1", 2)]).err().map(|error| error.to_string());
+    assert_eq!(error.as_deref(), Some("a session from 1 to 11 is not one of its bucket"));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use super::*;
 use crate::operator::typed::{Aggregate, Custom, Json, WindowValue};
 use crate::record::Owned;
-use crate::state::header::OperatorState;
 
 fn row(customer: &str, start_ms: i64, rows: i64) -> String {
     format!(
@@ -182,29 +181,75 @@ fn a_window_whose_panes_cannot_be_added_goes_to_on_error() {
     assert_eq!(written(&staged, "out").len(), 2);
 }
 
-#[test]
-fn a_restored_sliding_window_goes_on_within_the_window_that_was_cut() {
-    let windows = sliding(10, 5);
-    let window = Windowed { windows, ..Windowed::new("w") };
+/// A window of the customers, whose rows are written.
+fn made(window: &Windowed) -> Box<dyn Pipeline> {
     let schema = orders();
-    let make = || source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])]);
-    let mut pipeline = make();
-    start(&mut *pipeline);
-    let batch = Batch::new(vec![order("a", "1", 6), order("b", "1", 7), order("a", "1", 20)]);
-    // 0..10 has two rows; of 5..15 one still fits.
-    let mut staged = Staged::new(3, usize::MAX);
-    for (index, progress) in [Progress::Done, Progress::Done, Progress::Full].into_iter().enumerate() {
-        assert_eq!(pipeline.process(batch.record(index), &Bump::new(), &mut staged).unwrap(), progress);
+    source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
+}
+
+#[test]
+fn a_restored_window_goes_on_where_it_was_cut() {
+    // Also if an older version cut it, which did not save which window it was: there was the first one only.
+    for (windows, is_old) in [(sliding(10, 5), false), (tumbling(10), false), (tumbling(10), true)] {
+        let window = Windowed { windows, ..Windowed::new("w") };
+        let mut pipeline = made(&window);
+        start(&mut *pipeline);
+        let inputs = ["a", "b", "c"].map(|customer| order(customer, "1", 6));
+        let batch = Batch::new([&inputs[..], &[order("a", "1", 20)]].concat());
+        // Of the sliding windows 0..10 has three rows; of 5..15 one still fits.
+        let rows_max = if windows == tumbling(10) { 1 } else { 4 };
+        let mut staged = Staged::new(rows_max, usize::MAX);
+        for index in 0..4 {
+            let progress = pipeline.process(batch.record(index), &Bump::new(), &mut staged).unwrap();
+            assert_eq!(progress, if index == 3 { Progress::Full } else { Progress::Done });
+        }
+        let mut next = made(&window);
+        hand_over(&mut *pipeline, &mut *next, |saved| {
+            assert!(!saved.firing_cursor.is_empty() && saved.fired_watermark_ms == Some(20));
+            if is_old {
+                saved.fired_end_ms = None;
+            }
+        });
+        let mut staged = Staged::new(usize::MAX, usize::MAX);
+        assert_eq!(next.resume(&Bump::new(), &mut staged).unwrap(), Progress::Done);
+        let start_ms = if windows == tumbling(10) { 0 } else { 5 };
+        let of = |customer| range(start_ms, start_ms + 10, 1, None).replace("\"a\"", customer);
+        assert_eq!(written(&staged, "out"), [of("\"b\""), of("\"c\"")], "{windows:?} {is_old}");
     }
-    let mut saved = Vec::new();
-    pipeline.visit(&mut |operator| saved.push(operator.saved()));
-    assert_eq!((saved[0].fired_watermark_ms, saved[0].fired_end_ms), (Some(20), Some(10)));
-    staged.take();
-    assert_eq!(pipeline.resume(&Bump::new(), &mut staged).unwrap(), Progress::Done);
-    assert_eq!(written(&staged, "out"), [range(5, 15, 1, None).replace("\"a\"", "\"b\"")]);
-    let mut saved = Vec::new();
-    pipeline.visit(&mut |operator| saved.push(operator.saved()));
-    assert_eq!(saved[0].fired_end_ms, None);
+}
+
+#[test]
+fn windows_that_are_open_when_emit_changes_make_their_rows() {
+    let window = |emit| Windowed { emit, allowed_lateness_ms: 5, ..Windowed::new("w") };
+    // With 12 the window 0..10 has ended, with 15 it closes.
+    let (mut first, mut second) = (made(&window(EmitRows::OnClose)), made(&window(EmitRows::OnTime)));
+    start(&mut *first);
+    assert!(go_on(&mut *first, at(&[3, 12])).unwrap().outputs.is_empty());
+    hand_over(&mut *first, &mut *second, |_| ());
+    let rows = written(&go_on(&mut *second, at(&[13, 4])).unwrap(), "out");
+    assert_eq!(rows, [range(0, 10, 1, Some(false)), range(0, 10, 2, Some(true))]);
+    let mut third = made(&window(EmitRows::OnClose));
+    hand_over(&mut *second, &mut *third, |_| ());
+    assert_eq!(written(&go_on(&mut *third, at(&[14, 15])).unwrap(), "out"), [range(0, 10, 2, None)]);
+}
+
+#[test]
+fn windows_that_begin_at_other_times_than_others_end_have_two_panes_for_each() {
+    let window = Windowed { windows: sliding(10, 7), emit: EmitRows::OnUpdate, ..Windowed::new("w") };
+    // 8 belongs to 0..10 and 7..17.
+    let staged = run_window(&window, at(&[1, 8, 20]));
+    let expected = [
+        range(-7, 3, 1, Some(false)),
+        range(0, 10, 1, Some(false)),
+        // With 8 the window -7..3 closes.
+        range(0, 10, 2, Some(false)),
+        range(7, 17, 1, Some(false)),
+        range(-7, 3, 1, Some(true)),
+        range(14, 24, 1, Some(false)),
+        range(0, 10, 2, Some(true)),
+        range(7, 17, 1, Some(true)),
+    ];
+    assert_eq!(written(&staged, "out"), expected);
 }
 
 #[test]
@@ -321,10 +366,14 @@ impl Aggregate<i64> for Small {
 /// Sums of numbers in tens, by an empty key for even numbers and `odd` for the others; the key of millions
 /// has as many bytes as they have thousands.
 pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
+    numbers_by(AlignedWindows::tumbling(10))
+}
+
+pub(in crate::operator) fn numbers_by(windows: AlignedWindows) -> Box<dyn Pipeline> {
     let spec = WindowSpec {
         id: "sums".into(),
         fingerprint: String::new(),
-        windows: AlignedWindows::tumbling(10),
+        windows,
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
         late: LateRecords::Drop,
@@ -365,6 +414,13 @@ fn a_record_that_an_aggregate_refuses_leaves_no_trace() {
     let staged = run(numbers(), vec![number(2), number(1_005), number(10)]).unwrap();
     assert_eq!(written(&staged, "out"), ["2"]);
     assert_eq!(written(&staged, "rejected"), ["1005"]);
+}
+
+#[test]
+fn aggregates_of_ones_own_are_merged() {
+    let staged =
+        run(numbers_by(AlignedWindows::sliding(10, 5)), vec![number(2), number(8), number(50)]).unwrap();
+    assert_eq!(written(&staged, "out"), ["2", "10", "8"]);
 }
 
 #[test]

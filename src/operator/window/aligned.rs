@@ -15,7 +15,7 @@ use crate::record::{Event, RecordType};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
 use crate::state::store::{Store, StoreError};
-use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
+use crate::state::{EntryRef, MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
 use crate::window::WindowRange;
 
@@ -63,14 +63,14 @@ where
     }
 
     fn is_closed(&self, end_ms: i64) -> bool {
-        self.spec.closes(end_ms, self.fired.watermark_ms)
+        end_ms <= self.spec.closed_ms(self.fired.watermark_ms)
     }
 
-    /// The ends of a window's panes.
+    /// Where the ends of a window's panes lie.
     fn panes(&self, window: WindowRange) -> RangeInclusive<i64> {
-        let forgotten =
-            is_planted(Bug::PaneForgotten) && window.end_ms - window.start_ms > self.spec.windows.pane_ms();
-        window.start_ms + self.spec.windows.pane_ms() * (1 + i64::from(forgotten))..=window.end_ms
+        let first_ms = self.spec.windows.pane_end(window.start_ms);
+        let forgotten = is_planted(Bug::PaneForgotten) && first_ms < window.end_ms;
+        first_ms + i64::from(forgotten)..=window.end_ms
     }
 
     /// Adds a record to its pane; the error says why it cannot be.
@@ -79,7 +79,7 @@ where
         event: &Event<'b, R>,
         pane_end_ms: i64,
         context: &Context<'_, 'b>,
-    ) -> Result<Result<(), EvaluationError>, OperatorError> {
+    ) -> Result<Result<EntryRef, EvaluationError>, OperatorError> {
         self.key.clear();
         let selected = self.keys.select(&event.record, &mut self.key).and_then(|()| fits(&self.key));
         let input = match selected.and_then(|()| self.table.codec().input(event, context.arena)) {
@@ -94,30 +94,50 @@ where
             return Ok(Err(error));
         }
         self.table.heap_changed(entry, heap_before);
-        Ok(Ok(()))
+        Ok(Ok(entry))
     }
 
-    /// Makes the records that follow an update of the key's value in a pane.
-    fn updated(&mut self, pane_end_ms: i64, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
-        let firing = match self.spec.emit {
+    /// Makes the records that follow an update of the key's value in a pane: one for each window that takes records
+    /// and makes some on update, or has ended.
+    fn updated(
+        &mut self,
+        pane_end_ms: i64,
+        entry: EntryRef,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let (firing, until_ms) = match self.spec.emit {
             EmitRows::OnClose => return Ok(()),
-            EmitRows::OnTime => Firing::Refinement,
-            EmitRows::OnUpdate => Firing::Update,
+            EmitRows::OnTime => (Firing::Refinement, self.fired.end_ms),
+            EmitRows::OnUpdate => (Firing::Update, i64::MAX),
         };
-        for end_ms in self.spec.windows.ends(pane_end_ms) {
-            if self.is_closed(end_ms) || (firing == Firing::Refinement && end_ms > self.fired.end_ms) {
-                continue;
-            }
-            let window = self.spec.windows.ending_at(end_ms);
+        let windows = self.spec.windows;
+        let closed_ms = self.spec.closed_ms(self.fired.watermark_ms);
+        let mut ends =
+            windows.ends_after(pane_end_ms, closed_ms).take_while(|end_ms| *end_ms <= until_ms).peekable();
+        let Some(first_ms) = ends.peek() else { return Ok(()) };
+        let first = windows.ending_at(*first_ms);
+        if windows.overlap() == 1 {
+            let row = (&self.key[..], first, Ok(self.table.value(entry)), firing);
+            return self.outlet.emit(row, context);
+        }
+        // Each pane is looked up once, however many of the windows have it.
+        let aggregator = self.table.codec();
+        let mut panes = Vec::new();
+        self.table.visit_key(*self.panes(first).start()..=i64::MAX, &self.key, |end_ms, value| {
+            let mut copy = aggregator.create();
+            let copied = aggregator.merge(&mut copy, value);
+            panes.push((end_ms, copied.map(|()| copy)));
+            ControlFlow::Continue(())
+        })?;
+        for end_ms in ends {
+            let window = windows.ending_at(end_ms);
+            let within = self.panes(window);
             let mut merged = self.table.codec().create();
-            let mut sum = Ok(());
-            self.table.visit_key(self.panes(window), &self.key, |aggregator, value| {
-                if sum.is_ok() {
-                    sum = aggregator.merge(&mut merged, value);
-                }
-            })?;
-            let row = (&self.key[..], window, sum.map(|()| &merged), firing);
-            self.outlet.emit(row, context)?;
+            let mut of_window = panes.iter().filter(|(pane_end_ms, _)| within.contains(pane_end_ms));
+            let sum = of_window.try_for_each(|(_, value)| {
+                self.table.codec().merge(&mut merged, value.as_ref().map_err(Clone::clone)?)
+            });
+            self.outlet.emit((&self.key, window, sum.map(|()| &merged), firing), context)?;
         }
         Ok(())
     }
@@ -142,7 +162,7 @@ where
         let lateness_ms = self.spec.allowed_lateness_ms;
         let next_end = |after_ms| self.spec.windows.next_end_after(after_ms);
         self.quiet_until_ms =
-            next_end(self.fired.watermark_ms.saturating_sub(lateness_ms)).saturating_add(lateness_ms);
+            next_end(self.spec.closed_ms(self.fired.watermark_ms)).saturating_add(lateness_ms);
         if self.spec.emit == EmitRows::OnTime {
             self.quiet_until_ms = self.quiet_until_ms.min(next_end(self.fired.watermark_ms));
         }
@@ -209,10 +229,10 @@ where
         // Between windows a record belongs to none.
         let Some(last_ms) = self.spec.windows.last_end(pane_end_ms) else { return Ok(()) };
         if self.is_closed(last_ms) {
-            return self.spec.late(&event, &self.keys, &self.outlet.errors, context);
+            return self.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
         }
         match self.add(&event, pane_end_ms, context)? {
-            Ok(()) => self.updated(pane_end_ms, context),
+            Ok(entry) => self.updated(pane_end_ms, entry, context),
             Err(error) => self.outlet.errors.handle(
                 &error.message,
                 event.source.as_ref(),
@@ -243,7 +263,7 @@ where
         }
         // Rows of windows that are still open lie at or after this instant: behind this operator,
         // time stands as far back as the lateness that it allows.
-        let behind_ms = self.fired.watermark_ms.saturating_sub(self.spec.allowed_lateness_ms);
+        let behind_ms = self.spec.closed_ms(self.fired.watermark_ms);
         self.outlet.readers.advance(behind_ms, context)
     }
 

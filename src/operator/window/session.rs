@@ -1,9 +1,12 @@
 //! Sessions: windows that last as long as records follow one another.
 //!
-//! A session lies in the bucket in which it ends, so that sessions which end together lie together, as windows do that are
-//! aligned: firing them needs no scan of others, and what has closed is one range to delete. A session that grows
-//! beyond its bucket moves to a later one and leaves an empty entry behind, which goes with the bucket. Of the bucket that
-//! comes next the ends are kept in a heap, which can be made anew from the entries and is no part of the state.
+//! A session lies in the bucket in which it ends, so that sessions which end together lie together, as windows do that
+//! are aligned: firing them needs no scan of others, and what has closed is one range to delete. A session that grows
+//! beyond its bucket moves to a later one and leaves an empty entry behind, which goes with the bucket. Of the bucket
+//! that comes next the ends are kept in a heap, which can be made anew from the entries and is no part of the state.
+//!
+//! A record looks for its session in the buckets from its own time on, until it has found one that ends later: as many
+//! look-ups as there are gaps between it and that, or the newest record of all.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,6 +21,7 @@ use super::{
 };
 use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
@@ -33,8 +37,8 @@ pub struct Session<V> {
     pub value: V,
 }
 
-/// How sessions are stored: the start (zigzag), the length and then the value's bytes, the first two as protobuf writes
-/// whole numbers. No bytes: no session.
+/// How sessions are stored: the start (zigzag), the length and then the value's bytes, the first two as protobuf
+/// writes whole numbers. No bytes: no session.
 pub struct SessionCodec<A>(A);
 
 impl<A: ValueCodec> SessionCodec<A> {
@@ -45,8 +49,8 @@ impl<A: ValueCodec> SessionCodec<A> {
 }
 
 impl<A: ValueCodec> ValueCodec for SessionCodec<A> {
-    /// The session of a key that ends in a bucket. Two that are open cannot: they would touch. One that has closed makes
-    /// room for the next.
+    /// The session of a key that ends in a bucket. Two that are open cannot: they would touch. One that has closed
+    /// makes room for the next.
     type Value = Option<Session<A::Value>>;
 
     fn encode(&self, session: &Option<Session<A::Value>>, bytes: &mut Vec<u8>) {
@@ -78,10 +82,49 @@ struct Timers {
     bucket_end_ms: i64,
     /// Some are of sessions that have grown since.
     ends: BinaryHeap<Reverse<(i64, Box<[u8]>)>>,
+    /// Memory in use, about.
+    bytes: usize,
 }
 
 /// About what a timer takes beside its key.
 const TIMER_BYTES: usize = 40;
+
+impl Timers {
+    fn push(&mut self, end_ms: i64, key: Box<[u8]>) {
+        self.bytes += TIMER_BYTES + key.len();
+        self.ends.push(Reverse((end_ms, key)));
+    }
+
+    /// The first end at or before `due_ms`, with its key.
+    fn pop(&mut self, due_ms: i64) -> Option<(i64, Box<[u8]>)> {
+        self.ends.peek().filter(|Reverse((end_ms, _))| *end_ms <= due_ms)?;
+        let Reverse((end_ms, key)) = self.ends.pop()?;
+        self.bytes -= TIMER_BYTES + key.len();
+        Some((end_ms, key))
+    }
+}
+
+/// Says that a session is none that could have been written where it lies.
+fn damage(range: WindowRange) -> StoreError {
+    StoreError::Corrupt(format!(
+        "a session from {} to {} is not one of its bucket",
+        range.start_ms, range.end_ms
+    ))
+}
+
+/// Shows `visit` the session of `key` in a bucket, if it ends at `end_ms`.
+fn visit_session<A: ValueCodec>(
+    table: &WindowTable<SessionCodec<A>>,
+    bucket_end_ms: i64,
+    key: &[u8],
+    end_ms: i64,
+    mut visit: impl FnMut(&Session<A::Value>),
+) -> Result<(), StoreError> {
+    table.visit_key(bucket_end_ms..=bucket_end_ms, key, |_, session| {
+        session.iter().filter(|session| session.range.end_ms == end_ms).for_each(&mut visit);
+        ControlFlow::Continue(())
+    })
+}
 
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
 pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
@@ -135,7 +178,7 @@ where
     }
 
     fn is_closed(&self, end_ms: i64) -> bool {
-        self.spec.closes(end_ms, self.fired.watermark_ms)
+        end_ms <= self.spec.closed_ms(self.fired.watermark_ms)
     }
 
     /// The buckets in which a session may end that a window which begins at `start_ms` touches.
@@ -146,16 +189,36 @@ where
     /// What a record that is the window `alone` by itself joins.
     fn join(&self, alone: WindowRange) -> Result<Joined, StoreError> {
         let mut joined = Joined { sessions: SmallVec::new(), whole: alone };
-        self.table.visit_key(self.buckets_from(alone.start_ms), &self.key, |_, session| {
-            if let Some(Session { range, .. }) = session
-                && range.touches(&alone)
-                && !self.is_closed(range.end_ms)
-            {
+        let mut damaged = None;
+        self.table.visit_key(self.buckets_from(alone.start_ms), &self.key, |bucket_end_ms, session| {
+            let Some(Session { range, .. }) = session else { return ControlFlow::Continue(()) };
+            if self.is_damaged(*range, bucket_end_ms) {
+                damaged = Some(*range);
+                return ControlFlow::Break(());
+            }
+            if self.is_closed(range.end_ms) && !is_planted(Bug::ClosedSessionJoined) {
+                return ControlFlow::Continue(());
+            }
+            if range.touches(&alone) {
                 joined.sessions.push(*range);
                 joined.whole = joined.whole.cover(range);
+                if is_planted(Bug::SessionsNotJoined) {
+                    return ControlFlow::Break(());
+                }
             }
+            // Open sessions do not touch: those behind one that ends later are too far away.
+            if range.end_ms < alone.end_ms { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
-        Ok(joined)
+        match damaged {
+            Some(range) => Err(damage(range)),
+            None => Ok(joined),
+        }
+    }
+
+    /// Whether a session cannot be one of this bucket.
+    fn is_damaged(&self, range: WindowRange, bucket_end_ms: i64) -> bool {
+        let windows = &self.spec.windows;
+        windows.bucket_end(range.end_ms) != bucket_end_ms || range.end_ms - range.start_ms < windows.gap_ms()
     }
 
     /// Adds a record to its session; the error says why it cannot be.
@@ -164,14 +227,15 @@ where
         input: A::Input<'_>,
         joined: &Joined,
     ) -> Result<Result<(), EvaluationError>, StoreError> {
-        let bucket_end = |range: &WindowRange| self.spec.windows.bucket_end(range.end_ms);
-        let bucket_end_ms = bucket_end(&joined.whole);
+        let bucket_end_ms = self.spec.windows.bucket_end(joined.whole.end_ms);
         if let [range] = &joined.sessions[..]
-            && bucket_end(range) == bucket_end_ms
+            && self.spec.windows.bucket_end(range.end_ms) == bucket_end_ms
         {
-            return self.change(bucket_end_ms, |aggregator, session| {
-                let Some(Session { range, value }) = session else { return Ok(()) };
-                aggregator.add(value, input).map(|()| *range = joined.whole)
+            return self.change(bucket_end_ms, |aggregator, session| match session {
+                Some(Session { range, value }) => {
+                    aggregator.add(value, input).map(|()| *range = joined.whole)
+                }
+                None => Ok(()), // it is there: it was found
             });
         }
         let value = match self.merged(input, joined)? {
@@ -179,24 +243,18 @@ where
             Err(error) => return Ok(Err(error)),
         };
         for range in &joined.sessions {
-            let _: Result<(), ()> =
-                self.change(self.spec.windows.bucket_end(range.end_ms), |_, session| {
-                    *session = None;
-                    Ok(())
-                })?;
+            self.change(self.spec.windows.bucket_end(range.end_ms), |_, session| *session = None)?;
         }
-        self.change(bucket_end_ms, |_, session| {
-            *session = Some(Session { range: joined.whole, value });
-            Ok(())
-        })
+        let whole = Session { range: joined.whole, value };
+        self.change(bucket_end_ms, |_, session| *session = Some(whole)).map(Ok)
     }
 
     /// Changes the key's session in a bucket.
-    fn change<E>(
+    fn change<T>(
         &mut self,
         bucket_end_ms: i64,
-        change: impl FnOnce(&A, &mut Option<Session<A::Value>>) -> Result<(), E>,
-    ) -> Result<Result<(), E>, StoreError> {
+        change: impl FnOnce(&A, &mut Option<Session<A::Value>>) -> T,
+    ) -> Result<T, StoreError> {
         let entry = self.table.entry(bucket_end_ms, &self.key, |_| None)?;
         let (codec, session) = self.table.value_mut(entry);
         let heap_before = codec.heap_bytes(session);
@@ -205,8 +263,8 @@ where
         Ok(changed)
     }
 
-    /// The value of the sessions that a record makes one. It is added to the first of them, as if there were no other; then
-    /// the others are.
+    /// The value of the sessions that a record makes one. It is added to the first of them, as if there were no
+    /// other; then the others are.
     fn merged(
         &self,
         input: A::Input<'_>,
@@ -217,7 +275,7 @@ where
         let mut sum = Ok(());
         let mut input = Some(input);
         for range in &joined.sessions {
-            self.visit(&self.key, *range, |session| {
+            self.visit(&self.key, range.end_ms, |session| {
                 if sum.is_ok() {
                     sum = aggregator.merge(&mut merged, &session.value);
                 }
@@ -232,19 +290,14 @@ where
         Ok(sum.map(|()| merged))
     }
 
-    /// Shows `visit` the session of `key` with this range.
+    /// Shows `visit` the session of `key` that ends at `end_ms`, if there is one.
     fn visit(
         &self,
         key: &[u8],
-        range: WindowRange,
-        mut visit: impl FnMut(&Session<A::Value>),
+        end_ms: i64,
+        visit: impl FnMut(&Session<A::Value>),
     ) -> Result<(), StoreError> {
-        let bucket_end_ms = self.spec.windows.bucket_end(range.end_ms);
-        self.table.visit_key(bucket_end_ms..=bucket_end_ms, key, |_, session| {
-            if let Some(session) = session.as_ref().filter(|session| session.range == range) {
-                visit(session);
-            }
-        })
+        visit_session(&self.table, self.spec.windows.bucket_end(end_ms), key, end_ms, visit)
     }
 
     /// Notes when a session ends if it ends in the bucket that comes next, and did not end then before.
@@ -253,9 +306,10 @@ where
         let bucket_end_ms = self.spec.windows.bucket_end(end_ms);
         if let Some(timers) = self.timers.as_mut().filter(|timers| timers.bucket_end_ms == bucket_end_ms)
             && end_ms > self.fired.end_ms
+            && !is_planted(Bug::SessionEndNotNoted)
             && joined.sessions.iter().all(|session| session.end_ms != end_ms)
         {
-            timers.ends.push(Reverse((end_ms, self.key[..].into())));
+            timers.push(end_ms, self.key[..].into());
         }
     }
 
@@ -269,10 +323,8 @@ where
         let bucket_end_ms = self.spec.windows.bucket_end(range.end_ms);
         let (key, outlet) = (&self.key[..], &mut self.outlet);
         let mut emitted = Ok(());
-        self.table.visit_key(bucket_end_ms..=bucket_end_ms, key, |_, session| {
-            if let Some(session) = session {
-                emitted = outlet.emit((key, session.range, Ok(&session.value), firing), context);
-            }
+        visit_session(&self.table, bucket_end_ms, key, range.end_ms, |session| {
+            emitted = outlet.emit((key, session.range, Ok(&session.value), firing), context);
         })?;
         emitted
     }
@@ -285,17 +337,24 @@ where
 
     /// The ends of the bucket's sessions that have not fired.
     fn timers(&mut self, bucket_end_ms: i64) -> Result<Timers, StoreError> {
-        let mut all: Vec<Reverse<(i64, Box<[u8]>)>> = Vec::new();
-        let flow =
-            self.table.visit::<StoreError>(bucket_end_ms..=bucket_end_ms, &[], &mut |_, key, values| {
-                for session in values.iter().filter_map(|session| session.as_ref()) {
-                    all.push(Reverse((session.range.end_ms, key.into())));
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
+        let mut all: Vec<(WindowRange, Box<[u8]>)> = Vec::new();
+        let bucket = bucket_end_ms..=bucket_end_ms;
+        let flow = self.table.visit::<StoreError>(bucket, &[], &mut |_, key, values| {
+            let sessions = values.iter().filter_map(|session| session.as_ref());
+            all.extend(sessions.map(|session| (session.range, key.into())));
+            Ok(ControlFlow::Continue(()))
+        })?;
         debug_assert!(flow.is_continue());
-        all.retain(|Reverse((end_ms, key))| !self.has_fired(*end_ms, key));
-        Ok(Timers { bucket_end_ms, ends: all.into() })
+        let mut timers = Timers { bucket_end_ms, ends: BinaryHeap::new(), bytes: 0 };
+        for (range, key) in all {
+            if self.is_damaged(range, bucket_end_ms) {
+                return Err(damage(range));
+            }
+            if !self.has_fired(range.end_ms, &key) {
+                timers.push(range.end_ms, key);
+            }
+        }
+        Ok(timers)
     }
 
     /// Makes the record of the session of `key` that ends at `end_ms`. Returns whether there is one.
@@ -308,10 +367,8 @@ where
         let bucket_end_ms = self.spec.windows.bucket_end(end_ms);
         let (firing, outlet) = (self.spec.due_firing(), &mut self.outlet);
         let mut emitted = None;
-        self.table.visit_key(bucket_end_ms..=bucket_end_ms, key, |_, session| {
-            if let Some(session) = session.as_ref().filter(|session| session.range.end_ms == end_ms) {
-                emitted = Some(outlet.emit((key, session.range, Ok(&session.value), firing), context));
-            }
+        visit_session(&self.table, bucket_end_ms, key, end_ms, |session| {
+            emitted = Some(outlet.emit((key, session.range, Ok(&session.value), firing), context));
         })?;
         emitted.transpose().map(|emitted| emitted.is_some())
     }
@@ -325,10 +382,7 @@ where
                 Some(timers) if timers.bucket_end_ms == bucket_end_ms => timers,
                 _ => self.timers(bucket_end_ms)?,
             };
-            while let Some(Reverse((end_ms, _))) = timers.ends.peek()
-                && *end_ms <= due_ms
-                && let Some(Reverse((end_ms, key))) = timers.ends.pop()
-            {
+            while let Some((end_ms, key)) = timers.pop(due_ms) {
                 if self.fire_one(end_ms, &key, context)? && context.made_row() {
                     (self.fired.end_ms, self.fired.from) = (end_ms - 1, behind(&key));
                     self.timers = Some(timers);
@@ -379,7 +433,7 @@ where
             Ok(()) => {
                 let joined = self.join(alone)?;
                 if self.is_closed(joined.whole.end_ms) {
-                    return self.spec.late(&event, &self.keys, &self.outlet.errors, context);
+                    return self.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
                 }
                 match self.table.codec().0.input(&event, context.arena) {
                     Ok(input) => self.add(input, &joined)?.map(|()| joined),
@@ -424,7 +478,7 @@ where
         }
         self.remove(|operator, bucket_end_ms| operator.is_closed(bucket_end_ms));
         // Rows of sessions that are still open lie at or after this instant.
-        let behind_ms = self.fired.watermark_ms.saturating_sub(self.spec.allowed_lateness_ms);
+        let behind_ms = self.spec.closed_ms(self.fired.watermark_ms);
         self.outlet.readers.advance(behind_ms, context)
     }
 
@@ -500,14 +554,14 @@ impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for SessionOper
 
     fn memory(&self) -> MemoryUse {
         let mut memory = self.table.memory();
-        memory.total += self.timers.as_ref().map_or(0, |timers| timers.ends.len() * TIMER_BYTES);
+        memory.total += self.timers.as_ref().map_or(0, |timers| timers.bytes);
         memory
     }
 
     fn evict(&mut self, bytes: usize) {
-        let entries = self.table.memory().total;
+        let MemoryUse { total, pinned, .. } = self.table.memory();
         self.table.evict(bytes);
-        if bytes > entries {
+        if bytes > total - pinned {
             // They come last: whoever needs them again reads all sessions of the bucket.
             self.timers = None;
         }

@@ -40,13 +40,13 @@ pub(super) fn start(window: &Window, end_ms: i64) -> i64 {
 
 /// The number of the part of time that an instant lies in: no window begins or ends within one.
 pub(super) fn part(window: &Window, time_ms: i64) -> i64 {
-    let length_ms = match window.shape {
-        Shape::Tumbling | Shape::Session => window.size_ms,
+    let since_ms = time_ms - window.offset_ms;
+    match window.shape {
+        Shape::Tumbling | Shape::Session => since_ms.div_euclid(window.size_ms),
+        // How many have begun, and how many have ended.
         Shape::Sliding { slide_ms } => {
-            let divides = |length: &i64| window.size_ms % length == 0 && slide_ms % length == 0;
-            (1..=slide_ms).rev().find(divides).unwrap_or(1)
+            since_ms.div_euclid(slide_ms) + (since_ms - window.size_ms).div_euclid(slide_ms)
         }
-        Shape::Cumulative { step_ms } => step_ms,
-    };
-    (time_ms - window.offset_ms).div_euclid(length_ms)
+        Shape::Cumulative { step_ms } => since_ms.div_euclid(step_ms),
+    }
 }

@@ -40,6 +40,7 @@ fn header() -> Header {
             fingerprint: "tumbling 60000".into(),
             firing_cursor: vec![1, 2],
             fired_end_ms: None,
+            fired_on_time: false,
             fired_watermark_ms: None,
         }],
         sweep: Some(Sweep { cursor: b"\x01c".to_vec(), first_offset: THIS_CHECKPOINT }),

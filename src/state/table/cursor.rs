@@ -1,22 +1,29 @@
 //! A walk through the entries of one window, in memory and in the store.
 
+use std::cmp::Ordering;
+
 use super::window::Window;
 use super::{ValueCodec, decode};
 use crate::state::store::{Entry, Store, StoreError};
 
-/// What a store's scan yields.
-type Scan<'t> = Box<dyn Iterator<Item = Result<Entry, StoreError>> + 't>;
-
 /// Yields a window's entries in key order. What is in memory is newer than what the store holds of the same key.
+///
+/// What the store holds is read in blocks, so that many walks can be under way without an open scan each.
 pub(super) struct Cursor<'t, C: ValueCodec> {
     codec: &'t C,
     window: &'t Window<C::Value>,
     /// The place in the window's order of the next entry in memory.
     at: usize,
-    /// What only the store may hold; `None` if that is nothing.
-    scan: Option<Scan<'t>>,
+    /// Where more entries are; `None` if there are none.
+    store: Option<&'t dyn Store>,
+    /// The keys that have not been read from the store.
+    from: Vec<u8>,
+    to: Vec<u8>,
     /// How many bytes of the store's keys come before the user key.
     prefix_bytes: usize,
+    /// How many entries are read at once.
+    block_entries: usize,
+    block: std::vec::IntoIter<Entry>,
     /// The next of the store's entries that is not in memory: its whole key and value.
     stored: Option<Entry>,
     /// The value of `stored`, if that comes next.
@@ -24,23 +31,30 @@ pub(super) struct Cursor<'t, C: ValueCodec> {
 }
 
 impl<'t, C: ValueCodec> Cursor<'t, C> {
-    /// Stands at the first entry at or after the user key `from`. `start` and `end` are the range of the window's keys.
+    /// Stands at the first entry at or after the user key `from`. `start` and `to` are the range of the window's keys.
     /// The window must be sorted.
     pub fn new(
         codec: &'t C,
         window: &'t Window<C::Value>,
         store: Option<&'t dyn Store>,
-        (start, end): (&[u8], &[u8]),
+        (start, to): (&[u8], Vec<u8>),
         from: &[u8],
+        block_entries: usize,
     ) -> Result<Self, StoreError> {
-        let scan = match store.filter(|_| !window.complete) {
-            Some(store) => Some(store.scan(&[start, from].concat(), end)?),
-            None => None,
+        let mut cursor = Cursor {
+            codec,
+            window,
+            at: window.order.partition_point(|index| window.key_at(*index) < from),
+            store: store.filter(|_| !window.complete),
+            from: [start, from].concat(),
+            to,
+            prefix_bytes: start.len(),
+            block_entries,
+            block: Vec::new().into_iter(),
+            stored: None,
+            value: None,
         };
-        let at = window.order.partition_point(|index| window.key_at(*index) < from);
-        let prefix_bytes = start.len();
-        let mut cursor = Cursor { codec, window, at, scan, prefix_bytes, stored: None, value: None };
-        cursor.fetch()?;
+        cursor.settle()?;
         Ok(cursor)
     }
 
@@ -61,30 +75,41 @@ impl<'t, C: ValueCodec> Cursor<'t, C> {
         } else {
             self.at += 1;
         }
-        if self.scan.is_some() { self.fetch() } else { Ok(()) }
+        self.settle()
     }
 
     /// Finds the next of the store's entries that is not in memory, and reads its value if it comes next.
-    fn fetch(&mut self) -> Result<(), StoreError> {
-        let Some(scan) = &mut self.scan else { return Ok(()) };
+    fn settle(&mut self) -> Result<(), StoreError> {
         let in_memory = self.window.order.get(self.at).map(|index| self.window.key_at(*index));
         loop {
             if self.stored.is_none() {
-                self.stored = scan.next().transpose()?;
+                self.stored = self.next_stored()?;
             }
-            let Some((key, bytes)) = &self.stored else {
-                self.scan = None;
-                return Ok(());
-            };
-            let order = in_memory.map(|in_memory| key[self.prefix_bytes..].cmp(in_memory));
-            match order {
-                Some(std::cmp::Ordering::Equal) => self.stored = None,
-                Some(std::cmp::Ordering::Greater) => return Ok(()),
-                Some(std::cmp::Ordering::Less) | None => {
+            let Some((key, bytes)) = &self.stored else { return Ok(()) };
+            match in_memory.map(|in_memory| key[self.prefix_bytes..].cmp(in_memory)) {
+                Some(Ordering::Equal) => self.stored = None,
+                Some(Ordering::Greater) => return Ok(()),
+                Some(Ordering::Less) | None => {
                     self.value = Some(decode(self.codec, key, bytes)?);
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// The next of the store's entries.
+    fn next_stored(&mut self) -> Result<Option<Entry>, StoreError> {
+        if let Some(entry) = self.block.next() {
+            return Ok(Some(entry));
+        }
+        let Some(store) = self.store else { return Ok(None) };
+        let scan = store.scan(&self.from, &self.to)?;
+        let block = scan.take(self.block_entries).collect::<Result<Vec<Entry>, StoreError>>()?;
+        match block.last() {
+            Some((last, _)) if block.len() == self.block_entries => self.from = [&last[..], &[0]].concat(),
+            _ => self.store = None,
+        }
+        self.block = block.into_iter();
+        Ok(self.block.next())
     }
 }

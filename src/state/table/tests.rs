@@ -155,7 +155,14 @@ impl Rig {
         assert_eq!(self.visited(ends.clone(), step), expected);
         for (key, values) in expected.iter().chain([&(b"never written".to_vec(), Vec::new())]) {
             let mut found = Vec::new();
-            self.table.visit_key(ends.clone(), key, |_, value| found.push(value.clone())).unwrap();
+            let mut last_ms = None;
+            let visit = |end_ms: i64, value: &Vec<u8>| {
+                assert!(last_ms.replace(end_ms).is_none_or(|last_ms| last_ms < end_ms));
+                assert_eq!(self.now[&(end_ms, key.clone())], *value);
+                found.push(value.clone());
+                ControlFlow::Continue(())
+            };
+            self.table.visit_key(ends.clone(), key, visit).unwrap();
             assert_eq!(&found, values, "the values of {key:?}");
         }
     }
