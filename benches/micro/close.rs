@@ -8,7 +8,7 @@ use thalweg::operator::{Pipeline, Progress, Staged};
 use thalweg::record::Records;
 use thalweg::state::store::StoreError;
 
-use crate::input::{Batch, KEYS, pipeline};
+use crate::input::{Batch, KEYS, pipeline, pipeline_of};
 use crate::measure::{per_element, rounds};
 use crate::table::Changelog;
 
@@ -16,9 +16,12 @@ use crate::table::Changelog;
 ///
 /// - `visit`: the table alone sorts and visits its entries and removes them.
 /// - `rows`: a record makes the watermark pass; rows are made, encoded, given a key and a partition, and staged.
+/// - `sliding`: the same of a window of an hour of which one begins every minute, with 1,000 keys that have an entry in
+///   each of its sixty panes.
 pub fn benchmarks(criterion: &mut Criterion) {
     visit(criterion);
     rows(criterion);
+    sliding(criterion);
 }
 
 fn visit(criterion: &mut Criterion) {
@@ -35,7 +38,8 @@ fn visit(criterion: &mut Criterion) {
             },
             |state, ()| {
                 let mut rows = 0;
-                let visited = state.table.visit_first::<StoreError>(&[], &mut |_, _, _| {
+                let ends = i64::MIN..=i64::MAX;
+                let visited = state.table.visit::<StoreError>(ends, &[], &mut |_, _, _| {
                     rows += 1;
                     Ok(ControlFlow::Continue(()))
                 });
@@ -76,6 +80,46 @@ fn rows(criterion: &mut Criterion) {
                 (pipeline, staged, arena)
             },
             |_, (_, staged, _)| assert_eq!(staged.outputs.len(), KEYS),
+        );
+    });
+}
+
+/// The customers of the sliding window.
+const FEW: usize = 1_000;
+/// The minutes in it.
+const MINUTES: usize = 60;
+
+fn sliding(criterion: &mut Criterion) {
+    let mut batch = None;
+    rounds(criterion, "close").bench_function("sliding", |bencher| {
+        let batch: &mut Batch = batch.get_or_insert_with(|| Batch::every_minute(FEW, MINUTES));
+        per_element(
+            bencher,
+            batch,
+            FEW,
+            |batch| {
+                let mut pipeline = pipeline_of("{ type: sliding, size: 1h, slide: 1m }");
+                let (mut staged, mut arena) = (Staged::new(usize::MAX, usize::MAX), Bump::new());
+                for place in 0..MINUTES * FEW {
+                    let mut progress = pipeline.process(batch.record(place), &arena, &mut staged);
+                    while progress.expect("rows that can be made") == Progress::Full {
+                        arena.reset();
+                        progress = pipeline.resume(&arena, &mut staged);
+                    }
+                    arena.reset();
+                }
+                staged.take();
+                (pipeline, staged, arena)
+            },
+            |batch, (mut pipeline, mut staged, mut arena)| {
+                let mut progress = pipeline.process(batch.record(MINUTES * FEW), &arena, &mut staged);
+                while progress.expect("rows that can be made") == Progress::Full {
+                    arena.reset();
+                    progress = pipeline.resume(&arena, &mut staged);
+                }
+                (pipeline, staged, arena)
+            },
+            |_, (_, staged, _)| assert_eq!(staged.outputs.len(), FEW),
         );
     });
 }

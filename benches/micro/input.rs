@@ -41,9 +41,19 @@ pub fn plan(text: &str) -> Plan {
 
 /// The operators of [`WINDOW`], with empty state.
 pub fn pipeline() -> Box<dyn Pipeline> {
+    pipeline_of(TUMBLING)
+}
+
+/// The windows of [`WINDOW`].
+const TUMBLING: &str = "{ type: tumbling, size: '${WINDOW:-1m}' }";
+
+/// The operators of [`WINDOW`] with other windows, with empty state.
+pub fn pipeline_of(windows: &str) -> Box<dyn Pipeline> {
+    assert!(WINDOW.contains(TUMBLING));
     let target = OutputTarget { topic: "output".into(), partitions: 4, record_bytes_max: 1 << 20 };
     let targets = Targets::from([("output".to_owned(), Arc::new(target))]);
-    let factory = pipeline_factory(Arc::new(plan(WINDOW)), 0, Arc::new(targets)).expect("all targets");
+    let factory = pipeline_factory(Arc::new(plan(&WINDOW.replace(TUMBLING, windows))), 0, Arc::new(targets))
+        .expect("all targets");
     let mut pipeline = factory();
     let store = MemoryStores::new().open("task").expect("a store in memory");
     pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).expect("nothing to restore"));
@@ -112,6 +122,23 @@ impl Batch {
             let start = place.expect("an order names its customer");
             record.value[start..start + old.len()].copy_from_slice(&record.key);
         }
+        Batch { partition: TopicPartition::new("input", 0), records }
+    }
+
+    /// An order of each of some customers in the middle of each minute, then one of the minute after them.
+    pub fn every_minute(customers_count: usize, minutes: usize) -> Batch {
+        let order = |place: usize| {
+            let created_at_ms = START_MS + (place / customers_count) as i64 * 60_000 + 30_000;
+            let mut record = Record { timestamp_ms: created_at_ms, ..Record::default() };
+            let key = format!("customer-{:06}", place % customers_count);
+            let value = format!(
+                "{{\"order_id\":\"order-{place}\",\"customer\":\"{key}\",\"amount\":1234,\"status\":\"paid\",\
+                 \"created_at\":{created_at_ms},\"currency\":\"EUR\",\"note\":\"\"}}"
+            );
+            (record.key, record.value) = (key.into_bytes(), value.into_bytes());
+            record
+        };
+        let records = (0..=customers_count * minutes).map(order).collect();
         Batch { partition: TopicPartition::new("input", 0), records }
     }
 }
