@@ -79,6 +79,6 @@ fn a_row_for_every_update() {
 }
 
 #[test]
-fn one_stream_read_by_three() {
+fn one_stream_read_by_windows_of_all_kinds_and_a_sink() {
     equals_the_reference_fold(&SHARED, 15);
 }

@@ -1,6 +1,7 @@
 //! Topologies by seed: as a structure, which the [`reference`](super::reference) understands, and as the
 //! text of a topology file, which the engine does.
 
+mod aggregate;
 mod change;
 pub mod formula;
 mod text;
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
+use aggregate::aggregate;
 use formula::{Formula, Scope};
 
 pub use change::Changed;
@@ -575,49 +577,4 @@ impl Map {
         let fields = rows.into_iter().map(|(field, _)| field).collect();
         Stream { fields, carried, ..input.clone() }
     }
-}
-
-fn aggregate(name: String, input: &Stream, random: &mut Random) -> Aggregate {
-    let scope = Scope { fields: &input.fields, meta: input.meta };
-    use AggregateFunction as F;
-    let function = *random.pick(&[
-        F::Count,
-        F::Sum,
-        F::Sum,
-        F::Min,
-        F::Max,
-        F::Avg,
-        F::Variance,
-        F::VariancePop,
-        F::Stddev,
-        F::StddevPop,
-        F::First,
-        F::Last,
-        F::MinBy,
-        F::MaxBy,
-    ]);
-    let ordered = [Type::Int, Type::Double, Type::String, Type::Timestamp, Type::Duration];
-    let types: &[Type] = match function {
-        F::Count => &[Type::Int, Type::Double, Type::String, Type::Bool],
-        F::First | F::Last | F::MinBy | F::MaxBy => &[Type::Int, Type::String, Type::Bool, Type::Timestamp],
-        F::Min | F::Max => &ordered,
-        _ => &[Type::Int, Type::Double],
-    };
-    let ty = *random.pick(types);
-    let depth = random.below(3) as u32;
-    let condition = random.one_in(4).then(|| scope.formula(Type::Bool, depth, random));
-    let argument = match function == F::Count && random.one_in(2) {
-        true => None,
-        false => Some(scope.formula(ty, depth, random)),
-    };
-    let by = match function {
-        F::MinBy | F::MaxBy => Some(scope.formula(*random.pick(&ordered), depth, random)),
-        _ => None,
-    };
-    let ty = match function {
-        F::Count => Type::Int,
-        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => Type::Double,
-        _ => ty,
-    };
-    Aggregate { name, function, argument, by, condition, ty }
 }

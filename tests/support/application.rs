@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::kafka::{Admin, Isolation, Reader, Record};
-use super::reference::{Folded, Order, Window, Windows, decode, fold};
+use super::reference::{Folded, Order, Window, Windows, arrivals, decode, fold, sessions};
 use super::thalweg::Start;
 use super::unique;
 
@@ -265,7 +265,56 @@ fn five_minutes(e: &Expectation) -> Rows {
     on_close(&folded, |w, start| revenue(w, start, 300_000))
 }
 
-/// One stream read by two windows and a sink.
+const SLIDING: (i64, i64) = (150_000, 60_000);
+
+/// Two and a half minutes every minute: the count, the largest order and the newest.
+fn sliding(e: &Expectation) -> Rows {
+    let (size_ms, slide_ms) = SLIDING;
+    let mut windows: BTreeMap<(String, i64), (Vec<Order>, bool)> = BTreeMap::new();
+    for arrival in arrivals(e.input, MINUTE, e.bounded) {
+        let at_ms = arrival.order.created_at;
+        let mut start_ms = at_ms.div_euclid(slide_ms) * slide_ms;
+        while start_ms + size_ms > at_ms {
+            if start_ms + size_ms > arrival.watermark_ms {
+                let window = windows.entry((arrival.order.customer.clone(), start_ms)).or_default();
+                window.0.push(arrival.order.clone());
+                window.1 = arrival.last_watermark_ms >= start_ms + size_ms;
+            }
+            start_ms -= slide_ms;
+        }
+    }
+    let closed = windows.into_iter().filter(|(_, (_, closed))| *closed);
+    let row = |((customer, start_ms), (orders, _)): ((String, i64), (Vec<Order>, bool))| {
+        // Of equally new ones the last.
+        let newest = orders.iter().max_by_key(|order| order.created_at).expect("an order");
+        let largest = orders.iter().fold(0.0, |largest: f64, order| largest.max(order.amount));
+        let row = json!({
+            "customer": customer, "window_start": start_ms, "window_end": start_ms + size_ms,
+            "orders": orders.len(), "largest": largest, "newest": newest.order_id,
+        });
+        (format!("{customer} {start_ms}"), vec![row])
+    };
+    closed.map(row).collect()
+}
+
+/// Sessions that end after twenty seconds: the count, and the first order.
+fn visits(e: &Expectation) -> Rows {
+    let mut rows = Rows::new();
+    for (customer, sessions) in sessions(e.input, MINUTE, 20_000, e.bounded) {
+        for session in sessions.iter().filter(|session| session.closed) {
+            // Of equally old ones the first.
+            let first = session.orders.iter().min_by_key(|order| order.created_at).expect("an order");
+            let row = json!({
+                "customer": customer, "window_start": session.start_ms, "window_end": session.end_ms,
+                "orders": session.orders.len(), "first": first.order_id,
+            });
+            rows.entry(format!("{customer} {}", session.start_ms)).or_default().push(row);
+        }
+    }
+    rows
+}
+
+/// One stream read by windows of several kinds and a sink.
 pub const SHARED: Case = Case {
     name: "shared",
     yaml: r#"
@@ -289,10 +338,24 @@ operators:
     key_by: [customer]
     window: { type: tumbling, size: 5m }
     aggregate: { orders: 'count()', revenue: 'sum(amount)' }
+  lately:
+    type: window
+    input: paid
+    key_by: [customer]
+    window: { type: sliding, size: 150s, slide: 60s }
+    aggregate: { orders: 'count()', largest: 'max(amount)', newest: 'last(order_id)' }
+  visits:
+    type: window
+    input: paid
+    key_by: [customer]
+    window: { type: session, gap: 20s }
+    aggregate: { orders: 'count()', first: 'first(order_id)' }
 sinks:
   minutes: { input: per_minute, topic: OUT0, key: [customer], format: { type: json } }
   fives: { input: per_five, topic: OUT1, key: [customer], format: { type: json } }
   copies: { input: gross, topic: OUT2, key: [customer], format: { type: json } }
+  sliding: { input: lately, topic: OUT3, key: [customer], format: { type: json } }
+  sessions: { input: visits, topic: OUT4, key: [customer], format: { type: json } }
 "#,
     windows: MINUTE,
     late_topic: true,
@@ -307,6 +370,16 @@ sinks:
             expect: copies,
             key: &["customer"],
             fields: &["order_id", "customer", "gross", "size", "at"],
+        },
+        Output {
+            expect: sliding,
+            key: &["customer"],
+            fields: &["customer", "window_start", "window_end", "orders", "largest", "newest"],
+        },
+        Output {
+            expect: visits,
+            key: &["customer"],
+            fields: &["customer", "window_start", "window_end", "orders", "first"],
         },
     ],
 };

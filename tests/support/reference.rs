@@ -149,6 +149,83 @@ fn fold_partition(records: &[&Record], windows: Windows, bounded: bool, folded: 
     }
 }
 
+/// An order that reaches a window operator.
+pub struct Arrival {
+    /// The order.
+    pub order: Order,
+    /// The watermark before it.
+    pub watermark_ms: i64,
+    /// The watermark behind the last order of its partition; all of time if the end of the input closes all windows.
+    pub last_watermark_ms: i64,
+}
+
+/// The orders that `windows` keeps, in the order of their partitions and offsets.
+pub fn arrivals(input: &[Record], windows: Windows, bounded: bool) -> Vec<Arrival> {
+    let mut by_partition: BTreeMap<i32, Vec<&Record>> = BTreeMap::new();
+    for record in input {
+        by_partition.entry(record.partition).or_default().push(record);
+    }
+    let mut all = Vec::new();
+    for records in by_partition.values_mut() {
+        records.sort_by_key(|record| record.offset);
+        let (mut watermark_ms, begin) = (i64::MIN, all.len());
+        for order in records.iter().filter_map(|record| decode(record).ok()) {
+            let before_ms = watermark_ms;
+            watermark_ms = watermark_ms.max(order.created_at - windows.disorder_ms);
+            if (windows.keep)(&order) {
+                all.push(Arrival { order, watermark_ms: before_ms, last_watermark_ms: 0 });
+            }
+        }
+        let last_ms = if bounded { i64::MAX } else { watermark_ms };
+        all[begin..].iter_mut().for_each(|arrival| arrival.last_watermark_ms = last_ms);
+    }
+    all
+}
+
+/// A session of a customer, by definition: orders that follow one another within a gap.
+pub struct Session {
+    /// Its first order's time.
+    pub start_ms: i64,
+    /// A gap behind its last order's time.
+    pub end_ms: i64,
+    /// Its orders as they came.
+    pub orders: Vec<Order>,
+    /// Whether the watermark has reached its end.
+    pub closed: bool,
+}
+
+/// The sessions of all customers.
+pub fn sessions(
+    input: &[Record],
+    windows: Windows,
+    gap_ms: i64,
+    bounded: bool,
+) -> BTreeMap<String, Vec<Session>> {
+    let mut all: BTreeMap<String, Vec<Session>> = BTreeMap::new();
+    for Arrival { order, watermark_ms, last_watermark_ms } in arrivals(input, windows, bounded) {
+        let sessions = all.entry((windows.key)(&order)).or_default();
+        let at_ms = order.created_at;
+        let joins = |session: &Session| {
+            session.end_ms > watermark_ms && session.start_ms <= at_ms + gap_ms && session.end_ms >= at_ms
+        };
+        let (joined, mut others): (Vec<_>, Vec<_>) = std::mem::take(sessions).into_iter().partition(joins);
+        let mut whole =
+            Session { start_ms: at_ms, end_ms: at_ms + gap_ms, orders: Vec::new(), closed: false };
+        for session in joined {
+            whole.start_ms = whole.start_ms.min(session.start_ms);
+            whole.end_ms = whole.end_ms.max(session.end_ms);
+            whole.orders.extend(session.orders);
+        }
+        if whole.end_ms > watermark_ms {
+            whole.orders.push(order);
+            whole.closed = last_watermark_ms >= whole.end_ms;
+            others.push(whole);
+        }
+        *sessions = others;
+    }
+    all
+}
+
 /// The Java client's partition of a key (murmur2, as in `org.apache.kafka.common.utils.Utils`).
 pub fn partition_of(key: &[u8], partitions: i32) -> i32 {
     const M: u32 = 0x5bd1_e995;

@@ -1,0 +1,53 @@
+//! Generated aggregates.
+
+use super::formula::Scope;
+use super::{Aggregate, Stream};
+use crate::random::Random;
+use crate::record::Type;
+use crate::topology::plan::AggregateFunction;
+
+/// An aggregate of a window on `input`.
+pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Aggregate {
+    let scope = Scope { fields: &input.fields, meta: input.meta };
+    use AggregateFunction as F;
+    let function = *random.pick(&[
+        F::Count,
+        F::Sum,
+        F::Sum,
+        F::Min,
+        F::Max,
+        F::Avg,
+        F::Variance,
+        F::VariancePop,
+        F::Stddev,
+        F::StddevPop,
+        F::First,
+        F::Last,
+        F::MinBy,
+        F::MaxBy,
+    ]);
+    let ordered = [Type::Int, Type::Double, Type::String, Type::Timestamp, Type::Duration];
+    let types: &[Type] = match function {
+        F::Count => &[Type::Int, Type::Double, Type::String, Type::Bool],
+        F::First | F::Last | F::MinBy | F::MaxBy => &[Type::Int, Type::String, Type::Bool, Type::Timestamp],
+        F::Min | F::Max => &ordered,
+        _ => &[Type::Int, Type::Double],
+    };
+    let ty = *random.pick(types);
+    let depth = random.below(3) as u32;
+    let condition = random.one_in(4).then(|| scope.formula(Type::Bool, depth, random));
+    let argument = match function == F::Count && random.one_in(2) {
+        true => None,
+        false => Some(scope.formula(ty, depth, random)),
+    };
+    let by = match function {
+        F::MinBy | F::MaxBy => Some(scope.formula(*random.pick(&ordered), depth, random)),
+        _ => None,
+    };
+    let ty = match function {
+        F::Count => Type::Int,
+        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => Type::Double,
+        _ => ty,
+    };
+    Aggregate { name, function, argument, by, condition, ty }
+}

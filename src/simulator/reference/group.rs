@@ -1,0 +1,199 @@
+//! Windows, row by row.
+
+use super::evaluate::{Environment, Failed};
+use super::fold::{Fold, Sample};
+use super::{Event, KeyPart, OpenWindow, Task, key_part, object, windows};
+use crate::record::Field;
+use crate::simulator::generate::formula::{Formula, Value};
+use crate::simulator::generate::{Aggregate, Operator, Window};
+use crate::topology::plan::{Emit, StreamRef};
+
+impl<'g> Task<'_, 'g> {
+    /// A row of aligned windows: it counts in each that is open.
+    pub(super) fn group(
+        &mut self,
+        index: usize,
+        operator: &'g Operator,
+        window: &'g Window,
+        fields: &[Field],
+        event: &Event<'_>,
+    ) -> Result<(), Failed> {
+        let watermark_ms = self.windows[index].watermark_ms;
+        let all = windows::ends(window, event.time_ms);
+        let is_open = |end_ms: &i64| {
+            let closes_ms = end_ms + window.allowed_lateness_ms;
+            watermark_ms.is_none_or(|watermark_ms| watermark_ms < closes_ms)
+        };
+        let open: Vec<i64> = all.iter().copied().filter(is_open).collect();
+        let Some(first) = open.first() else {
+            // In a gap between windows a row belongs to none.
+            if !all.is_empty() {
+                self.late(operator, window, fields, event);
+            }
+            return Ok(());
+        };
+        let key: Result<Vec<KeyPart>, Failed> =
+            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
+        let (key, samples) = (key?, samples(window, event)?);
+        // What the part holds is the same in all windows that have it.
+        let part = windows::part(window, event.time_ms);
+        let before = self.windows[index].open.get(&(*first, key.clone()));
+        let before = before.and_then(|window| window.parts.get(&part));
+        let empty = Fold::default();
+        let folds =
+            window.aggregates.iter().zip(&samples).enumerate().map(|(number, (aggregate, sample))| {
+                let fold = before.map_or(&empty, |folds| &folds[number]);
+                fold.with(aggregate.function, sample)
+            });
+        let folds = folds.collect::<Result<Vec<Fold>, Failed>>()?;
+        for end_ms in open {
+            let place = (end_ms, key.clone());
+            let is_over = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= end_ms);
+            let opened = self.windows[index].open.entry(place.clone()).or_default();
+            opened.start_ms = windows::start(window, end_ms);
+            opened.parts.insert(part, folds.clone());
+            opened.fired |= is_over;
+            let emits = match window.emit {
+                Emit::OnClose => false,
+                Emit::OnTime => is_over,
+                Emit::OnUpdate => true,
+            };
+            if emits {
+                // A refinement is marked, an update is not.
+                let row = result(window, &place, opened, window.emit == Emit::OnTime);
+                let start_ms = opened.start_ms;
+                self.fire(index, operator, &place, start_ms, row);
+            }
+        }
+        Ok(())
+    }
+
+    /// A row of a session: it joins all open sessions of its key that are not further away than the gap.
+    pub(super) fn follow(
+        &mut self,
+        index: usize,
+        operator: &'g Operator,
+        window: &'g Window,
+        fields: &[Field],
+        event: &Event<'_>,
+    ) -> Result<(), Failed> {
+        let gap_ms = window.size_ms;
+        let key: Result<Vec<KeyPart>, Failed> =
+            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
+        let key = key?;
+        let watermark_ms = self.windows[index].watermark_ms.unwrap_or(i64::MIN);
+        let open = &self.windows[index].open;
+        let joined: Vec<(i64, Vec<KeyPart>)> = open
+            .iter()
+            .filter(|(place, session)| {
+                place.1 == key && session.start_ms <= event.time_ms + gap_ms && place.0 >= event.time_ms
+            })
+            .map(|(place, _)| place.clone())
+            .collect();
+        let end_ms = joined.iter().map(|place| place.0).chain([event.time_ms + gap_ms]).max().unwrap_or(0);
+        let starts = joined.iter().filter_map(|place| Some(open.get(place)?.start_ms));
+        let start_ms = starts.chain([event.time_ms]).min().unwrap_or(0);
+        if watermark_ms >= end_ms + window.allowed_lateness_ms {
+            self.late(operator, window, fields, event);
+            return Ok(());
+        }
+        let samples = samples(window, event)?;
+        let mut folds = Vec::new();
+        for (number, (aggregate, sample)) in window.aggregates.iter().zip(&samples).enumerate() {
+            let mut of_joined = joined.iter().filter_map(|place| open.get(place)?.parts.get(&0)?.get(number));
+            let first = of_joined.next().cloned().unwrap_or_default();
+            let mut fold = first.with(aggregate.function, sample)?;
+            for later in of_joined {
+                fold = fold.and(aggregate.function, later)?;
+            }
+            folds.push(fold);
+        }
+        let place = (end_ms, key);
+        let is_over = watermark_ms >= end_ms;
+        let session = OpenWindow { start_ms, fired: is_over, parts: [(0, folds)].into() };
+        let row = match window.emit {
+            Emit::OnClose => None,
+            Emit::OnTime => is_over.then(|| result(window, &place, &session, true)),
+            Emit::OnUpdate => Some(result(window, &place, &session, false)),
+        };
+        for old in &joined {
+            self.windows[index].open.remove(old);
+        }
+        self.windows[index].open.insert(place.clone(), session);
+        if let Some(row) = row {
+            self.fire(index, operator, &place, start_ms, row);
+        }
+        Ok(())
+    }
+
+    /// Hands on the row of a window, or what takes its place if it cannot be made.
+    pub(super) fn fire(
+        &mut self,
+        index: usize,
+        operator: &'g Operator,
+        place: &(i64, Vec<KeyPart>),
+        start_ms: i64,
+        row: Result<Vec<Value>, Failed>,
+    ) {
+        let at = StreamRef::Operator(index);
+        match row {
+            Ok(row) => self.process(at, &Event { row: &row, time_ms: place.0 - 1, origin: None }),
+            Err(Failed) => {
+                let head = head(place, start_ms);
+                let fields = &self.shape.stream(at).fields[..head.len()];
+                self.failed(&operator.id, &operator.on_error, None, || object(fields, &head));
+            }
+        }
+    }
+}
+
+/// What a row adds to each aggregate.
+fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
+    let environment = Environment { row: event.row, origin: event.origin };
+    let sample = |aggregate: &Aggregate| {
+        let is_counted = match &aggregate.condition {
+            Some(condition) => environment.evaluate(condition)? == Value::Bool(true),
+            None => true,
+        };
+        let value = |formula: &Option<Formula>| match formula {
+            Some(formula) if is_counted => environment.evaluate(formula),
+            _ => Ok(if is_counted { Value::Bool(true) } else { Value::Null }),
+        };
+        Ok(Sample {
+            argument: value(&aggregate.argument)?,
+            by: value(&aggregate.by)?,
+            time_ms: event.time_ms,
+        })
+    };
+    window.aggregates.iter().map(sample).collect()
+}
+
+/// The begin of the row of a key and window.
+fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
+    let key = place.1.iter().map(|part| match part {
+        KeyPart::Bool(value) => Value::Bool(*value),
+        KeyPart::Int(value) => Value::Int(*value),
+        KeyPart::Text(text) => Value::Text(text.clone()),
+    });
+    let range = [Value::Timestamp(start_ms), Value::Timestamp(place.0)];
+    key.chain(range).collect()
+}
+
+/// The row of a key and window.
+pub(super) fn result(
+    window: &Window,
+    place: &(i64, Vec<KeyPart>),
+    open: &OpenWindow,
+    mark: bool,
+) -> Result<Vec<Value>, Failed> {
+    let mut row = head(place, open.start_ms);
+    for (number, aggregate) in window.aggregates.iter().enumerate() {
+        let mut fold = Fold::default();
+        for part in open.parts.values() {
+            fold = fold.and(aggregate.function, &part[number])?;
+        }
+        row.push(fold.result(aggregate.function));
+    }
+    row.extend(window.emit.mark().map(|_| Value::Bool(mark)));
+    Ok(row)
+}
