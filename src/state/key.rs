@@ -12,7 +12,7 @@
 //! | 1 | [`KeyKind::Window`] |
 //! | 1 | length of the operator's id |
 //! | 1 to 255 | the operator's id, UTF-8 |
-//! | 8 | the window's end in milliseconds, big endian, sign bit flipped |
+//! | 8 | the window's end in milliseconds, big endian, sign bit flipped; of windows that share panes the pane's, of sessions that of the bucket in which they end |
 //! | rest | the user key, as the operator encodes it |
 
 /// What a key's first byte says. A number is never given to another kind, nor reused.

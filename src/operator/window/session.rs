@@ -231,12 +231,11 @@ where
         if let [range] = &joined.sessions[..]
             && self.spec.windows.bucket_end(range.end_ms) == bucket_end_ms
         {
-            return self.change(bucket_end_ms, |aggregator, session| match session {
-                Some(Session { range, value }) => {
-                    aggregator.add(value, input).map(|()| *range = joined.whole)
-                }
-                None => Ok(()), // it is there: it was found
-            });
+            let added = self.change(bucket_end_ms, |aggregator, session| {
+                let Session { range, value } = session.as_mut()?;
+                Some(aggregator.add(value, input).map(|()| *range = joined.whole))
+            })?;
+            return added.ok_or_else(|| damage(joined.whole));
         }
         let value = match self.merged(input, joined)? {
             Ok(value) => value,

@@ -8,7 +8,8 @@ use crate::state::store::{Entry, Store, StoreError};
 
 /// Yields a window's entries in key order. What is in memory is newer than what the store holds of the same key.
 ///
-/// What the store holds is read in blocks, so that many walks can be under way without an open scan each.
+/// What the store holds is read in blocks, so that many walks can be under way without an open scan each. A flush may
+/// write to it between two of them: whatever that changes is pinned in memory until the table is told, and hides it.
 pub(super) struct Cursor<'t, C: ValueCodec> {
     codec: &'t C,
     window: &'t Window<C::Value>,

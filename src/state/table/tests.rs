@@ -153,6 +153,20 @@ impl Rig {
         }
         let expected: Vec<_> = expected.into_iter().collect();
         assert_eq!(self.visited(ends.clone(), step), expected);
+        for place in self.table.places(&ends) {
+            let end_ms = self.table.windows[place].end_ms;
+            let window = self.now.iter().filter(|((end, _), _)| *end == end_ms);
+            let window: Vec<_> = window.map(|((_, key), value)| (key.clone(), value.clone())).collect();
+            for block_entries in [1, 2, 3] {
+                let mut cursor = self.table.cursor(place, &[], block_entries).unwrap();
+                let mut walked = Vec::new();
+                while let Some((key, value)) = cursor.entry() {
+                    walked.push((key.to_vec(), value.clone()));
+                    cursor.advance().unwrap();
+                }
+                assert_eq!(walked, window, "in blocks of {block_entries}");
+            }
+        }
         for (key, values) in expected.iter().chain([&(b"never written".to_vec(), Vec::new())]) {
             let mut found = Vec::new();
             let mut last_ms = None;
