@@ -20,6 +20,8 @@ pub struct RowAggregates {
     aggregates: Vec<AggregatePlan>,
     /// The longest text that one of them keeps.
     text_bytes_max: usize,
+    /// Whether one of them compares something else than its argument.
+    compares: bool,
 }
 
 impl RowAggregates {
@@ -31,7 +33,9 @@ impl RowAggregates {
             usize::from(keeps_argument(plan.function) && is_text(plan.ty)) + usize::from(by)
         });
         let texts = texts.sum::<usize>().max(1);
-        RowAggregates { aggregates, text_bytes_max: STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts) }
+        let text_bytes_max = STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts);
+        let compares = aggregates.iter().any(|plan| plan.by.is_some());
+        RowAggregates { aggregates, text_bytes_max, compares }
     }
 
     /// Writes the results of `value` to the first slots of `results`, in order.
@@ -102,8 +106,7 @@ impl Aggregator<Dynamic> for RowAggregates {
         let environment = Environment { row: event.record, source: event.source, arena };
         let count = self.aggregates.len();
         let arguments = arena.alloc_slice_fill_copy(count, Slot::Bool(true));
-        let compared = if self.aggregates.iter().any(|plan| plan.by.is_some()) { count } else { 0 };
-        let by = arena.alloc_slice_fill_copy(compared, Slot::Null);
+        let by = arena.alloc_slice_fill_copy(if self.compares { count } else { 0 }, Slot::Null);
         for (index, plan) in self.aggregates.iter().enumerate() {
             if let Some(condition) = &plan.condition
                 && condition.eval(&environment)? != Slot::Bool(true)

@@ -12,8 +12,10 @@
 //! | 1 | [`KeyKind::Window`] |
 //! | 1 | length of the operator's id |
 //! | 1 to 255 | the operator's id, UTF-8 |
-//! | 8 | the window's end in milliseconds, big endian, sign bit flipped; of windows that share panes the pane's, of sessions that of the bucket in which they end |
+//! | 8 | the window's end in milliseconds, big endian, sign bit flipped |
 //! | rest | the user key, as the operator encodes it |
+//!
+//! Of windows that share panes the end is the pane's, of sessions that of the bucket in which they end.
 
 /// What a key's first byte says. A number is never given to another kind, nor reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

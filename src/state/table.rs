@@ -1,4 +1,5 @@
-//! The typed cache of a window operator: (window end, key) → accumulator.
+//! The typed cache of a window operator: (window end, key) → accumulator. What it calls a window may be a pane of
+//! several, or a bucket of sessions.
 //!
 //! Values are updated in memory. An entry that the store does not hold yet in its newest form is
 //! pinned; the others may be evicted and are read again on a miss. The entries of one window lie
