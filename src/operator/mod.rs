@@ -30,7 +30,7 @@ pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, T
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
     Aggregator, EmitRows, Firing, KeySelector, LateRecords, RowKey, RowResults, Session, SessionCodec,
-    SessionOperator, WindowOperator, WindowResult, WindowSpec,
+    SessionOperator, WindowOperator, WindowResult, WindowSpec, row_windows,
 };
 
 use crate::record::{Event, RecordType};

@@ -211,31 +211,14 @@ impl Windowed {
             EmitRows::OnTime => Some(Firing::Refinement),
             EmitRows::OnUpdate => Some(Firing::Close),
         };
-        let aggregates = || RowAggregates::new(self.aggregates.clone());
-        let results = RowResults::new(&self.schema(input), 1, aggregates(), marks);
+        let aggregates = RowAggregates::new(self.aggregates.clone());
+        let results = RowResults::new(&self.schema(input), 1, aggregates, marks);
         let key = RowKey {
             fields: vec![(input.fields[0].name.clone(), 0)],
             encoder: Arc::new(Encoder::new(input)),
         };
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
-        match self.windows {
-            Windows::Aligned(windows) => Box::new(WindowOperator::<Dynamic, Dynamic, _, _, _>::new(
-                spec.with_windows(windows),
-                key,
-                aggregates(),
-                results,
-                errors,
-                readers,
-            )),
-            Windows::Session(windows) => Box::new(SessionOperator::<Dynamic, Dynamic, _, _, _>::new(
-                spec.with_windows(windows),
-                key,
-                aggregates(),
-                results,
-                errors,
-                readers,
-            )),
-        }
+        row_windows(self.windows, spec, key, self.aggregates.clone(), results, errors, readers)
     }
 }
 

@@ -6,6 +6,7 @@
 mod aligned;
 mod rows;
 mod session;
+mod state;
 
 use std::sync::Arc;
 
@@ -17,14 +18,14 @@ use crate::expression::EvaluationError;
 use crate::format::key::partition;
 use crate::planted::{Bug, is_planted};
 use crate::record::{Event, OutputRecord, RecordType};
-use crate::state::ValueCodec;
 use crate::state::header::OperatorState;
 use crate::state::key::STATE_KEY_BYTES_MAX;
+use crate::state::{ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, WindowRange};
 
 pub use aligned::WindowOperator;
-pub use rows::{RowKey, RowResults};
+pub use rows::{RowKey, RowResults, row_windows};
 pub use session::{Session, SessionCodec, SessionOperator};
 
 /// Takes a record's key, as bytes.
@@ -228,6 +229,18 @@ struct Outlet<O: RecordType, F> {
 }
 
 impl<O: RecordType, F> Outlet<O, F> {
+    /// Puts a record that cannot be added where such records go.
+    fn refuse<R: RecordType>(
+        &self,
+        event: &Event<'_, R>,
+        error: &EvaluationError,
+        keys: &impl KeySelector<R>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let render = || keys.render(&event.record);
+        self.errors.handle(&error.message, event.source.as_ref(), render, context.staged)
+    }
+
     /// Makes a record of a key's value in a window and hands it on. One that cannot be made is an error of
     /// that record, not of the one that changed the value: that counts.
     fn emit<V>(
@@ -248,6 +261,34 @@ impl<O: RecordType, F> Outlet<O, F> {
             }
         }
     }
+}
+
+/// Takes a record's key into `key`, whatever that held.
+fn select<R: RecordType>(
+    keys: &impl KeySelector<R>,
+    record: &R::Of<'_>,
+    key: &mut Vec<u8>,
+) -> Result<(), EvaluationError> {
+    key.clear();
+    keys.select(record, key)?;
+    fits(key)
+}
+
+/// Has a table look for the entries of records in the windows that `end_of` names for their event times.
+fn prefetch<R: RecordType, C: ValueCodec>(
+    table: &mut WindowTable<C>,
+    keys: &impl KeySelector<R>,
+    key: &mut Vec<u8>,
+    events: &[Event<'_, R>],
+    end_of: impl Fn(i64) -> i64,
+) {
+    for event in events {
+        key.clear();
+        if keys.select(&event.record, key).is_ok() {
+            table.prefetch_later(end_of(event.time_ms), key);
+        }
+    }
+    table.prefetch();
 }
 
 /// A key that is too long would make an entry that fits no changelog record.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::format::json::Encoder;
 use crate::operator::{
     EmitRows, ErrorPolicy, Filter, Firing, JsonRows, LateRecords, Map, Operator, OutputTarget,
-    PipelineFactory, Readers, RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowWriter,
-    SessionOperator, Sink, Source, Timing, WindowOperator, WindowSpec,
+    PipelineFactory, Readers, RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowWriter, Sink, Source,
+    Timing, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
-    Emit, Late, OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan, Windows,
+    Emit, Late, OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan,
 };
 
 /// The topics that an application writes to, by name.
@@ -143,33 +143,11 @@ impl Builder<'_> {
             Emit::OnTime => Some(Firing::Refinement),
             Emit::OnUpdate => Some(Firing::Close),
         };
-        let aggregates = || RowAggregates::new(window.aggregates.clone());
-        let results = RowResults::new(&operator.schema, window.key.len(), aggregates(), marks);
+        let aggregates = RowAggregates::new(window.aggregates.clone());
+        let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
         let keys = RowKey { fields, encoder };
-        Ok(match window.windows {
-            Windows::Aligned(windows) => {
-                let spec = spec.with_windows(windows);
-                Box::new(WindowOperator::<Dynamic, Dynamic, _, _, _>::new(
-                    spec,
-                    keys,
-                    aggregates(),
-                    results,
-                    errors,
-                    readers,
-                ))
-            }
-            Windows::Session(windows) => {
-                let spec = spec.with_windows(windows);
-                Box::new(SessionOperator::<Dynamic, Dynamic, _, _, _>::new(
-                    spec,
-                    keys,
-                    aggregates(),
-                    results,
-                    errors,
-                    readers,
-                ))
-            }
-        })
+        let aggregates = window.aggregates.clone();
+        Ok(row_windows(window.windows, spec, keys, aggregates, results, errors, readers))
     }
 
     fn sink(&self, sink: &SinkPlan, schema: &Schema) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
@@ -95,12 +95,26 @@ impl OnKafka {
     }
 
     /// A fresh broker makes its topic of offsets when somebody first asks for a group's coordinator, and refuses to
-    /// tell meanwhile. A producer that sends offsets asks three times within milliseconds, and then waits for
-    /// ever: librdkafka drops the last refusal. So somebody patient asks first.
+    /// tell meanwhile; while it loads the topic it may also say that it is no coordinator. A producer that sends
+    /// offsets asks three times within milliseconds, and then waits for ever: librdkafka drops the last refusal. So
+    /// somebody patient asks first.
     fn await_coordinator(&self) {
+        let asker = anonymous(self.config(), "first");
         let mut any = TopicPartitionList::new();
         any.add_partition("any", 0);
-        anonymous(self.config(), "first").committed_offsets(any, LIMIT).expect("a coordinator");
+        let until = Instant::now() + LIMIT;
+        while let Err(error) = asker.committed_offsets(any.clone(), LIMIT) {
+            let starting = matches!(
+                error.rdkafka_error_code(),
+                Some(
+                    RDKafkaErrorCode::NotCoordinator
+                        | RDKafkaErrorCode::CoordinatorNotAvailable
+                        | RDKafkaErrorCode::CoordinatorLoadInProgress
+                )
+            );
+            assert!(starting && Instant::now() < until, "no coordinator: {error}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn broker(&self) -> std::sync::MutexGuard<'_, Broker> {

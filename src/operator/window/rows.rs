@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::{Firing, KeySelector, WindowResult};
+use super::{Firing, KeySelector, SessionOperator, WindowOperator, WindowResult, WindowSpec};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
 use crate::format::key::{decode_state_key, encode_state_key};
 use crate::operator::aggregate::{Accumulators, RowAggregates};
+use crate::operator::{ErrorPolicy, Operator, Readers};
 use crate::record::{Dynamic, Row, Schema, Slot};
+use crate::topology::plan::{AggregatePlan, Windows};
 use crate::window::WindowRange;
 
 /// Takes the key of a row: some of its slots.
@@ -95,6 +97,29 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
         match self.begin(key, window, self.key_fields + 2, &Bump::new()) {
             Ok(row) => self.head.to_vec(row),
             Err(error) => error.message.into_bytes(),
+        }
+    }
+}
+
+/// The operator of windows over rows.
+pub fn row_windows(
+    windows: Windows,
+    spec: WindowSpec<()>,
+    keys: RowKey,
+    aggregates: Vec<AggregatePlan>,
+    results: RowResults,
+    errors: ErrorPolicy,
+    readers: Readers<Dynamic>,
+) -> Box<dyn Operator<Dynamic>> {
+    let aggregates = RowAggregates::new(aggregates);
+    match windows {
+        Windows::Aligned(windows) => {
+            let spec = spec.with_windows(windows);
+            Box::new(WindowOperator::new(spec, keys, aggregates, results, errors, readers))
+        }
+        Windows::Session(windows) => {
+            let spec = spec.with_windows(windows);
+            Box::new(SessionOperator::new(spec, keys, aggregates, results, errors, readers))
         }
     }
 }

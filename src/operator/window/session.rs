@@ -11,22 +11,20 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::{ControlFlow, RangeInclusive};
-use std::sync::Arc;
 
 use prost::encoding::{decode_varint, encode_varint};
 use smallvec::SmallVec;
 
+use super::state::{Derived, WindowState};
 use super::{
-    Aggregator, EmitRows, Fired, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, fits,
+    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
 };
 use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
-use crate::state::codec::DeltaWriter;
-use crate::state::header::OperatorState;
-use crate::state::store::{Store, StoreError};
-use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
+use crate::state::store::StoreError;
+use crate::state::{Stateful, ValueCodec, WindowTable};
 use crate::window::{SessionWindows, WindowRange};
 
 /// A session of a key.
@@ -104,6 +102,12 @@ impl Timers {
     }
 }
 
+impl Derived for Option<Timers> {
+    fn bytes(&self) -> usize {
+        self.as_ref().map_or(0, |timers| timers.bytes)
+    }
+}
+
 /// Says that a session is none that could have been written where it lies.
 fn damage(range: WindowRange) -> StoreError {
     StoreError::Corrupt(format!(
@@ -128,14 +132,11 @@ fn visit_session<A: ValueCodec>(
 
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
 pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
-    spec: WindowSpec<SessionWindows>,
+    /// The sessions by key and the bucket in which they end, and the timers of the first bucket in which one may fire,
+    /// once it has been looked for.
+    state: WindowState<SessionWindows, SessionCodec<A>, Option<Timers>>,
     keys: K,
     outlet: Outlet<O, F>,
-    /// The sessions by key and the bucket in which they end.
-    table: WindowTable<SessionCodec<A>>,
-    fired: Fired,
-    /// Of the first bucket in which a session may fire; `None` until it is looked for.
-    timers: Option<Timers>,
     key: Vec<u8>,
     input: std::marker::PhantomData<R>,
 }
@@ -166,49 +167,46 @@ where
         readers: Readers<O>,
     ) -> Self {
         SessionOperator {
-            table: WindowTable::new(&spec.id, SessionCodec::new(aggregator)),
-            spec,
+            state: WindowState::new(spec, SessionCodec::new(aggregator)),
             keys,
             outlet: Outlet { results, errors, readers },
-            fired: Fired::nothing(),
-            timers: None,
             key: Vec::new(),
             input: std::marker::PhantomData,
         }
     }
 
-    fn is_closed(&self, end_ms: i64) -> bool {
-        end_ms <= self.spec.closed_ms(self.fired.watermark_ms)
-    }
-
     /// The buckets in which a session may end that a window which begins at `start_ms` touches.
     fn buckets_from(&self, start_ms: i64) -> RangeInclusive<i64> {
-        self.spec.windows.bucket_end(start_ms)..=i64::MAX
+        self.state.spec.windows.bucket_end(start_ms)..=i64::MAX
     }
 
     /// What a record that is the window `alone` by itself joins.
     fn join(&self, alone: WindowRange) -> Result<Joined, StoreError> {
         let mut joined = Joined { sessions: SmallVec::new(), whole: alone };
         let mut damaged = None;
-        self.table.visit_key(self.buckets_from(alone.start_ms), &self.key, |bucket_end_ms, session| {
-            let Some(Session { range, .. }) = session else { return ControlFlow::Continue(()) };
-            if self.is_damaged(*range, bucket_end_ms) {
-                damaged = Some(*range);
-                return ControlFlow::Break(());
-            }
-            if self.is_closed(range.end_ms) && !is_planted(Bug::ClosedSessionJoined) {
-                return ControlFlow::Continue(());
-            }
-            if range.touches(&alone) {
-                joined.sessions.push(*range);
-                joined.whole = joined.whole.cover(range);
-                if is_planted(Bug::SessionsNotJoined) {
+        self.state.table.visit_key(
+            self.buckets_from(alone.start_ms),
+            &self.key,
+            |bucket_end_ms, session| {
+                let Some(Session { range, .. }) = session else { return ControlFlow::Continue(()) };
+                if self.is_damaged(*range, bucket_end_ms) {
+                    damaged = Some(*range);
                     return ControlFlow::Break(());
                 }
-            }
-            // Open sessions do not touch: those behind one that ends later are too far away.
-            if range.end_ms < alone.end_ms { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        })?;
+                if self.state.is_closed(range.end_ms) && !is_planted(Bug::ClosedSessionJoined) {
+                    return ControlFlow::Continue(());
+                }
+                if range.touches(&alone) {
+                    joined.sessions.push(*range);
+                    joined.whole = joined.whole.cover(range);
+                    if is_planted(Bug::SessionsNotJoined) {
+                        return ControlFlow::Break(());
+                    }
+                }
+                // Open sessions do not touch: those behind one that ends later are too far away.
+                if range.end_ms < alone.end_ms { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            },
+        )?;
         match damaged {
             Some(range) => Err(damage(range)),
             None => Ok(joined),
@@ -217,7 +215,7 @@ where
 
     /// Whether a session cannot be one of this bucket.
     fn is_damaged(&self, range: WindowRange, bucket_end_ms: i64) -> bool {
-        let windows = &self.spec.windows;
+        let windows = &self.state.spec.windows;
         windows.bucket_end(range.end_ms) != bucket_end_ms || range.end_ms - range.start_ms < windows.gap_ms()
     }
 
@@ -227,9 +225,9 @@ where
         input: A::Input<'_>,
         joined: &Joined,
     ) -> Result<Result<(), EvaluationError>, StoreError> {
-        let bucket_end_ms = self.spec.windows.bucket_end(joined.whole.end_ms);
+        let bucket_end_ms = self.state.spec.windows.bucket_end(joined.whole.end_ms);
         if let [range] = &joined.sessions[..]
-            && self.spec.windows.bucket_end(range.end_ms) == bucket_end_ms
+            && self.state.spec.windows.bucket_end(range.end_ms) == bucket_end_ms
         {
             let added = self.change(bucket_end_ms, |aggregator, session| {
                 let Session { range, value } = session.as_mut()?;
@@ -242,7 +240,7 @@ where
             Err(error) => return Ok(Err(error)),
         };
         for range in &joined.sessions {
-            self.change(self.spec.windows.bucket_end(range.end_ms), |_, session| *session = None)?;
+            self.change(self.state.spec.windows.bucket_end(range.end_ms), |_, session| *session = None)?;
         }
         let whole = Session { range: joined.whole, value };
         self.change(bucket_end_ms, |_, session| *session = Some(whole)).map(Ok)
@@ -254,11 +252,11 @@ where
         bucket_end_ms: i64,
         change: impl FnOnce(&A, &mut Option<Session<A::Value>>) -> T,
     ) -> Result<T, StoreError> {
-        let entry = self.table.entry(bucket_end_ms, &self.key, |_| None)?;
-        let (codec, session) = self.table.value_mut(entry);
+        let entry = self.state.table.entry(bucket_end_ms, &self.key, |_| None)?;
+        let (codec, session) = self.state.table.value_mut(entry);
         let heap_before = codec.heap_bytes(session);
         let changed = change(&codec.0, session);
-        self.table.heap_changed(entry, heap_before);
+        self.state.table.heap_changed(entry, heap_before);
         Ok(changed)
     }
 
@@ -269,7 +267,7 @@ where
         input: A::Input<'_>,
         joined: &Joined,
     ) -> Result<Result<A::Value, EvaluationError>, StoreError> {
-        let aggregator = &self.table.codec().0;
+        let aggregator = &self.state.table.codec().0;
         let mut merged = aggregator.create();
         let mut sum = Ok(());
         let mut input = Some(input);
@@ -296,15 +294,16 @@ where
         end_ms: i64,
         visit: impl FnMut(&Session<A::Value>),
     ) -> Result<(), StoreError> {
-        visit_session(&self.table, self.spec.windows.bucket_end(end_ms), key, end_ms, visit)
+        visit_session(&self.state.table, self.state.spec.windows.bucket_end(end_ms), key, end_ms, visit)
     }
 
     /// Notes when a session ends if it ends in the bucket that comes next, and did not end then before.
     fn note_end(&mut self, joined: &Joined) {
         let end_ms = joined.whole.end_ms;
-        let bucket_end_ms = self.spec.windows.bucket_end(end_ms);
-        if let Some(timers) = self.timers.as_mut().filter(|timers| timers.bucket_end_ms == bucket_end_ms)
-            && end_ms > self.fired.end_ms
+        let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
+        if let Some(timers) =
+            self.state.derived.as_mut().filter(|timers| timers.bucket_end_ms == bucket_end_ms)
+            && end_ms > self.state.fired.end_ms
             && !is_planted(Bug::SessionEndNotNoted)
             && joined.sessions.iter().all(|session| session.end_ms != end_ms)
         {
@@ -314,15 +313,15 @@ where
 
     /// Makes the record that follows an update of a session.
     fn updated(&mut self, range: WindowRange, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
-        let firing = match self.spec.emit {
+        let firing = match self.state.spec.emit {
             EmitRows::OnUpdate => Firing::Update,
-            EmitRows::OnTime if range.end_ms <= self.fired.end_ms => Firing::Refinement,
+            EmitRows::OnTime if range.end_ms <= self.state.fired.end_ms => Firing::Refinement,
             EmitRows::OnTime | EmitRows::OnClose => return Ok(()),
         };
-        let bucket_end_ms = self.spec.windows.bucket_end(range.end_ms);
+        let bucket_end_ms = self.state.spec.windows.bucket_end(range.end_ms);
         let (key, outlet) = (&self.key[..], &mut self.outlet);
         let mut emitted = Ok(());
-        visit_session(&self.table, bucket_end_ms, key, range.end_ms, |session| {
+        visit_session(&self.state.table, bucket_end_ms, key, range.end_ms, |session| {
             emitted = outlet.emit((key, session.range, Ok(&session.value), firing), context);
         })?;
         emitted
@@ -330,15 +329,15 @@ where
 
     /// Whether a session has fired.
     fn has_fired(&self, end_ms: i64, key: &[u8]) -> bool {
-        end_ms <= self.fired.end_ms
-            || (end_ms == self.fired.end_ms.saturating_add(1) && key < &self.fired.from[..])
+        end_ms <= self.state.fired.end_ms
+            || (end_ms == self.state.fired.end_ms.saturating_add(1) && key < &self.state.fired.from[..])
     }
 
     /// The ends of the bucket's sessions that have not fired.
     fn timers(&mut self, bucket_end_ms: i64) -> Result<Timers, StoreError> {
         let mut all: Vec<(WindowRange, Box<[u8]>)> = Vec::new();
         let bucket = bucket_end_ms..=bucket_end_ms;
-        let flow = self.table.visit::<StoreError>(bucket, &[], &mut |_, key, values| {
+        let flow = self.state.table.visit::<StoreError>(bucket, &[], &mut |_, key, values| {
             let sessions = values.iter().filter_map(|session| session.as_ref());
             all.extend(sessions.map(|session| (session.range, key.into())));
             Ok(ControlFlow::Continue(()))
@@ -363,10 +362,10 @@ where
         key: &[u8],
         context: &mut Context<'_, '_>,
     ) -> Result<bool, OperatorError> {
-        let bucket_end_ms = self.spec.windows.bucket_end(end_ms);
-        let (firing, outlet) = (self.spec.due_firing(), &mut self.outlet);
+        let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
+        let (firing, outlet) = (self.state.spec.due_firing(), &mut self.outlet);
         let mut emitted = None;
-        visit_session(&self.table, bucket_end_ms, key, end_ms, |session| {
+        visit_session(&self.state.table, bucket_end_ms, key, end_ms, |session| {
             emitted = Some(outlet.emit((key, session.range, Ok(&session.value), firing), context));
         })?;
         emitted.transpose().map(|emitted| emitted.is_some())
@@ -374,40 +373,41 @@ where
 
     /// Fires the sessions that end at or before `due_ms`.
     fn fire(&mut self, due_ms: i64, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
-        while let Some(bucket_end_ms) = self.table.first_end_where(|end_ms| end_ms > self.fired.end_ms)
-            && self.spec.windows.bucket_start(bucket_end_ms) < due_ms
+        while let Some(bucket_end_ms) =
+            self.state.table.first_end_where(|end_ms| end_ms > self.state.fired.end_ms)
+            && self.state.spec.windows.bucket_start(bucket_end_ms) < due_ms
         {
-            let mut timers = match self.timers.take() {
+            let mut timers = match self.state.derived.take() {
                 Some(timers) if timers.bucket_end_ms == bucket_end_ms => timers,
                 _ => self.timers(bucket_end_ms)?,
             };
             while let Some((end_ms, key)) = timers.pop(due_ms) {
                 if self.fire_one(end_ms, &key, context)? && context.made_row() {
-                    (self.fired.end_ms, self.fired.from) = (end_ms - 1, behind(&key));
-                    self.timers = Some(timers);
+                    (self.state.fired.end_ms, self.state.fired.from) = (end_ms - 1, behind(&key));
+                    self.state.derived = Some(timers);
                     return Ok(Progress::Full);
                 }
             }
             if due_ms < bucket_end_ms {
-                self.timers = Some(timers);
+                self.state.derived = Some(timers);
                 break;
             }
-            (self.fired.end_ms, self.fired.from) = (bucket_end_ms, Vec::new());
+            (self.state.fired.end_ms, self.state.fired.from) = (bucket_end_ms, Vec::new());
         }
         // In a bounded run what is due has been more than the watermark says.
-        if due_ms > self.fired.end_ms {
-            (self.fired.end_ms, self.fired.from) = (due_ms, Vec::new());
+        if due_ms > self.state.fired.end_ms {
+            (self.state.fired.end_ms, self.state.fired.from) = (due_ms, Vec::new());
         }
         Ok(Progress::Done)
     }
 
     /// Removes the buckets whose sessions have all fired and are done.
     fn remove(&mut self, is_done: impl Fn(&Self, i64) -> bool) {
-        while let Some(bucket_end_ms) = self.table.first_end_ms()
-            && bucket_end_ms <= self.fired.end_ms
+        while let Some(bucket_end_ms) = self.state.table.first_end_ms()
+            && bucket_end_ms <= self.state.fired.end_ms
             && is_done(self, bucket_end_ms)
         {
-            self.table.remove_first();
+            self.state.table.remove_first();
         }
     }
 }
@@ -425,16 +425,14 @@ where
         event: Event<'b, R>,
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
-        let alone = self.spec.windows.alone(event.time_ms);
-        self.key.clear();
-        let selected = self.keys.select(&event.record, &mut self.key).and_then(|()| fits(&self.key));
-        let added = match selected {
+        let alone = self.state.spec.windows.alone(event.time_ms);
+        let added = match select(&self.keys, &event.record, &mut self.key) {
             Ok(()) => {
                 let joined = self.join(alone)?;
-                if self.is_closed(joined.whole.end_ms) {
-                    return self.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
+                if self.state.is_closed(joined.whole.end_ms) {
+                    return self.state.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
                 }
-                match self.table.codec().0.input(&event, context.arena) {
+                match self.state.table.codec().0.input(&event, context.arena) {
                     Ok(input) => self.add(input, &joined)?.map(|()| joined),
                     Err(error) => Err(error),
                 }
@@ -446,24 +444,14 @@ where
                 self.note_end(&joined);
                 self.updated(joined.whole, context)
             }
-            Err(error) => self.outlet.errors.handle(
-                &error.message,
-                event.source.as_ref(),
-                || self.keys.render(&event.record),
-                context.staged,
-            ),
+            Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
         }
     }
 
     fn prefetch(&mut self, events: &[Event<'_, R>]) {
-        for event in events {
-            self.key.clear();
-            if self.keys.select(&event.record, &mut self.key).is_ok() {
-                let end_ms = self.spec.windows.alone(event.time_ms).end_ms;
-                self.table.prefetch_later(self.spec.windows.bucket_end(end_ms), &self.key);
-            }
-        }
-        self.table.prefetch();
+        let windows = self.state.spec.windows;
+        let end_of = |time_ms| windows.bucket_end(windows.alone(time_ms).end_ms);
+        prefetch(&mut self.state.table, &self.keys, &mut self.key, events, end_of);
     }
 
     fn advance<'b>(
@@ -471,13 +459,13 @@ where
         watermark_ms: i64,
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
-        self.fired.watermark_ms = self.fired.watermark_ms.max(watermark_ms);
-        if self.fire(self.spec.due_ms(self.fired.watermark_ms), context)? == Progress::Full {
+        self.state.fired.watermark_ms = self.state.fired.watermark_ms.max(watermark_ms);
+        if self.fire(self.state.spec.due_ms(self.state.fired.watermark_ms), context)? == Progress::Full {
             return Ok(Progress::Full);
         }
-        self.remove(|operator, bucket_end_ms| operator.is_closed(bucket_end_ms));
+        self.remove(|operator, bucket_end_ms| operator.state.is_closed(bucket_end_ms));
         // Rows of sessions that are still open lie at or after this instant.
-        let behind_ms = self.spec.closed_ms(self.fired.watermark_ms);
+        let behind_ms = self.state.closed_ms();
         self.outlet.readers.advance(behind_ms, context)
     }
 
@@ -490,79 +478,7 @@ where
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
-        visit(self);
+        visit(&mut self.state);
         self.outlet.readers.visit(visit);
-    }
-}
-
-impl<R: RecordType, O: RecordType, K, A: ValueCodec, F> Stateful for SessionOperator<R, O, K, A, F> {
-    fn id(&self) -> &str {
-        &self.spec.id
-    }
-
-    fn fingerprint(&self) -> &str {
-        &self.spec.fingerprint
-    }
-
-    fn key_range(&self) -> (Vec<u8>, Vec<u8>) {
-        self.table.key_range()
-    }
-
-    fn saved(&self) -> OperatorState {
-        self.fired.saved(&self.spec)
-    }
-
-    fn restore(
-        &mut self,
-        store: Arc<dyn Store>,
-        saved: Option<&OperatorState>,
-        checkpoint: u64,
-    ) -> Result<(), StoreError> {
-        self.table.restore(store, checkpoint)?;
-        if saved.is_none() {
-            // What the store holds under this id is another operator's; the next delta deletes it.
-            while self.table.first_end_ms().is_some() {
-                self.table.remove_first();
-            }
-        }
-        self.fired = Fired::restored(saved, &self.spec);
-        self.timers = None;
-        Ok(())
-    }
-
-    fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
-        self.table.collect_ranges(delta);
-    }
-
-    fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
-        self.table.collect_points(checkpoint, delta);
-    }
-
-    fn chunk(
-        &mut self,
-        from: &[u8],
-        bytes_max: usize,
-        put: &mut PutEntry<'_>,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        self.table.chunk(from, bytes_max, put)
-    }
-
-    fn flushed(&mut self, checkpoint: u64) {
-        self.table.flushed(checkpoint);
-    }
-
-    fn memory(&self) -> MemoryUse {
-        let mut memory = self.table.memory();
-        memory.total += self.timers.as_ref().map_or(0, |timers| timers.bytes);
-        memory
-    }
-
-    fn evict(&mut self, bytes: usize) {
-        let MemoryUse { total, pinned, .. } = self.table.memory();
-        self.table.evict(bytes);
-        if bytes > total - pinned {
-            // They come last: whoever needs them again reads all sessions of the bucket.
-            self.timers = None;
-        }
     }
 }

@@ -32,9 +32,7 @@ impl<'g> Task<'_, 'g> {
             }
             return Ok(());
         };
-        let key: Result<Vec<KeyPart>, Failed> =
-            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
-        let (key, samples) = (key?, samples(window, event)?);
+        let (key, samples) = (key_of(window, event)?, samples(window, event)?);
         // What the part holds is the same in all windows that have it.
         let part = windows::part(window, event.time_ms);
         let before = self.windows[index].open.get(&(*first, key.clone()));
@@ -78,9 +76,7 @@ impl<'g> Task<'_, 'g> {
         event: &Event<'_>,
     ) -> Result<(), Failed> {
         let gap_ms = window.size_ms;
-        let key: Result<Vec<KeyPart>, Failed> =
-            window.key.iter().map(|slot| key_part(&event.row[*slot])).collect();
-        let key = key?;
+        let key = key_of(window, event)?;
         let watermark_ms = self.windows[index].watermark_ms.unwrap_or(i64::MIN);
         let open = &self.windows[index].open;
         let joined: Vec<(i64, Vec<KeyPart>)> = open
@@ -145,6 +141,11 @@ impl<'g> Task<'_, 'g> {
             }
         }
     }
+}
+
+/// A row's key.
+fn key_of(window: &Window, event: &Event<'_>) -> Result<Vec<KeyPart>, Failed> {
+    window.key.iter().map(|slot| key_part(&event.row[*slot])).collect()
 }
 
 /// What a row adds to each aggregate.

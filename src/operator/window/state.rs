@@ -1,0 +1,113 @@
+//! What window operators keep, and what a checkpoint needs of it.
+
+use std::sync::Arc;
+
+use super::{Fired, WindowSpec};
+use crate::state::codec::DeltaWriter;
+use crate::state::header::OperatorState;
+use crate::state::store::{Store, StoreError};
+use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
+
+/// What an operator remembers of its state and can make anew from it: it starts without, and goes when memory is short.
+pub(super) trait Derived: Default {
+    /// Memory in use, about, in bytes.
+    fn bytes(&self) -> usize;
+}
+
+/// The state of a window operator: entries, and how far its windows have fired.
+pub(super) struct WindowState<W, C: ValueCodec, D> {
+    pub spec: WindowSpec<W>,
+    pub table: WindowTable<C>,
+    pub fired: Fired,
+    pub derived: D,
+}
+
+impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
+    /// Nothing, to be restored before use.
+    pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
+        let table = WindowTable::new(&spec.id, codec);
+        WindowState { spec, table, fired: Fired::nothing(), derived: D::default() }
+    }
+
+    /// Whether the window that ends at `end_ms` is closed.
+    pub fn is_closed(&self, end_ms: i64) -> bool {
+        end_ms <= self.closed_ms()
+    }
+
+    /// Windows that end at or before this instant are closed: rows of open ones lie at or after it.
+    pub fn closed_ms(&self) -> i64 {
+        self.spec.closed_ms(self.fired.watermark_ms)
+    }
+}
+
+impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
+    fn id(&self) -> &str {
+        &self.spec.id
+    }
+
+    fn fingerprint(&self) -> &str {
+        &self.spec.fingerprint
+    }
+
+    fn key_range(&self) -> (Vec<u8>, Vec<u8>) {
+        self.table.key_range()
+    }
+
+    fn saved(&self) -> OperatorState {
+        self.fired.saved(&self.spec)
+    }
+
+    fn restore(
+        &mut self,
+        store: Arc<dyn Store>,
+        saved: Option<&OperatorState>,
+        checkpoint: u64,
+    ) -> Result<(), StoreError> {
+        self.table.restore(store, checkpoint)?;
+        if saved.is_none() {
+            // What the store holds under this id is another operator's; the next delta deletes it.
+            while self.table.first_end_ms().is_some() {
+                self.table.remove_first();
+            }
+        }
+        self.fired = Fired::restored(saved, &self.spec);
+        self.derived = D::default();
+        Ok(())
+    }
+
+    fn collect_ranges(&mut self, delta: &mut DeltaWriter) {
+        self.table.collect_ranges(delta);
+    }
+
+    fn collect_points(&mut self, checkpoint: u64, delta: &mut DeltaWriter) {
+        self.table.collect_points(checkpoint, delta);
+    }
+
+    fn chunk(
+        &mut self,
+        from: &[u8],
+        bytes_max: usize,
+        put: &mut PutEntry<'_>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        self.table.chunk(from, bytes_max, put)
+    }
+
+    fn flushed(&mut self, checkpoint: u64) {
+        self.table.flushed(checkpoint);
+    }
+
+    fn memory(&self) -> MemoryUse {
+        let mut memory = self.table.memory();
+        memory.total += self.derived.bytes();
+        memory
+    }
+
+    fn evict(&mut self, bytes: usize) {
+        let MemoryUse { total, pinned, .. } = self.table.memory();
+        self.table.evict(bytes);
+        if bytes > total - pinned && self.derived.bytes() > 0 {
+            // It comes last: whoever needs it again reads entries anew.
+            self.derived = D::default();
+        }
+    }
+}
