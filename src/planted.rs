@@ -159,6 +159,18 @@ bugs! {
     BoundedRunsOn = "bounded-runs-on",
     /// A process of a bounded run ends when its own share is done: what another one leaves is not read.
     BoundedRunEndsAlone = "bounded-run-ends-alone",
+
+    // ---- key changes ----
+    /// A task that has not said anything yet is not waited for: its records come late.
+    UpstreamForgotten = "upstream-forgotten",
+    /// A task that was idle and goes on is not waited for again.
+    IdleNotWithdrawn = "idle-not-withdrawn",
+    /// What was heard of the tasks that write a repartition topic is not restored.
+    UpstreamsNotRestored = "upstreams-not-restored",
+    /// A watermark is sent in a transaction before that of the rows that lie before it.
+    MarkBeforeRows = "mark-before-rows",
+    /// A repartition topic is cut behind what was processed and is not committed.
+    SourceCutUncommitted = "source-cut-uncommitted",
 }
 
 /// Whether this bug is planted: never, in production.

@@ -74,7 +74,7 @@ impl Drop for Disk {
 fn a_full_disk_stops_it_and_room_is_all_that_it_takes_to_go_on() {
     let mut scene =
         Scene::new(&shared(), &SHARED, Orders { seed: 61, keys: 2_000, step_ms: 40.0, ..Orders::default() });
-    let disk = Disk::mount(&scene.dir().join("disk"), 64);
+    let disk = Disk::mount(&scene.dir().join("disk"), 192);
     let mut start = scene.application.start("state").busy_state();
     start.state_dir = disk.path.join("state");
     let mut process = scene.flushed(&start);

@@ -180,7 +180,7 @@ impl Campaign {
 
     /// What RocksDB holds after a kill is what the committed changelog says, up to the store's offset.
     fn compare_stores(&mut self, victim: usize) {
-        let stores = store::stores(&self.state_dir(victim));
+        let stores = store::stores(&self.state_dir(victim), "orders");
         let bootstrap = self.broker.bootstrap();
         let topic = self.application.changelog();
         // The log start last: a cut while the log was read leaves no more than what lies behind it.
@@ -296,7 +296,7 @@ fn damage_a_file(dir: &Path, random: &mut Random) -> bool {
 
 /// The transactions whose outputs were aborted, at least: runs of aborted records in one partition.
 fn aborted_transactions(application: &Application) -> usize {
-    let topic = application.outputs.last().expect("an output");
+    let topic = application.copies();
     let mut all = Reader::new(&application.bootstrap, topic, Isolation::Uncommitted);
     all.read_to_end();
     let committed: std::collections::BTreeSet<_> =

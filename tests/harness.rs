@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use serde_json::json;
-use support::application::{Application, Expected, REVENUE, Rows, SHARED, compare};
+use support::application::{Application, Expected, REVENUE, Rows, SHARED, compare, text_of};
 use support::broker::{Broker, shared};
 use support::kafka::{Admin, Isolation, Reader, Record, Writer, serves};
 use support::orders::{Generated, Generator, Orders, close_windows, produce};
@@ -256,7 +256,7 @@ fn play(application: &Application, expected: &Expected, writer: &Writer) {
         application.case.outputs.iter().zip(&application.outputs).zip(&expected.rows)
     {
         for row in rows.values().flatten() {
-            let key = row[output.key[0]].as_str().expect("text");
+            let key = text_of(&row[output.key[0]]);
             let at = row.get("window_end").map_or(0, |end| end.as_i64().expect("milliseconds") - 1);
             let fields: Vec<_> = output.fields.iter().map(|f| format!("{}:{}", json!(f), row[*f])).collect();
             let value = format!("{{{}}}", fields.join(","));

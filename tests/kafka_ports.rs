@@ -310,7 +310,8 @@ fn a_reset_removes_the_group_and_the_topics_of_an_application() {
     }
     let transaction = pair.transaction(12);
     pair.producer.commit(transaction, &pair.member).unwrap();
-    let plan = Plan { name: application, sources: vec![], operators: vec![], sinks: vec![] };
+    let plan =
+        Plan { name: application, sources: vec![], operators: vec![], repartitions: vec![], sinks: vec![] };
     let running = Reset::find(&mut admin, &plan, None).unwrap_err();
     assert!(matches!(running, ResetError::Running { .. }), "{running}");
     pair.log.leave(10_000).unwrap();

@@ -43,7 +43,7 @@ fn a_dying_owners_commit_lands_between_the_new_owners_lookups() {
             .set("kafka.transaction_timeout", "30s")
             .set("run.restore_stall", "60s")
     };
-    let copies = application.outputs.last().expect("an output");
+    let copies = application.copies();
     let mut committed = Reader::new(&bootstrap, copies, Isolation::Committed);
     let mut all = Reader::new(&bootstrap, copies, Isolation::Uncommitted);
 
@@ -171,7 +171,7 @@ fn the_records_of_a_stopped_owner_land_after_the_new_owners_first_lookups() {
     std::thread::sleep(Duration::from_secs(1));
     let ready = matches!(new.get("/readyz"), Some((200, _)));
     assert!(!ready, "it consumes, and whether its predecessor committed is undecided");
-    let copies = scene.application.outputs.last().expect("an output");
+    let copies = scene.application.copies();
     let mut committed = Reader::new(&bootstrap, copies, Isolation::Committed);
     let mut all = Reader::new(&bootstrap, copies, Isolation::Uncommitted);
     let before = places(&mut all);

@@ -122,7 +122,7 @@ fn pipeline() -> Box<dyn Pipeline> {
         rejected("paid"),
         Readers::new(vec![Box::new(sales)]),
     );
-    let timing = Timing { max_out_of_orderness_ms: OUT_OF_ORDER_MS, max_ahead_ms: 1_000 };
+    let timing = Timing { max_out_of_orderness_ms: OUT_OF_ORDER_MS, punctuated: false, max_ahead_ms: 1_000 };
     let json = Json::<Order, _>::new(|order: &Order| order.at_ms);
     Box::new(Source::<Owned<Order>, _>::new(
         json,
@@ -210,6 +210,8 @@ impl Committed {
             changelog: Some(changelog),
             bounded: true,
             drop_state: Vec::new(),
+            repartitioned_by: None,
+            idle_timeout_ms: None,
         };
         let limits = TaskLimits {
             staged_records_max: course.rows,
@@ -221,6 +223,8 @@ impl Committed {
             flush_bytes: usize::MAX,
             flush_interval_ms: u64::MAX,
             cache_bytes_max: 0,
+            watermark_interval_ms: 1_000,
+            cut_interval_ms: 10_000,
         };
         let restored = Restored {
             store: Some(store),
@@ -261,12 +265,12 @@ impl Committed {
         }
         // What is done now, and prepared, is lost.
         task.run(course.records).unwrap();
-        task.prepare().unwrap();
+        task.prepare(0).unwrap();
         false
     }
 
     fn commit(&mut self, task: &mut Task) {
-        let Some(contribution) = task.prepare().unwrap() else { return };
+        let Some(contribution) = task.prepare(0).unwrap() else { return };
         let first = self.changes.len() as i64;
         self.changes.extend(contribution.changes);
         let offsets: Vec<i64> = (first..self.changes.len() as i64).collect();

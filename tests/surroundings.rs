@@ -301,7 +301,7 @@ fn a_source_that_vanished_with_its_state_is_refused() {
     let yaml = std::fs::read_to_string(&scene.application.file).expect("the topology");
     let renamed = yaml.replace("  orders:\n", "  purchases:\n").replace("input: orders", "input: purchases");
     std::fs::write(&scene.application.file, &renamed).expect("the topology");
-    stops_and_says(&mut start.spawn(), &["source `orders`", &changelog, "reset"]);
+    stops_and_says(&mut start.spawn(), &["stage `orders`", &changelog, "reset"]);
     std::fs::write(&scene.application.file, &yaml).expect("the topology");
     let mut process = start.spawn();
     process.ready(LIMIT);

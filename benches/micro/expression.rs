@@ -67,7 +67,7 @@ fn filter(criterion: &mut Criterion, plan: &Plan, rows: &[Row<'_>]) {
 /// One operation makes a row of four fields from one of five: three copied, one `double(amount) / 100.0`.
 fn projection(criterion: &mut Criterion, plan: &Plan, rows: &[Row<'_>]) {
     let OperatorKind::Map { slots } = &plan.operators[1].kind else { unreachable!("it is a map") };
-    let schema = plan.stream_schema(plan.operators[1].input);
+    let schema = plan.stream_schema(plan.operators[1].inputs[0]);
     let map = RowMap { slots: slots.clone(), encoder: Arc::new(Encoder::new(&schema)) };
     let mut arena = Bump::new();
     let euros = plan.operators[1].schema.position("euros").expect("a field of the map");

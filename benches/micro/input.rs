@@ -52,8 +52,8 @@ pub fn pipeline_of(windows: &str) -> Box<dyn Pipeline> {
     assert!(WINDOW.contains(TUMBLING));
     let target = OutputTarget { topic: "output".into(), partitions: 4, record_bytes_max: 1 << 20 };
     let targets = Targets::from([("output".to_owned(), Arc::new(target))]);
-    let factory = pipeline_factory(Arc::new(plan(&WINDOW.replace(TUMBLING, windows))), 0, Arc::new(targets))
-        .expect("all targets");
+    let plan = Arc::new(plan(&WINDOW.replace(TUMBLING, windows)));
+    let factory = pipeline_factory(plan, 0, Arc::new(targets), Arc::new([4])).expect("all targets");
     let mut pipeline = factory();
     let store = MemoryStores::new().open("task").expect("a store in memory");
     pipeline.visit(&mut |operator| operator.restore(store.clone(), None, 0).expect("nothing to restore"));

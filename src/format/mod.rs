@@ -1,5 +1,6 @@
-//! Bytes to rows and back: record values as JSON, sink keys, state keys.
+//! Bytes to rows and back: record values as JSON, sink keys, state keys, blocks between stages.
 
+pub mod block;
 pub mod json;
 pub mod key;
 

@@ -76,7 +76,7 @@ impl Failure {
         Some(match self.code {
             Code::TopicAuthorizationFailed => {
                 "grant the application's user its rights on the topic: Read on a source, Write on a sink or dead-letter \
-                 topic, Create, Read, Write and Delete on its changelogs, Describe and DescribeConfigs on all of \
+                 topic, Create, Read, Write and Delete on its own topics, Describe and DescribeConfigs on all of \
                  them (docs/kafka.md)"
             }
             Code::GroupAuthorizationFailed => {

@@ -129,9 +129,9 @@ impl Run<'_> {
             });
             return;
         }
-        let time = (self.pipeline.max_event_time_ms(), self.pipeline.watermark_ms());
+        let time = self.pipeline.time();
         self.pipeline = (self.make)();
-        self.pipeline.restore_time(time.0, time.1);
+        self.pipeline.restore_time(time);
         self.pipeline.visit(&mut |operator| {
             let saved = operators.iter().find(|saved| saved.id == operator.id());
             operator.restore(self.store.clone(), saved, checkpoint).unwrap();

@@ -56,7 +56,7 @@ impl ErrorPolicy {
     ) -> Result<(), OperatorError> {
         let place = || match source {
             Some(source) => format!("{} at offset {}", source.records.topic_partition(), source.offset),
-            None => "a window's row".to_owned(),
+            None => "a derived row".to_owned(),
         };
         count(&mut staged.counters.failed, &self.operator);
         let target = match &self.action {

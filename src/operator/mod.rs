@@ -8,6 +8,7 @@ mod aggregate;
 mod errors;
 mod filter;
 mod map;
+mod repartition;
 mod sink;
 mod source;
 mod staged;
@@ -25,8 +26,9 @@ pub use aggregate::{Accumulators, RowAggregates, RowInput};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
 pub use map::{Map, MapFunction, RowMap};
+pub use repartition::{Exchange, Repartition, RepartitionSource, RowTransfer, Transfer};
 pub use sink::{RecordWriter, RowWriter, Sink, Written};
-pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, Timing};
+pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, StageTime, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
     Aggregator, EmitRows, Firing, KeySelector, LateRecords, RowKey, RowResults, Session, SessionCodec,

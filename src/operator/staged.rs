@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::repartition::{Exchange, Outgoing};
 use crate::record::{OutputRecord, SourceRecord};
 
 /// A topic that the application writes to.
@@ -63,6 +64,8 @@ pub struct Staged {
     pub outputs: Vec<OutputRecord>,
     /// What happened meanwhile.
     pub counters: Counters,
+    /// What goes to other stages.
+    outgoing: Vec<Outgoing>,
     /// The number of the task's partition.
     partition: i32,
     bytes: usize,
@@ -75,6 +78,8 @@ pub struct Staged {
 const ROWS_PER_CALL_MAX: usize = 10_000;
 /// What a record costs in memory beside its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 128;
+/// What a row takes in a block beside its bytes, at most.
+const ROW_OVERHEAD_BYTES: usize = 10;
 
 impl Staged {
     /// Nothing yet; full at `records_max` records or `bytes_max` bytes, whichever comes first.
@@ -82,6 +87,7 @@ impl Staged {
         Staged {
             outputs: Vec::new(),
             counters: Counters::default(),
+            outgoing: Vec::new(),
             partition: 0,
             bytes: 0,
             records_max,
@@ -103,6 +109,12 @@ impl Staged {
     /// For the task of this partition number.
     pub fn of_partition(self, partition: i32) -> Self {
         Staged { partition, ..self }
+    }
+
+    /// With these ways to other stages.
+    pub fn with_exchanges(self, exchanges: &[Arc<Exchange>]) -> Self {
+        let outgoing = |exchange: &Arc<Exchange>| Outgoing::new(exchange.clone(), self.partition);
+        Staged { outgoing: exchanges.iter().map(outgoing).collect(), ..self }
     }
 
     /// Where records without a key go: to the number of the task's own partition, so that all records of
@@ -131,6 +143,48 @@ impl Staged {
     pub fn push_dead_letter(&mut self, record: OutputRecord) {
         count(&mut self.counters.dead_letters, &record.topic);
         self.hold(record);
+    }
+
+    /// Stages a row that goes to a partition of the exchange at `place`.
+    pub(super) fn send(&mut self, place: usize, partition: i32, time_ms: i64, row: &[u8]) {
+        let outgoing = &mut self.outgoing[place];
+        let sealed = outgoing.push(partition, time_ms, row);
+        count(&mut self.counters.records_out, outgoing.topic());
+        self.bytes += row.len() + ROW_OVERHEAD_BYTES;
+        self.outputs.extend(sealed);
+    }
+
+    /// What goes through the exchange at `place`.
+    pub(super) fn outgoing(&mut self, place: usize) -> &mut Outgoing {
+        &mut self.outgoing[place]
+    }
+
+    /// Whether anything goes to other stages.
+    pub fn has_exchanges(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// Tells the next stages whether they are to wait for the task's watermark.
+    pub fn set_idle(&mut self, idle: bool) {
+        self.outgoing.iter_mut().for_each(|outgoing| outgoing.set_idle(idle));
+    }
+
+    /// The next stages were told before that a bounded run of the task is over.
+    pub fn has_ended(&mut self) {
+        self.outgoing.iter_mut().for_each(Outgoing::has_ended);
+    }
+
+    /// Whether something is to be sent to other stages: rows, or a watermark that is not told yet `interval_ms` after
+    /// the last one.
+    pub fn is_sending_due(&self, now_ms: u64, interval_ms: u64) -> bool {
+        self.outgoing.iter().any(|outgoing| outgoing.is_due(now_ms, interval_ms))
+    }
+
+    /// Stages what is to be sent to other stages now.
+    pub fn send_due(&mut self, now_ms: u64, interval_ms: u64) {
+        for outgoing in &mut self.outgoing {
+            outgoing.take(now_ms, interval_ms, |block| self.outputs.push(block));
+        }
     }
 
     fn hold(&mut self, record: OutputRecord) {

@@ -1,6 +1,7 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
 mod errors;
+mod repartition;
 mod session;
 mod window;
 
@@ -22,7 +23,7 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
-use crate::topology::plan::{AggregateFunction, AggregatePlan, MapSlot, Windows};
+use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Windows};
 use crate::window::{AlignedWindows, SessionWindows};
 
 /// A record of the topic `orders`.
@@ -121,8 +122,8 @@ pub(super) type Reader = Box<dyn Operator<Dynamic>>;
 
 pub(super) fn source(max_out_of_orderness_ms: i64, readers: Vec<Reader>) -> Box<dyn Pipeline> {
     let schema = source_schema();
-    let timing = Timing { max_out_of_orderness_ms, max_ahead_ms: 1_000 };
-    let rows = JsonRows::new(&schema, Some(3));
+    let timing = Timing { max_out_of_orderness_ms, punctuated: false, max_ahead_ms: 1_000 };
+    let rows = JsonRows::new(&schema, EventTime::Field(3), None);
     Box::new(Source::<Dynamic, _>::new(rows, timing, rejected("orders"), Readers::new(readers)))
 }
 
@@ -254,7 +255,7 @@ pub(super) fn hand_over(from: &mut dyn Pipeline, to: &mut dyn Pipeline, change: 
     }
     applier.finish(1).unwrap();
     saved.iter_mut().for_each(change);
-    to.restore_time(from.max_event_time_ms(), from.watermark_ms());
+    to.restore_time(from.time());
     to.visit(&mut |operator| {
         let saved = saved.iter().find(|saved| saved.id == operator.id());
         operator.restore(store.clone(), saved, 1).unwrap();

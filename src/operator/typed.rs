@@ -83,7 +83,7 @@
 //!     );
 //!     Box::new(Source::<Owned<Order>, _>::new(
 //!         Json::<Order, _>::new(|order: &Order| order.at_ms),
-//!         Timing { max_out_of_orderness_ms: 5_000, max_ahead_ms: 86_400_000 },
+//!         Timing { max_out_of_orderness_ms: 5_000, punctuated: false, max_ahead_ms: 86_400_000 },
 //!         ErrorPolicy::fail("orders"),
 //!         Readers::new(vec![Box::new(paid)]),
 //!     ))
@@ -152,7 +152,7 @@ where
         let value = source.value.ok_or("the value is null (a tombstone), JSON is expected")?;
         let record: T = json::decode_value(value).map_err(|error| error.to_string())?;
         let time_ms = (self.closure)(&record);
-        Ok(Decoded { record, time_ms })
+        Ok(Decoded { record, time_ms, is_punctuation: false })
     }
 }
 

@@ -208,7 +208,7 @@ impl Process<'_> {
                 connection
             })
             .collect();
-        let sources: Vec<String> = plan.sources.iter().map(|source| source.topic.clone()).collect();
+        let sources: Vec<String> = plan.stages().map(|stage| plan.topic_of(stage)).collect();
         Ok(Box::new(move |index, coordinator| {
             // The directory stays locked for as long as workers may be made.
             let _locked = &state_dir;
@@ -347,6 +347,9 @@ const CHANGELOG_PART_BYTES: usize = 512 << 10;
 /// A restore never merges more before it writes: more saves little, and a merge is not interrupted.
 const RESTORE_BUFFER_BYTES_MAX: usize = 64 << 20;
 
+/// A repartition topic is cut behind its reader so often: each cut is a request, and frees whole segments only.
+const REPARTITION_CUT_INTERVAL_MS: u64 = 10_000;
+
 fn worker_spec(
     plan: &Arc<Plan>,
     settings: &Settings,
@@ -378,6 +381,8 @@ fn worker_spec(
             flush_bytes: if is_off(Part::WriteBehind) { 0 } else { share(settings.state.flush_bytes) },
             flush_interval_ms: settings.state.flush_interval_ms,
             cache_bytes_max,
+            watermark_interval_ms: settings.run.watermark_interval_ms,
+            cut_interval_ms: REPARTITION_CUT_INTERVAL_MS,
         },
     })
 }

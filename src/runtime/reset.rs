@@ -105,7 +105,7 @@ fn owned_id<'t>(topic: &'t str, prefix: &str) -> Option<&'t str> {
 /// the topology has that id, or if there is only one way to read it.
 fn is_ours(plan: &Plan, id: &str) -> bool {
     !id.contains('.')
-        || plan.sources.iter().any(|source| source.id == id)
+        || plan.stages().any(|stage| stage.id() == id)
         || plan.operators.iter().any(|operator| operator.id == id)
 }
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn plan() -> Plan {
-        Plan { name: "a".into(), sources: vec![], operators: vec![], sinks: vec![] }
+        Plan { name: "a".into(), sources: vec![], operators: vec![], repartitions: vec![], sinks: vec![] }
     }
 
     #[test]
@@ -245,7 +245,7 @@ mod tests {
         let mut plan = plan();
         plan.operators.push(crate::topology::plan::OperatorPlan {
             id: "v1.orders".into(),
-            input: crate::topology::plan::StreamRef::Source(0),
+            inputs: vec![crate::topology::plan::StreamRef::Source(0)],
             schema: Default::default(),
             on_error: Default::default(),
             kind: crate::topology::plan::OperatorKind::Map { slots: vec![] },

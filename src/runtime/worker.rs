@@ -15,7 +15,7 @@ use crate::record::TopicPartition;
 use crate::task::{Task, TaskId, TaskSpec};
 use crate::telemetry::Health;
 use crate::telemetry::metrics::{SourceMetrics, TaskMetrics, WorkerMetrics};
-use crate::worker::port::{Log, TransactionLog};
+use crate::worker::port::{ChangelogReader, Log, TransactionLog};
 use crate::worker::{Exit, Job, JobDone, Phase, Step, Worker, WorkerEvent, WorkerSpec};
 
 /// With nothing to do, the worker looks again after this long; arriving records wake it earlier.
@@ -188,12 +188,19 @@ impl WorkerActor {
                     (JobDone::Restored { epoch, task, result }, Returned::Reader(reader))
                 });
             }
+            Job::Look { epoch, task, partition } => {
+                let Some(mut reader) = self.reader.take() else { return self.end(busy("reader"), context) };
+                self.block_on(context, move || {
+                    let result = reader.last_stable_offset(&partition);
+                    (JobDone::Looked { epoch, task, result }, Returned::Reader(reader))
+                });
+            }
             Job::Flush { epoch, task, job } => self.block_on(context, move || {
                 (JobDone::Flushed { epoch, task, result: run_flush(&shared, job) }, Returned::Nothing)
             }),
             Job::Cut { epoch, task, partition, offset } => self.block_on(context, move || {
                 let result = run_cut(&shared, &partition, offset);
-                (JobDone::Cut { epoch, task, result }, Returned::Nothing)
+                (JobDone::Cut { epoch, task, partition, result }, Returned::Nothing)
             }),
         }
     }
@@ -253,7 +260,7 @@ impl WorkerActor {
                 self.shared.metrics.changelog_cuts_failed.inc();
                 tracing::warn!(
                     %task,
-                    "the changelog was not cut and only grows; it needs the Delete right on the topic: {error}"
+                    "a topic of the application's own was not cut and only grows; that needs the Delete right on it: {error}"
                 );
             }
         }
@@ -335,6 +342,12 @@ impl WorkerActor {
 fn report_task(task: &mut Task, series: &TaskMetrics) {
     if let Some(watermark_ms) = task.watermark_ms() {
         series.set_watermark(watermark_ms);
+    }
+    if let Some(idle) = task.is_idle() {
+        series.set_idle(idle);
+    }
+    if let Some(tasks) = task.upstream_tasks_unheard() {
+        series.set_upstream_tasks_unheard(tasks);
     }
     if let Some((log_start, flushed)) = task.changelog_offsets() {
         series.set_changelog_cut(log_start);

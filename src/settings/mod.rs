@@ -101,6 +101,9 @@ pub struct Run {
     /// changes of a key become one.
     #[serde(rename = "commit_interval", with = "duration")]
     pub commit_interval_ms: u64,
+    /// How often the stages behind a change of keys are told a watermark where they get no rows.
+    #[serde(rename = "watermark_interval", with = "duration")]
+    pub watermark_interval_ms: u64,
     /// The limit of a batch, in records.
     #[serde(with = "count")]
     pub batch_records_max: usize,
@@ -197,6 +200,7 @@ impl Default for Run {
         Run {
             workers: 0,
             commit_interval_ms: 100,
+            watermark_interval_ms: 1_000,
             batch_records_max: 1000,
             batch_bytes_max: 4 * MIB,
             checkpoint_records_max: 100_000,
@@ -314,6 +318,7 @@ impl Settings {
         check(run.workers <= 1024, "run.workers must be at most 1024");
         for (key, value) in [
             ("run.commit_interval", run.commit_interval_ms),
+            ("run.watermark_interval", run.watermark_interval_ms),
             ("run.shutdown_limit", run.shutdown_limit_ms),
             ("state.flush_interval", state.flush_interval_ms),
         ] {

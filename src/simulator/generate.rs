@@ -4,15 +4,18 @@
 mod aggregate;
 mod change;
 pub mod formula;
+mod source;
 mod text;
+mod union;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
-use aggregate::aggregate;
 use formula::{Formula, Scope};
+use window::groupable;
 
 pub use change::Changed;
 
@@ -48,6 +51,10 @@ pub struct Source {
     pub partitioned_by: Vec<usize>,
     /// The slot of the event time; `None`: the record's timestamp.
     pub time: Option<usize>,
+    /// How much later than that.
+    pub shift_ms: i64,
+    /// Only records for which it is true advance the watermark; `None`: all do.
+    pub punctuated: Option<Formula>,
     /// How far its watermark stays behind.
     pub max_out_of_orderness_ms: i64,
     /// An event time further after the record's timestamp is an error.
@@ -56,6 +63,10 @@ pub struct Source {
     pub on_error: OnError,
     /// Where it begins.
     pub start: Start,
+    /// No record of it comes behind its partition's watermark: behind it keys may change.
+    pub calm: bool,
+    /// When a partition has had nothing for so long, it is not waited for. It may come late then.
+    pub idle_timeout_ms: Option<i64>,
 }
 
 /// An operator.
@@ -80,8 +91,21 @@ pub enum OperatorKind {
     Filter(Formula),
     /// Makes rows of rows.
     Map(Map),
+    /// Brings rows of a key together.
+    Repartition(Repartition),
+    /// Brings the rows of this stream, which have the same fields, to those of the input.
+    Union(StreamRef),
     /// Groups rows.
     Window(Window),
+}
+
+/// A change of keys by itself.
+#[derive(Clone, Debug)]
+pub struct Repartition {
+    /// The input's slots of the key.
+    pub key: Vec<usize>,
+    /// How many partitions its topic has, if it says.
+    pub partitions: Option<i32>,
 }
 
 /// A map.
@@ -130,6 +154,8 @@ pub enum Shape {
 pub struct Window {
     /// The input's slots of its key.
     pub key: Vec<usize>,
+    /// Rows of one key lie in several partitions: they are brought together first.
+    pub rekeys: bool,
     /// Which windows there are.
     pub shape: Shape,
     /// The length of the longest.
@@ -188,6 +214,44 @@ impl Generated {
         self.partitions.get(topic).copied().unwrap_or(1)
     }
 
+    /// Whether the rows of an operator's input have to be brought together by other keys first.
+    pub fn rekeys(&self, operator: usize) -> bool {
+        match &self.operators[operator].kind {
+            OperatorKind::Repartition(_) => true,
+            OperatorKind::Window(window) => window.rekeys,
+            OperatorKind::Filter(_) | OperatorKind::Map(_) | OperatorKind::Union(_) => false,
+        }
+    }
+
+    /// What an operator reads.
+    pub fn inputs(&self, operator: usize) -> impl Iterator<Item = StreamRef> {
+        let Operator { input, kind, .. } = &self.operators[operator];
+        let other = if let OperatorKind::Union(other) = kind { Some(*other) } else { None };
+        std::iter::once(*input).chain(other)
+    }
+
+    /// The sources, and the operators that change keys, from which the rows that an operator reads have come without
+    /// another change of keys.
+    pub fn heads_of(&self, operator: usize) -> BTreeSet<usize> {
+        let mut heads = BTreeSet::new();
+        for input in self.inputs(operator) {
+            match input {
+                StreamRef::Operator(input) if !self.rekeys(input) => heads.extend(self.heads_of(input)),
+                StreamRef::Operator(input) => drop(heads.insert(self.sources.len() + input)),
+                StreamRef::Source(source) => drop(heads.insert(source)),
+                StreamRef::Repartition(_) => unreachable!("a file names operators"),
+            }
+        }
+        heads
+    }
+
+    /// Whether an operator reads what comes from a source that may be idle.
+    pub fn may_be_idle(&self, operator: usize) -> bool {
+        // The generator has no key changed twice behind such a source.
+        let mut sources = self.heads_of(operator).into_iter().filter_map(|head| self.sources.get(head));
+        sources.any(|source| source.idle_timeout_ms.is_some())
+    }
+
     /// Whether it creates a topic itself.
     pub(super) fn creates(&self, topic: &str) -> bool {
         self.created.contains(topic)
@@ -198,6 +262,7 @@ impl Generated {
         match stream {
             StreamRef::Source(i) => self.sources[i].fields.iter().map(|(field, _)| field.clone()).collect(),
             StreamRef::Operator(i) => self.operators[i].fields.clone(),
+            StreamRef::Repartition(_) => unreachable!("a file names operators"),
         }
     }
 }
@@ -213,7 +278,8 @@ pub fn generate(random: &mut Random) -> Generated {
         partitions: BTreeMap::new(),
         created: BTreeSet::new(),
     };
-    let mut maker = Maker { generated, streams: Vec::new(), random, shared_letters: None };
+    let mut maker =
+        Maker { generated, streams: Vec::new(), random, shared_letters: None, calm: false, idles: false };
     let sources = 1 + u64::from(maker.random.one_in(4));
     for number in 0..sources as usize {
         maker.source(number);
@@ -235,6 +301,12 @@ struct Stream {
     meta: bool,
     /// For each field of the source's `partitioned_by` the slots that hold its value unchanged.
     carried: Vec<Vec<usize>>,
+    /// Keys were changed before it.
+    rekeyed: bool,
+    /// All of its sources are calm.
+    calm: bool,
+    /// One of its sources may be idle.
+    idles: bool,
     /// The length of the last window before it.
     size_ms: Option<i64>,
     readers: usize,
@@ -247,6 +319,10 @@ struct Maker<'r> {
     random: &'r mut Random,
     /// A dead-letter topic that there is already.
     shared_letters: Option<String>,
+    /// The source that is being made is calm.
+    calm: bool,
+    /// And may be idle.
+    idles: bool,
 }
 
 /// The fields that windows add to their key and aggregates.
@@ -254,6 +330,28 @@ const OF_WINDOWS: [&str; 4] = ["window_start", "window_end", "refinement", "fina
 
 fn field(name: &str, ty: Type, nullable: bool) -> Field {
     Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }
+}
+
+/// What kind of operator is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Filter,
+    Map,
+    Repartition,
+    Union,
+    Window,
+}
+
+impl Kind {
+    fn letter(self) -> &'static str {
+        match self {
+            Kind::Filter => "f",
+            Kind::Map => "m",
+            Kind::Repartition => "r",
+            Kind::Union => "u",
+            Kind::Window => "w",
+        }
+    }
 }
 
 impl Maker<'_> {
@@ -278,58 +376,6 @@ impl Maker<'_> {
         }
     }
 
-    fn source(&mut self, number: usize) {
-        let id = ["orders", "visits"][number % 2].to_owned();
-        let topic = self.topic(&format!("in{number}"), 4);
-        let on_error = self.on_error(&id);
-        let start = if self.random.fork("start").one_in(8) { Start::Latest } else { Start::Earliest };
-        let random = &mut *self.random;
-        let mut fields = vec![(field("k", Type::String, random.one_in(3)), vec!["k".to_owned()])];
-        let extra =
-            [("g", Type::Int), ("v", Type::Int), ("x", Type::Double), ("s", Type::String), ("b", Type::Bool)];
-        for (name, ty) in extra {
-            if random.below(5) < 4 {
-                let path = if random.one_in(6) {
-                    vec!["deep".to_owned(), name.to_owned()]
-                } else {
-                    vec![name.to_owned()]
-                };
-                fields.push((field(name, ty, random.one_in(2)), path));
-            }
-        }
-        let form = if random.one_in(3) { FieldForm::Rfc3339 } else { FieldForm::Plain };
-        let place = random.below(fields.len() as u64 + 1) as usize;
-        fields.insert(place, (Field { form, ..field("t", Type::Timestamp, false) }, vec!["at".to_owned()]));
-        let slot = |name: &str| fields.iter().position(|(field, _)| field.name == name);
-        let partitioned_by = match (random.below(8), slot("k"), slot("g")) {
-            (0, _, _) => Vec::new(),
-            (1, Some(k), Some(g)) => vec![k, g],
-            (2, _, Some(g)) => vec![g],
-            (_, k, _) => k.into_iter().collect(),
-        };
-        let source = Source {
-            topic,
-            time: if random.one_in(4) { None } else { slot("t") },
-            max_out_of_orderness_ms: *random.pick(&[0, 500, 2_000, 5_000]),
-            max_ahead_ms: *random.pick(&[3_600_000, 86_400_000]),
-            on_error,
-            start,
-            partitioned_by,
-            fields,
-            id,
-        };
-        self.generated.sources.push(source);
-        let source = &self.generated.sources[number];
-        self.streams.push(Stream {
-            at: StreamRef::Source(number),
-            fields: source.fields.iter().map(|(field, _)| field.clone()).collect(),
-            meta: true,
-            carried: source.partitioned_by.iter().map(|slot| vec![*slot]).collect(),
-            size_ms: None,
-            readers: 0,
-        });
-    }
-
     /// Adds an operator behind one of the streams from `first` on, mostly behind the last one.
     fn operator(&mut self, first: usize) {
         let last = self.streams.len() - 1;
@@ -338,30 +384,40 @@ impl Maker<'_> {
         } else {
             last
         };
+        // What becomes of rows that may have come late is not followed any further.
+        let place = if self.idles && self.streams[place].rekeyed { first } else { place };
         let input = self.streams[place].clone();
         let number = self.generated.operators.len();
         let can_group = !input.carried.is_empty() && input.carried.iter().all(|slots| !slots.is_empty());
-        let kind = self.random.below(8);
-        let id = format!(
-            "{}{number}",
-            if kind < 2 {
-                "f"
-            } else if kind < 4 || !can_group {
-                "m"
-            } else {
-                "w"
-            }
-        );
-        let on_error = self.on_error(&id);
+        let rekeys = input.calm && self.random.one_in(3) && !groupable(&input.fields).is_empty();
+        let other = self.other(place);
+        let kind = match self.random.below(8) {
+            _ if other.is_some() => Kind::Union,
+            _ if rekeys && self.idles => Kind::Window,
+            0..=2 if rekeys => Kind::Repartition,
+            _ if rekeys => Kind::Window,
+            0 | 1 => Kind::Filter,
+            4.. if can_group => Kind::Window,
+            _ => Kind::Map,
+        };
+        let id = format!("{}{number}", kind.letter());
+        // A row of its own goes, without a key, to the partition of its task's number, which nobody knows there.
+        let is_lost = input.rekeyed || (rekeys && kind == Kind::Window);
+        let on_error = match kind {
+            Kind::Union => OnError::Fail, // it does nothing that could fail
+            _ if is_lost => OnError::Skip,
+            _ => self.on_error(&id),
+        };
         let (kind, mut made) = match kind {
-            0 | 1 => {
+            Kind::Filter => {
                 let scope = Scope { fields: &input.fields, meta: input.meta };
                 let depth = 1 + self.random.below(3) as u32;
                 (OperatorKind::Filter(scope.formula(Type::Bool, depth, self.random)), input.clone())
             }
-            2 | 3 => self.map(&input, number),
-            _ if !can_group => self.map(&input, number),
-            _ => self.window(&input, &id, number),
+            Kind::Map => self.map(&input, number),
+            Kind::Repartition => self.repartition(&input),
+            Kind::Union => self.union(&input, other.unwrap_or(place)),
+            Kind::Window => self.window(&input, &id, number, rekeys),
         };
         made.at = StreamRef::Operator(number);
         made.readers = 0;
@@ -442,67 +498,6 @@ impl Maker<'_> {
         }
     }
 
-    fn window(&mut self, input: &Stream, id: &str, number: usize) -> (OperatorKind, Stream) {
-        let late = match self.random.one_in(2) {
-            true => Some(self.topic(&format!("{id}-late"), 2)),
-            false => None,
-        };
-        let random = &mut *self.random;
-        let mut key: Vec<usize> = input.carried.iter().map(|slots| *random.pick(slots)).collect();
-        let groups = |field: &Field| {
-            matches!(field.ty, Type::Int | Type::String | Type::Bool)
-                && !OF_WINDOWS.contains(&field.name.as_str())
-        };
-        let others: Vec<usize> =
-            (0..input.fields.len()).filter(|slot| groups(&input.fields[*slot])).collect();
-        if !others.is_empty() && random.one_in(3) {
-            key.push(*random.pick(&others));
-        }
-        key.sort();
-        key.dedup();
-        if random.one_in(4) {
-            key.reverse();
-        }
-        let size_ms = match input.size_ms {
-            Some(size_ms) => size_ms * *random.pick(&[1, 2, 3]),
-            None => *random.pick(&[1_000, 3_000, 5_000, 10_000]),
-        };
-        let mut aggregates = Vec::new();
-        for part in 0..1 + random.below(4) {
-            aggregates.push(aggregate(format!("a{number}_{part}"), input, random));
-        }
-        let steps = *random.pick(&[1, 2, 4, 5]);
-        let shape = match random.below(6) {
-            5 => Shape::Session,
-            0 => Shape::Sliding { slide_ms: *random.pick(&[size_ms / 5, size_ms * 3 / 10, size_ms * 3 / 2]) },
-            1 => Shape::Sliding { slide_ms: size_ms },
-            2 => Shape::Cumulative { step_ms: size_ms / steps },
-            _ => Shape::Tumbling,
-        };
-        let size_ms = match shape {
-            Shape::Cumulative { step_ms } => step_ms * steps,
-            _ => size_ms,
-        };
-        let offset_ms = if shape != Shape::Session && random.one_in(4) { size_ms / 10 } else { 0 };
-        let emit = *random.pick(&[Emit::OnClose, Emit::OnClose, Emit::OnTime, Emit::OnUpdate]);
-        let mut fields: Vec<Field> =
-            key.iter().map(|slot| Field { nullable: false, ..input.fields[*slot].clone() }).collect();
-        let carried = input.carried.iter().map(|slots| {
-            let places = key.iter().enumerate().filter(|(_, slot)| slots.contains(slot));
-            places.map(|(place, _)| place).collect()
-        });
-        let carried = carried.collect();
-        fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
-        fields.extend(aggregates.iter().map(|aggregate| field(&aggregate.name, aggregate.ty, true)));
-        if let Some(mark) = emit.mark() {
-            fields.push(field(mark, Type::Bool, false));
-        }
-        let allowed_lateness_ms = *random.pick(&[0, 0, 1_000, 4_000]);
-        let window = Window { key, shape, size_ms, offset_ms, allowed_lateness_ms, emit, late, aggregates };
-        let made = Stream { fields, meta: false, carried, size_ms: Some(size_ms), ..input.clone() };
-        (OperatorKind::Window(window), made)
-    }
-
     /// Sinks for the streams from `first` on.
     fn sinks(&mut self, first: usize) {
         for place in first..self.streams.len() {
@@ -522,10 +517,13 @@ impl Maker<'_> {
             self.generated.created.insert(topic.clone());
         }
         let mut key: Vec<usize> = match self.random.below(5) {
-            0 => Vec::new(),
+            0 if !stream.rekeyed => Vec::new(),
             1 => vec![self.random.below(stream.fields.len() as u64) as usize],
             _ => stream.carried.iter().filter_map(|slots| slots.first().copied()).collect(),
         };
+        if key.is_empty() && stream.rekeyed {
+            key.push(self.random.below(stream.fields.len() as u64) as usize);
+        }
         if !key.is_empty() && self.random.one_in(5) {
             key.push(self.random.below(stream.fields.len() as u64) as usize);
             key.dedup();

@@ -50,6 +50,8 @@ struct Maker<'g> {
     keys: Vec<Key>,
     members: Vec<Member>,
     now_ms: i64,
+    /// The watermark of each partition.
+    watermarks_ms: Vec<i64>,
 }
 
 /// `count` records for the sources of `generated`, in the order in which they are to be appended.
@@ -82,7 +84,9 @@ impl<'g> Maker<'g> {
                 None => members.push(Member::Field(slot)),
             }
         }
-        Maker { source, partitions, keys, members, now_ms: BEGIN_MS + random.below(5_000) as i64 }
+        let watermarks_ms = vec![i64::MIN; partitions.len()];
+        let now_ms = BEGIN_MS + random.below(5_000) as i64;
+        Maker { source, partitions, keys, members, now_ms, watermarks_ms }
     }
 
     fn input(&mut self, random: &mut Random) -> Input {
@@ -103,6 +107,11 @@ impl<'g> Maker<'g> {
         }
         let key = random.below(self.keys.len() as u64) as usize;
         let key = &self.keys[key];
+        let watermark_ms = &mut self.watermarks_ms[key.partition as usize];
+        if self.source.calm {
+            time_ms = time_ms.max(*watermark_ms);
+        }
+        *watermark_ms = (*watermark_ms).max(time_ms - self.source.max_out_of_orderness_ms);
         let mut value = Some(Vec::with_capacity(160));
         if let Some(out) = &mut value {
             self.object(key, time_ms, random, out);
@@ -184,6 +193,9 @@ impl<'g> Maker<'g> {
             _ => {
                 // A field of a wrong type, behind the right one: the last one counts.
                 let slot = random.below(self.source.fields.len() as u64) as usize;
+                if self.source.calm && self.source.fields[slot].0.ty == Type::Timestamp {
+                    return;
+                }
                 let path = &self.source.fields[slot].1;
                 let values =
                     ["null", "true", "7", "1.5", "\"x\"", "[1]", "{}", "9223372036854775808", "1e400"];

@@ -16,7 +16,7 @@ use crate::simulator::scenario::CommitPoint;
 use crate::simulator::shared::{Shared, give_stack_back, take_stack};
 use crate::simulator::trace::Who;
 use crate::task::{RestoreHost, TaskId, restore};
-use crate::worker::port::CommitError;
+use crate::worker::port::{ChangelogReader, CommitError};
 use crate::worker::{Job, JobDone};
 
 /// How long making a producer may take.
@@ -31,7 +31,7 @@ const LATE_MS: u64 = 20_000;
 pub struct Clients {
     /// Of `Init` and `Commit`.
     pub producer: Option<ModelTransactionLog>,
-    /// Of `Restore`.
+    /// Of `Restore` and `Look`.
     pub reader: Option<ModelReader>,
 }
 
@@ -196,6 +196,15 @@ pub fn begin(
             };
             (coroutine(stack, shared, who, None, run), "restore")
         }
+        Job::Look { epoch, task, partition } => {
+            let mut reader = clients.reader.take().ok_or("a reader was asked for twice")?;
+            let run = move |link: &JobLink<'_>| {
+                let result = reader.over(link).last_stable_offset(&partition);
+                let done = JobDone::Looked { epoch, task, result };
+                Finished { done, clients: Clients { producer: None, reader: Some(reader) } }
+            };
+            (coroutine(stack, shared, who, None, run), "look")
+        }
         Job::Flush { epoch, task, job } => {
             let run = move |link: &JobLink<'_>| {
                 link.pause(link.shared.disk_busy_until_ms());
@@ -208,7 +217,8 @@ pub fn begin(
             let cluster = shared.cluster.clone();
             let run = move |link: &JobLink<'_>| {
                 let result = ModelAdmin::new(&cluster).delete_records_over(link, &partition, offset);
-                Finished { done: JobDone::Cut { epoch, task, result }, clients: Clients::default() }
+                let done = JobDone::Cut { epoch, task, partition, result };
+                Finished { done, clients: Clients::default() }
             };
             (coroutine(stack, shared, who, None, run), "cut")
         }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::format::block::{Block, BlockHeader};
 use crate::model::Record;
 use crate::simulator::disk::Content;
 use crate::state::codec::{RecordHeader, read_record};
-use crate::state::header::{Header, OperatorState};
+use crate::state::header::{Header, OperatorState, UpstreamPosition};
 
 /// The state of a task, as a plain fold of its changelog.
 pub type State = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -97,8 +98,11 @@ pub fn headers_only_rise(records: &[(i64, Arc<Record>)]) -> Result<u64, String> 
             follows(last, &header).map_err(|why| format!("changelog offset {offset}: {why}"))?;
             sweeps += u64::from(header.restore_point != last.restore_point);
         }
-        let seen = header.sources.first().and_then(|source| source.max_event_time_ms);
-        if header.watermark_ms > seen {
+        let source = header.sources.first();
+        let seen = source.and_then(|source| source.max_event_time_ms);
+        // Behind a change of keys it comes from others.
+        let is_own = source.is_some_and(|source| source.upstreams.is_empty());
+        if is_own && header.watermark_ms > seen {
             let watermark = header.watermark_ms;
             return Err(format!("changelog offset {offset}: the watermark {watermark:?} is above {seen:?}"));
         }
@@ -107,12 +111,82 @@ pub fn headers_only_rise(records: &[(i64, Arc<Record>)]) -> Result<u64, String> 
     Ok(sweeps)
 }
 
+/// What a reader of a repartition topic has heard at each checkpoint is what the committed blocks before its offset
+/// say. `changelog` is that of the reader.
+pub fn upstreams_are_as_told(
+    changelog: &[(i64, Arc<Record>)],
+    blocks: &[(i64, Arc<Record>)],
+) -> Result<(), String> {
+    let mut told = Told::default();
+    let mut blocks = blocks.iter().peekable();
+    for header in changelog.iter().filter_map(|(_, record)| first_part(record)) {
+        let Some(source) = header.sources.first() else { continue };
+        while let Some((offset, record)) = blocks.next_if(|(offset, _)| *offset < source.next_offset) {
+            let block = Block::read(record.value.as_deref().unwrap_or_default());
+            told.hear(&block.map_err(|error| format!("offset {offset}: {error}"))?.header, &source.upstreams);
+        }
+        let expected = (told.watermark_ms > i64::MIN).then_some(told.watermark_ms);
+        if header.watermark_ms != expected {
+            let (number, heard) = (header.checkpoint, header.watermark_ms);
+            return Err(format!("the watermark of checkpoint {number} is {heard:?} instead of {expected:?}"));
+        }
+        for stream in &source.upstreams {
+            for (number, watermark_ms) in (0..).zip(&stream.watermarks_ms) {
+                let heard = (*watermark_ms, stream.idle.contains(&number), stream.ended.contains(&number));
+                let said = told.tasks.get(&(stream.stream.clone(), number)).copied().unwrap_or(NOTHING);
+                if heard != said {
+                    return Err(format!("{}-{number} said {said:?}, and {heard:?} was heard", stream.stream));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The watermark of a task, whether it is idle, whether it has ended.
+type Said = (i64, bool, bool);
+const NOTHING: Said = (i64::MIN, false, false);
+
+/// What the tasks of a repartition topic said: of each the greatest watermark, whether its last block calls it idle,
+/// whether one called it ended; and the watermark that follows: at any time the least of those that were waited
+/// for, or the greatest if nobody was.
+struct Told {
+    tasks: BTreeMap<(String, u32), Said>,
+    watermark_ms: i64,
+}
+
+impl Default for Told {
+    fn default() -> Told {
+        Told { tasks: BTreeMap::new(), watermark_ms: i64::MIN }
+    }
+}
+
+impl Told {
+    fn hear(&mut self, block: &BlockHeader, upstreams: &[UpstreamPosition]) {
+        for stream in upstreams {
+            for number in 0..stream.watermarks_ms.len() as u32 {
+                self.tasks.entry((stream.stream.clone(), number)).or_insert(NOTHING);
+            }
+        }
+        let task = self.tasks.entry((block.stream.clone(), block.partition as u32)).or_insert(NOTHING);
+        *task = (task.0.max(block.watermark_ms.unwrap_or(i64::MIN)), block.idle, task.2 || block.ended);
+        let waited_for = self.tasks.values().filter(|(_, idle, ended)| !idle && !ended).map(|task| task.0);
+        let reached = waited_for.min().or_else(|| self.tasks.values().map(|task| task.0).max());
+        self.watermark_ms = self.watermark_ms.max(reached.unwrap_or(i64::MIN));
+    }
+}
+
 /// The header of the last checkpoint.
 pub fn last_header(records: &[(i64, Arc<Record>)]) -> Option<Header> {
-    records.iter().rev().find_map(|(_, record)| match read_record(record.value.as_deref()?).ok()?.header {
+    records.iter().rev().find_map(|(_, record)| first_part(record))
+}
+
+/// The header of a delta's first record; `None` of any other record.
+fn first_part(record: &Record) -> Option<Header> {
+    match read_record(record.value.as_deref()?).ok()?.header {
         RecordHeader::Delta(header) if header.part == 0 => Some(header),
         _ => None,
-    })
+    }
 }
 
 fn follows(last: &Header, next: &Header) -> Result<(), String> {

@@ -59,6 +59,11 @@ impl World {
             }
             state.insert(task.id.clone(), self.restore_anew(&new_disk, &task)?);
             let header = oracle::last_header(&task.records);
+            if task.stage.repartitioned_by.is_some() {
+                let source = TopicPartition::new(&task.stage.topic, task.id.partition);
+                let blocks = self.shared().cluster.decided(&source);
+                oracle::upstreams_are_as_told(&task.records, &blocks).map_err(at)?;
+            }
             operators.insert(task.id.clone(), header.map(|header| header.operators).unwrap_or_default());
         }
         let (counters, commits) = (self.counters.clone(), self.shared().commits.get());
@@ -133,6 +138,8 @@ impl World {
                 changelog: Some(task.changelog.clone()),
                 bounded: self.scenario.bounded,
                 drop_state: Vec::new(),
+                repartitioned_by: task.stage.repartitioned_by.clone(),
+                idle_timeout_ms: task.stage.idle_timeout_ms,
             }),
             operators: task.stage.operators.clone(),
             corrupt: None,

@@ -8,7 +8,7 @@ use crate::worker::JobDone;
 use crate::worker::port::CommitError;
 
 /// Paths that a campaign has to have taken: one that was never taken is a finding.
-pub const PATHS: [&str; 31] = [
+pub const PATHS: [&str; 33] = [
     "commit acknowledged",
     "commit in doubt",
     "commit of no owner",
@@ -40,6 +40,8 @@ pub const PATHS: [&str; 31] = [
     "memory limit reached",
     "slow disks",
     "topology changed",
+    "repartition topic cut",
+    "source that may be idle looked at",
 ];
 
 /// Notes what became of a job.
@@ -76,6 +78,17 @@ pub fn of_job_done(done: &JobDone, who: Who, shared: &Shared) {
         }),
         JobDone::Flushed { task, result: Err(error), .. } => {
             shared.note(who, "flush failed", || format!("{task}: {error}"));
+        }
+        JobDone::Looked { task, result: Ok(_), .. } => {
+            shared.note(who, "source that may be idle looked at", || task.to_string());
+        }
+        JobDone::Looked { task, result: Err(error), .. } => {
+            shared.note(who, "source not looked at", || format!("{task}: {error}"));
+        }
+        JobDone::Cut { partition, result: Ok(log_start), .. }
+            if partition.topic.ends_with(".repartition") =>
+        {
+            shared.note(who, "repartition topic cut", || format!("{partition}, log start {log_start}"));
         }
         JobDone::Cut { task, result: Ok(log_start), .. } => {
             shared.cutters.borrow_mut().insert(task.clone(), who);

@@ -253,7 +253,7 @@ impl Seat {
         let runs = |what: &str| self.running.iter().any(|running| running.what == what);
         let twice = match job {
             Job::Init | Job::Commit { .. } => runs("init") || runs("commit"),
-            Job::Restore { .. } => runs("restore"),
+            Job::Restore { .. } | Job::Look { .. } => runs("restore") || runs("look"),
             Job::Flush { .. } | Job::Cut { .. } => false,
         };
         if twice {

@@ -7,6 +7,8 @@ mod evaluate;
 mod fold;
 mod group;
 pub mod json;
+mod kept;
+mod rekeyed;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -25,6 +27,8 @@ use evaluate::{Environment, Failed, Origin};
 use fold::Fold;
 use group::result;
 use json::{Json, RFC3339_MS, parse_rfc3339, push_int, push_rfc3339, push_text};
+use kept::Kept;
+use rekeyed::Sent;
 
 pub use compare::compare;
 
@@ -39,6 +43,8 @@ pub struct Expected {
     pub failed: BTreeMap<String, u64>,
     /// Records read.
     pub records: u64,
+    /// Of topics of which only this is known.
+    pub kept: Vec<Kept>,
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -82,6 +88,7 @@ pub fn expected(
     let mut expected = Expected::default();
     let shape = Shape::new(generated);
     let changed = change.map(|(changed, _)| (changed, Shape::new(&changed.generated)));
+    let mut sent = Sent::default();
     for (partition, records) in records {
         let Some(index) =
             generated.sources.iter().position(|source| source.topic.as_str() == &*partition.topic)
@@ -96,6 +103,9 @@ pub fn expected(
             windows,
             max_time_ms: None,
             rows: BTreeMap::new(),
+            told_ms: BTreeMap::new(),
+            passing_ms: BTreeMap::new(),
+            sent: &mut sent,
             out: &mut expected,
         };
         let end = ends.map(|ends| ends.get(partition).copied().unwrap_or(0));
@@ -110,9 +120,12 @@ pub fn expected(
         }
         if ends.is_some() {
             task.advance(StreamRef::Source(index), i64::MAX);
+            task.arrived();
         }
+        task.tell(index);
         task.end();
     }
+    rekeyed::behind(generated, &shape, &mut sent, &mut expected);
     expected
 }
 
@@ -135,7 +148,10 @@ impl<'g> Shape<'g> {
             let operators = generated.operators.iter().enumerate();
             Stream {
                 fields: generated.fields(at),
-                operators: operators.filter(|(_, of)| of.input == at).map(|(index, _)| index).collect(),
+                operators: operators
+                    .map(|(index, _)| index)
+                    .filter(|index| generated.inputs(*index).any(|input| input == at))
+                    .collect(),
                 sinks: generated.sinks.iter().filter(|sink| sink.input == at).collect(),
             }
         };
@@ -151,6 +167,7 @@ impl<'g> Shape<'g> {
         match at {
             StreamRef::Source(index) => &self.sources[index],
             StreamRef::Operator(index) => &self.operators[index],
+            StreamRef::Repartition(_) => unreachable!("a file names operators"),
         }
     }
 }
@@ -195,9 +212,15 @@ struct Task<'t, 'g> {
     shape: &'t Shape<'g>,
     partition: &'t TopicPartition,
     windows: Vec<OpenWindows>,
+    /// Of the records that advance the watermark.
     max_time_ms: Option<i64>,
     /// What is written, by topic and writer.
     rows: BTreeMap<(&'g str, &'g str), Vec<Row>>,
+    /// The last watermark that came to each operator that changes keys.
+    told_ms: BTreeMap<usize, i64>,
+    /// That of the one on its way.
+    passing_ms: BTreeMap<usize, i64>,
+    sent: &'t mut Sent,
     out: &'t mut Expected,
 }
 
@@ -208,11 +231,18 @@ impl<'t, 'g> Task<'t, 'g> {
         let Some((row, time_ms)) = decode(source, origin.input) else {
             return self.failed(&source.id, &source.on_error, Some(origin), Vec::new);
         };
+        let environment = Environment { row: &row, origin: Some(origin) };
+        let advances = match source.punctuated.as_ref().map(|condition| environment.evaluate(condition)) {
+            None => true,
+            Some(Ok(marked)) => marked == Value::Bool(true),
+            Some(Err(Failed)) => return self.failed(&source.id, &source.on_error, Some(origin), Vec::new),
+        };
         let at = StreamRef::Source(index);
         self.process(at, &Event { row: &row, time_ms, origin: Some(origin) });
-        if self.max_time_ms.is_none_or(|max| time_ms > max) {
+        if advances && self.max_time_ms.is_none_or(|max| time_ms > max) {
             self.max_time_ms = Some(time_ms);
             self.advance(at, time_ms - source.max_out_of_orderness_ms);
+            self.arrived();
         }
     }
 
@@ -244,6 +274,12 @@ impl<'t, 'g> Task<'t, 'g> {
                     map.slots.iter().map(|formula| environment.evaluate(formula)).collect();
                 row.map(|row| self.process(StreamRef::Operator(index), &Event { row: &row, ..*event }))
             }
+            OperatorKind::Union(_) => {
+                self.process(StreamRef::Operator(index), event);
+                Ok(())
+            }
+            OperatorKind::Repartition(repartition) => self.send(index, &repartition.key, event),
+            OperatorKind::Window(window) if window.rekeys => self.send(index, &window.key, event),
             OperatorKind::Window(window) if window.shape == WindowShape::Session => {
                 self.follow(index, operator, window, fields, event)
             }
@@ -258,35 +294,46 @@ impl<'t, 'g> Task<'t, 'g> {
     fn advance(&mut self, at: StreamRef, watermark_ms: i64) {
         let shape = self.shape;
         for index in &shape.stream(at).operators {
-            let mut behind_ms = watermark_ms;
-            let operator = &self.generated.operators[*index];
-            if let OperatorKind::Window(window) = &operator.kind {
-                self.windows[*index].watermark_ms = Some(watermark_ms);
-                let waits_ms = if window.emit == Emit::OnTime { 0 } else { window.allowed_lateness_ms };
-                let due: Vec<(i64, Vec<KeyPart>)> = self.windows[*index]
-                    .open
-                    .iter()
-                    .take_while(|(place, _)| place.0.saturating_add(waits_ms) <= watermark_ms)
-                    .filter(|(_, open)| window.emit != Emit::OnTime || !open.fired)
-                    .map(|(place, _)| place.clone())
-                    .collect();
-                for place in due {
-                    let Some(open) = self.windows[*index].open.get_mut(&place) else { continue };
-                    open.fired = true;
-                    let row = result(window, &place, open, window.emit != Emit::OnTime);
-                    let start_ms = open.start_ms;
-                    self.fire(*index, operator, &place, start_ms, row);
+            match self.generated.rekeys(*index) {
+                // Of several ways to it the slowest counts.
+                true => {
+                    let told_ms = self.passing_ms.entry(*index).or_insert(watermark_ms);
+                    *told_ms = watermark_ms.min(*told_ms);
                 }
-                self.windows[*index]
-                    .open
-                    .retain(|place, _| place.0.saturating_add(window.allowed_lateness_ms) > watermark_ms);
-                // Its rows of windows that are still open lie behind this instant.
-                if watermark_ms < i64::MAX {
-                    behind_ms -= window.allowed_lateness_ms;
-                }
+                false => self.advance_operator(*index, watermark_ms),
             }
-            self.advance(StreamRef::Operator(*index), behind_ms);
         }
+    }
+
+    fn advance_operator(&mut self, index: usize, watermark_ms: i64) {
+        let mut behind_ms = watermark_ms;
+        let operator = &self.generated.operators[index];
+        if let OperatorKind::Window(window) = &operator.kind {
+            self.windows[index].watermark_ms = Some(watermark_ms);
+            let waits_ms = if window.emit == Emit::OnTime { 0 } else { window.allowed_lateness_ms };
+            let due: Vec<(i64, Vec<KeyPart>)> = self.windows[index]
+                .open
+                .iter()
+                .take_while(|(place, _)| place.0.saturating_add(waits_ms) <= watermark_ms)
+                .filter(|(_, open)| window.emit != Emit::OnTime || !open.fired)
+                .map(|(place, _)| place.clone())
+                .collect();
+            for place in due {
+                let Some(open) = self.windows[index].open.get_mut(&place) else { continue };
+                open.fired = true;
+                let row = result(window, &place, open, window.emit != Emit::OnTime);
+                let start_ms = open.start_ms;
+                self.fire(index, operator, &place, start_ms, row);
+            }
+            self.windows[index]
+                .open
+                .retain(|place, _| place.0.saturating_add(window.allowed_lateness_ms) > watermark_ms);
+            // Its rows of windows that are still open lie behind this instant.
+            if watermark_ms < i64::MAX {
+                behind_ms -= window.allowed_lateness_ms;
+            }
+        }
+        self.advance(StreamRef::Operator(index), behind_ms);
     }
 
     fn write(&mut self, sink: &'g Sink, fields: &[Field], event: &Event<'_>) {
@@ -409,7 +456,10 @@ fn decode(source: &Source, input: &Input) -> Option<(Vec<Value>, i64)> {
     let time_ms = match source.time {
         None => input.timestamp_ms,
         Some(slot) => match row[slot] {
-            Value::Timestamp(time_ms) if time_ms - input.timestamp_ms <= source.max_ahead_ms => time_ms,
+            Value::Timestamp(time_ms) => {
+                let time_ms = time_ms.checked_add(source.shift_ms)?;
+                (time_ms.saturating_sub(input.timestamp_ms) <= source.max_ahead_ms).then_some(time_ms)?
+            }
             _ => return None,
         },
     };

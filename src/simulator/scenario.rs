@@ -87,6 +87,8 @@ pub struct Scenario {
     pub bounded: bool,
     /// How many of the last steps come only when a bounded run has begun: its end lies before them.
     pub after_the_end: usize,
+    /// Whether it goes on until every source that can be idle is.
+    pub until_idle: bool,
     /// How many processes run.
     pub processes: usize,
     /// How many workers each has.

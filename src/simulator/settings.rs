@@ -23,6 +23,8 @@ pub fn small_spec(chance: &mut Random) -> WorkerSpec {
             flush_bytes: 1 + chance.below(1_500) as usize,
             flush_interval_ms: chance.below(800),
             cache_bytes_max,
+            watermark_interval_ms: chance.fork("watermarks").below(1_500),
+            cut_interval_ms: chance.fork("cuts").below(1_500),
             rest_percent: if chance.one_in(2) { 0 } else { chance.below(150) as usize },
             rest_bytes_min: if chance.one_in(2) { 0 } else { chance.below(500) as usize },
         },
@@ -54,6 +56,8 @@ pub fn plain_spec(pace: Pace) -> WorkerSpec {
             flush_bytes: 1 << 20,
             flush_interval_ms: 1_000,
             cache_bytes_max: 64 << 20,
+            watermark_interval_ms: if one_by_one { 0 } else { 1_000 },
+            cut_interval_ms: if one_by_one { 0 } else { 10_000 },
         },
     }
 }

@@ -66,6 +66,8 @@ pub struct World {
     groups_moved: bool,
     /// The next step of the scenario.
     next: usize,
+    /// All has come and nothing goes wrong any more: it ends when sources that can be idle are.
+    over_soon: bool,
     /// Processes that stop are not started any more.
     over: bool,
     /// How much time passed in the last round of the end.
@@ -123,7 +125,7 @@ impl World {
         let common = Common {
             shared,
             spec: Arc::new(spec),
-            sources: plan.sources.iter().map(|source| source.topic.clone()).collect(),
+            sources: plan.stages().map(|stage| plan.topic_of(stage)).collect(),
             source_partitions: topics.sources,
             application: plan.name.clone(),
             session_timeout_ms: 6_000 + chance.below(4) * 1_000,
@@ -141,6 +143,7 @@ impl World {
             contested: BTreeSet::new(),
             groups_moved: false,
             next: 0,
+            over_soon: false,
             over: false,
             idle_ms: 1,
             counters: Counters::default(),
@@ -194,6 +197,7 @@ impl World {
         }
         self.shared().faults.borrow_mut().on = false;
         self.mend();
+        self.over_soon = self.scenario.until_idle;
         self.settle()?;
         self.stop()
     }

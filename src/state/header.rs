@@ -67,6 +67,31 @@ pub struct SourcePosition {
     /// Where a bounded run ends; absent in an unbounded one.
     #[prost(int64, optional, tag = "5")]
     pub end_offset: Option<i64>,
+    /// Of a repartition topic: how far the tasks have come that write it.
+    #[prost(message, repeated, tag = "6")]
+    pub upstreams: Vec<UpstreamPosition>,
+    /// Of a repartition topic: the fields by which rows are spread over its partitions, as text, so that a difference
+    /// can be shown.
+    #[prost(string, tag = "7")]
+    pub key: String,
+}
+
+/// How far the tasks have come that write a stream into a repartition topic, as a reader of it has heard.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UpstreamPosition {
+    /// The id of the stream.
+    #[prost(string, tag = "1")]
+    pub stream: String,
+    /// The watermark of each task by its partition number, in milliseconds since the Unix epoch; the least number
+    /// that there is, if none was heard.
+    #[prost(sint64, repeated, tag = "2")]
+    pub watermarks_ms: Vec<i64>,
+    /// The tasks that are idle.
+    #[prost(uint32, repeated, tag = "3")]
+    pub idle: Vec<u32>,
+    /// The tasks that are done with their bounded run.
+    #[prost(uint32, repeated, tag = "4")]
+    pub ended: Vec<u32>,
 }
 
 /// What a stateful operator keeps beside its entries.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    EmitRows, ErrorPolicy, Filter, Firing, JsonRows, LateRecords, Map, Operator, OutputTarget,
-    PipelineFactory, Readers, RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowWriter, Sink, Source,
-    Timing, WindowSpec, row_windows,
+    EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, LateRecords, Map, Operator, OutputTarget,
+    Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowFilter, RowKey,
+    RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
-    Emit, Late, OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan,
+    Emit, EventTimePlan, Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, Route,
+    SinkPlan, StageInput, StreamRef, WindowPlan,
 };
 
 /// The topics that an application writes to, by name.
@@ -22,7 +23,7 @@ pub type Targets = BTreeMap<String, Arc<OutputTarget>>;
 #[error("topic {0} is written to, but is not known")]
 pub struct BuildError(String);
 
-/// Makes the pipelines of a stage's tasks: `stage` is the index of its source.
+/// Makes the pipelines of the tasks of the stage with this number; `tasks` says how many each stage has.
 ///
 /// # Errors
 /// If `targets` lacks a topic that the topology writes to.
@@ -30,10 +31,11 @@ pub fn pipeline_factory(
     plan: Arc<Plan>,
     stage: usize,
     targets: Arc<Targets>,
+    tasks: Arc<[i32]>,
 ) -> Result<PipelineFactory, BuildError> {
     // Built once, so that a missing target shows before anything runs; the closure cannot fail then.
-    build(&plan, stage, &targets)?;
-    Ok(Arc::new(move || match build(&plan, stage, &targets) {
+    build(&plan, stage, &targets, &tasks)?;
+    Ok(Arc::new(move || match build(&plan, stage, &targets, &tasks) {
         Ok(pipeline) => pipeline,
         Err(error) => unreachable!("{error}, although it was when the factory was made"),
     }))
@@ -43,24 +45,41 @@ fn build(
     plan: &Plan,
     stage: usize,
     targets: &Targets,
-) -> Result<Box<dyn crate::operator::Pipeline>, BuildError> {
-    let source = &plan.sources[stage];
-    let builder = Builder { plan, targets };
-    let timing = Timing {
-        max_out_of_orderness_ms: source.event_time.max_out_of_orderness_ms,
-        max_ahead_ms: source.event_time.max_ahead_ms,
-    };
-    Ok(Box::new(Source::<Dynamic, _>::new(
-        JsonRows::new(&source.schema, source.event_time.field),
-        timing,
-        builder.errors(&source.id, &source.on_error)?,
-        builder.readers(StreamRef::Source(stage))?,
-    )))
+    tasks: &[i32],
+) -> Result<Box<dyn Pipeline>, BuildError> {
+    let mut builder = Builder { plan, targets, exchanges: Vec::new() };
+    let head = plan.head_of(stage);
+    let readers = builder.readers(head, &Route { stage, name: plan.stream_id(head).to_owned() })?;
+    let readers = Readers::new(readers);
+    match plan.stages().nth(stage) {
+        Some(StageInput::Source(source)) => {
+            let timing = Timing {
+                max_out_of_orderness_ms: source.event_time.max_out_of_orderness_ms,
+                punctuated: source.event_time.punctuated.is_some(),
+                max_ahead_ms: source.event_time.max_ahead_ms,
+            };
+            let errors = builder.errors(&source.id, &source.on_error)?;
+            let EventTimePlan { time, punctuated, .. } = source.event_time.clone();
+            let rows = JsonRows::new(&source.schema, time, punctuated);
+            let pipeline = Source::<Dynamic, _>::new(rows, timing, errors, readers);
+            Ok(Box::new(pipeline.with_exchanges(builder.exchanges)))
+        }
+        Some(StageInput::Repartition(repartition)) => {
+            let routes = plan.routes(repartition.input).into_iter();
+            let streams: Vec<(Arc<str>, i32)> =
+                routes.map(|route| (route.name.into(), tasks[route.stage])).collect();
+            let rows = RowTransfer::new(&repartition.schema);
+            Ok(Box::new(RepartitionSource::<Dynamic, _>::new(rows, &streams, readers, builder.exchanges)))
+        }
+        None => unreachable!("there is no stage {stage}"),
+    }
 }
 
 struct Builder<'p> {
     plan: &'p Plan,
     targets: &'p Targets,
+    /// The ways to other stages that were met, in the order of their places.
+    exchanges: Vec<Arc<Exchange>>,
 }
 
 impl Builder<'_> {
@@ -76,29 +95,48 @@ impl Builder<'_> {
         })
     }
 
-    fn readers(&self, stream: StreamRef) -> Result<Readers<Dynamic>, BuildError> {
-        let schema = self.plan.stream_schema(stream);
+    /// What reads a stream of whose rows these come on `route`. What is behind a union is made for each of its inputs:
+    /// nothing there has state.
+    fn readers(
+        &mut self,
+        stream: StreamRef,
+        route: &Route,
+    ) -> Result<Vec<Box<dyn Operator<Dynamic>>>, BuildError> {
+        let plan = self.plan;
+        let schema = plan.stream_schema(stream);
         let mut readers: Vec<Box<dyn Operator<Dynamic>>> = Vec::new();
-        for (index, operator) in self.plan.operators.iter().enumerate() {
-            if operator.input == stream {
-                readers.push(self.operator(index, operator, &schema)?);
+        for (index, operator) in plan.operators.iter().enumerate() {
+            let Some(place) = operator.inputs.iter().position(|input| *input == stream) else { continue };
+            match &operator.kind {
+                OperatorKind::Union { slots } => {
+                    let behind =
+                        self.readers(StreamRef::Operator(index), &route.through(plan.stream_id(stream)))?;
+                    readers.extend(in_order_of_slots(&slots[place], &schema, &operator.id, behind));
+                }
+                _ => readers.push(self.operator(index, operator, &schema, route)?),
             }
         }
-        for sink in &self.plan.sinks {
+        for repartition in &plan.repartitions {
+            if repartition.input == stream {
+                readers.push(self.repartition(repartition, &schema, route)?);
+            }
+        }
+        for sink in &plan.sinks {
             if sink.input == stream {
                 readers.push(self.sink(sink, &schema)?);
             }
         }
-        Ok(Readers::new(readers))
+        Ok(readers)
     }
 
     fn operator(
-        &self,
+        &mut self,
         index: usize,
         operator: &OperatorPlan,
         input: &Schema,
+        route: &Route,
     ) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
-        let readers = self.readers(StreamRef::Operator(index))?;
+        let readers = Readers::new(self.readers(StreamRef::Operator(index), route)?);
         let errors = self.errors(&operator.id, &operator.on_error)?;
         let encoder = Arc::new(Encoder::new(input));
         Ok(match &operator.kind {
@@ -109,6 +147,7 @@ impl Builder<'_> {
                 Box::new(Map::new(RowMap { slots: slots.clone(), encoder }, errors, readers))
             }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
+            OperatorKind::Union { .. } => unreachable!("a union is what is behind it"),
         })
     }
 
@@ -137,7 +176,6 @@ impl Builder<'_> {
             },
             late,
         };
-        let fields = window.key.iter().map(|slot| (input.fields[*slot].name.clone(), *slot)).collect();
         let marks = match window.emit {
             Emit::OnClose => None,
             Emit::OnTime => Some(Firing::Refinement),
@@ -145,9 +183,28 @@ impl Builder<'_> {
         };
         let aggregates = RowAggregates::new(window.aggregates.clone());
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
-        let keys = RowKey { fields, encoder };
+        let keys = row_key(&window.key, input, encoder);
         let aggregates = window.aggregates.clone();
         Ok(row_windows(window.windows, spec, keys, aggregates, results, errors, readers))
+    }
+
+    fn repartition(
+        &mut self,
+        repartition: &RepartitionPlan,
+        schema: &Schema,
+        route: &Route,
+    ) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
+        let rows = RowTransfer::new(schema);
+        let exchange = Arc::new(Exchange {
+            target: self.target(&self.plan.repartition_topic(repartition))?,
+            stream: route.name.as_str().into(),
+            layout: rows.layout().clone(),
+        });
+        let place = self.exchanges.len();
+        self.exchanges.push(exchange.clone());
+        let keys = row_key(&repartition.key, schema, Arc::new(Encoder::new(schema)));
+        let errors = self.errors(&repartition.id, &repartition.on_error)?;
+        Ok(Box::new(Repartition::new(exchange, place, keys, rows, errors)))
     }
 
     fn sink(&self, sink: &SinkPlan, schema: &Schema) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
@@ -160,4 +217,25 @@ impl Builder<'_> {
         let errors = self.errors(&sink.id, &sink.on_error)?;
         Ok(Box::new(Sink::new(writer, self.target(&sink.topic)?, errors)))
     }
+}
+
+/// Readers of rows whose slots come in this order in rows of `schema`.
+fn in_order_of_slots(
+    slots: &[usize],
+    schema: &Schema,
+    id: &str,
+    readers: Vec<Box<dyn Operator<Dynamic>>>,
+) -> Vec<Box<dyn Operator<Dynamic>>> {
+    if slots.iter().copied().eq(0..schema.fields.len()) {
+        return readers;
+    }
+    let slots = slots.iter().map(|slot| MapSlot::Input(*slot)).collect();
+    let map = RowMap { slots, encoder: Arc::new(Encoder::new(schema)) };
+    // Copying slots cannot fail.
+    vec![Box::new(Map::new(map, ErrorPolicy::fail(id), Readers::new(readers)))]
+}
+
+fn row_key(slots: &[usize], schema: &Schema, encoder: Arc<Encoder>) -> RowKey {
+    let fields = slots.iter().map(|slot| (schema.fields[*slot].name.clone(), *slot)).collect();
+    RowKey { fields, encoder }
 }

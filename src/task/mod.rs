@@ -23,7 +23,7 @@ use crate::worker::port::TopicId;
 /// A task's name: its stage and its partition number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TaskId {
-    /// The stage: the id of its source.
+    /// The stage: the id of its source, or of the operator that changes keys.
     pub stage: Arc<str>,
     /// The partition.
     pub partition: i32,
@@ -50,6 +50,12 @@ pub struct TaskSpec {
     pub bounded: bool,
     /// Operators whose state is given up.
     pub drop_state: Vec<String>,
+    /// It reads a repartition topic, whose rows are spread by this key: nobody else does, and what is committed is cut
+    /// off. A bounded run of it ends when those of all have ended that write the topic.
+    pub repartitioned_by: Option<String>,
+    /// When the source has had nothing for so long, the stages behind it do not wait for it any more; `None`: they
+    /// always do.
+    pub idle_timeout_ms: Option<u64>,
 }
 
 /// A task's changelog.

@@ -261,6 +261,19 @@ fn check_bounded(spec: &TaskSpec, header: Option<&Header>) -> Result<(), Restore
     Ok(())
 }
 
+/// Rows that were spread by another key lie in other partitions, and so does their state.
+fn check_key(spec: &TaskSpec, header: Option<&Header>) -> Result<(), RestoreError> {
+    let stored = header.and_then(|header| header.sources.first()).map(|source| source.key.as_str());
+    match (stored, &spec.repartitioned_by) {
+        (Some(stored), Some(now)) if stored != now => Err(RestoreError::Changed(format!(
+            "stage `{}` was repartitioned by {stored}, and is to be by {now} now: rows and state of a key would lie in \
+             several partitions. Change it back, give the operator another id, or start anew with `thalweg reset`",
+            spec.id.stage
+        ))),
+        _ => Ok(()),
+    }
+}
+
 /// State that was made by another operator than the topology has now is refused.
 fn check_operators(
     spec: &TaskSpec,
@@ -331,7 +344,8 @@ impl Attempt<'_> {
             (None, None) => first_offset(spec, self.reader)?,
             (header, committed) => agree(spec, header, committed)?,
         };
-        let end_offset = match (&filled.header, spec.bounded) {
+        let ends = spec.bounded && spec.repartitioned_by.is_none();
+        let end_offset = match (&filled.header, ends) {
             (_, false) => None,
             (Some(header), true) => match header.sources.first().and_then(|source| source.end_offset) {
                 Some(end_offset) => Some(end_offset),
@@ -339,6 +353,7 @@ impl Attempt<'_> {
             },
             (None, true) => Some(self.reader.last_stable_offset(&spec.source)?),
         };
+        check_key(spec, filled.header.as_ref())?;
         check_operators(spec, &self.request.operators, filled.header.as_ref())?;
         check_bounded(spec, filled.header.as_ref())?;
         Ok(Restored {

@@ -13,7 +13,7 @@ use super::TaskSpec;
 use super::restore::Restored;
 use super::sweep::{SweepPace, SweepState, operators_in_key_order};
 use super::unflushed::Unflushed;
-use crate::operator::{Counters, OperatorError, Pipeline, Progress, Staged};
+use crate::operator::{Counters, OperatorError, Pipeline, Progress, StageTime, Staged};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Records, SourceRecord, TopicPartition};
 use crate::state::codec::{ChunkWriter, DeltaWriter};
@@ -45,6 +45,10 @@ pub struct TaskLimits {
     pub flush_interval_ms: u64,
     /// What the task's cache may take; above it, what the store holds as well is evicted.
     pub cache_bytes_max: usize,
+    /// How often the next stages are told the watermark where they get no rows.
+    pub watermark_interval_ms: u64,
+    /// How often a repartition topic is cut behind its reader.
+    pub cut_interval_ms: u64,
 }
 
 impl TaskLimits {
@@ -109,6 +113,15 @@ struct Durable {
     dropped: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+/// Where a repartition topic is cut behind its reader.
+#[derive(Default)]
+struct SourceCuts {
+    /// The oldest offset, as far as is known.
+    offset: i64,
+    running: bool,
+    last_ms: u64,
+}
+
 /// What was prepared and waits for its commit.
 struct Pending {
     next_offset: i64,
@@ -136,6 +149,12 @@ pub struct Task {
     limits: Arc<TaskLimits>,
     pipeline: Box<dyn Pipeline>,
     durable: Option<Durable>,
+    cuts: SourceCuts,
+    /// Since then there has been nothing to process, and nothing to read.
+    drained_since_ms: Option<u64>,
+    /// The broker has confirmed that.
+    is_drained: bool,
+    idle: bool,
     queue: VecDeque<Queued>,
     queued_records: usize,
     arena: Bump,
@@ -166,11 +185,18 @@ impl Task {
     ) -> Result<Task, StoreError> {
         let header = restored.header;
         let position = header.as_ref().and_then(|header| header.sources.first());
-        pipeline.restore_time(
-            position.and_then(|position| position.max_event_time_ms),
-            header.as_ref().and_then(|header| header.watermark_ms),
-        );
+        pipeline.restore_time(StageTime {
+            max_event_time_ms: position.and_then(|position| position.max_event_time_ms),
+            watermark_ms: header.as_ref().and_then(|header| header.watermark_ms),
+            upstreams: position.map_or_else(Vec::new, |position| position.upstreams.clone()),
+        });
         let finished = header.as_ref().is_some_and(|header| header.finished);
+        let mut staged = Staged::new(limits.staged_records_max, limits.staged_bytes_max)
+            .of_partition(spec.id.partition)
+            .with_exchanges(pipeline.exchanges());
+        if finished {
+            staged.has_ended();
+        }
         let anchor_due =
             restored.unanchored && spec.start == Start::Latest && !is_planted(Bug::StartNotAnchored);
         let durable = match (&spec.changelog, restored.store) {
@@ -202,8 +228,11 @@ impl Task {
             _ => None,
         };
         Ok(Task {
-            staged: Staged::new(limits.staged_records_max, limits.staged_bytes_max)
-                .of_partition(spec.id.partition),
+            staged,
+            cuts: SourceCuts::default(),
+            drained_since_ms: None,
+            is_drained: false,
+            idle: false,
             spec,
             limits,
             pipeline,
@@ -236,6 +265,17 @@ impl Task {
     /// The watermark, in milliseconds since the Unix epoch; `None` before the first record.
     pub fn watermark_ms(&self) -> Option<i64> {
         self.pipeline.watermark_ms()
+    }
+
+    /// Whether the stages behind a change of keys do not wait for the task's watermark; `None` if it sends to none.
+    pub fn is_idle(&self) -> Option<bool> {
+        self.staged.has_exchanges().then_some(self.idle)
+    }
+
+    /// Behind a change of keys: how many of the tasks that write the topic have not told a watermark yet, and are not
+    /// idle.
+    pub fn upstream_tasks_unheard(&self) -> Option<usize> {
+        self.pipeline.upstream_tasks_unheard()
     }
 
     /// Whether a bounded run is over for this task, and committed as such.
@@ -310,7 +350,7 @@ impl Task {
             taken += done;
             self.queued_records -= done;
         }
-        if self.end_offset.is_some_and(|end| self.next_offset >= end) {
+        if self.end_offset.is_some_and(|end| self.next_offset >= end) || self.pipeline.has_ended() {
             self.ended = true;
         }
         if self.ended && !self.finished && !self.resume {
@@ -351,7 +391,6 @@ impl Task {
             let (processed, progress) = self.pipeline.process_run(due, &self.arena, &mut self.staged)?;
             self.resume = progress == Progress::Full;
             self.next_offset = due[processed - 1].offset + 1;
-            self.staged.counters.records_in += processed as u64;
             done += processed;
         }
         drop(run);
@@ -377,11 +416,50 @@ impl Task {
         (self.resume && !self.anchor_due) || (self.ended && !self.finished)
     }
 
+    /// Learns whether the source has no record behind those that were [handed over](Task::enqueue). A source that has
+    /// had nothing to process for a while is idle; as long as anything waits, it is not, however long that takes.
+    pub fn source_drained(&mut self, drained: bool, now_ms: u64) {
+        if !self.staged.has_exchanges() {
+            return;
+        }
+        let drained = drained && self.queue.is_empty() && !self.is_going_on() && !self.staged.is_full();
+        self.drained_since_ms = self.drained_since_ms.or(Some(now_ms)).filter(|_| drained);
+        self.is_drained &= drained;
+        self.idle = self.is_drained || (drained && self.pipeline.is_idle());
+        self.staged.set_idle(self.idle);
+    }
+
+    /// Whether the source is idle if its broker has nothing more, which is to be [asked](Task::looked).
+    pub fn may_be_idle(&self, now_ms: u64) -> bool {
+        let (Some(timeout_ms), Some(since_ms)) = (self.spec.idle_timeout_ms, self.drained_since_ms) else {
+            return false;
+        };
+        !self.is_drained && now_ms >= since_ms + timeout_ms
+    }
+
+    /// Learns whether the broker has nothing more. If it has, or does not answer, the time begins anew; so it does if
+    /// something came while it was asked.
+    pub fn looked(&mut self, drained: bool, now_ms: u64) {
+        self.is_drained = drained && self.may_be_idle(now_ms);
+        self.drained_since_ms = self.drained_since_ms.filter(|_| drained);
+    }
+
+    /// Whether stages behind a change of keys wait for its watermark.
+    pub fn sends(&self) -> bool {
+        self.staged.has_exchanges()
+    }
+
+    /// Whether its source will be idle if nothing more comes: a simulation waits for that.
+    pub fn awaits_idleness(&self) -> bool {
+        self.spec.idle_timeout_ms.is_some() && self.staged.has_exchanges() && !self.idle && !self.finished
+    }
+
     /// Whether a checkpoint would change anything.
-    pub fn is_dirty(&mut self) -> bool {
+    pub fn is_dirty(&mut self, now_ms: u64) -> bool {
         self.next_offset != self.committed_offset
             || self.anchor_due
             || !self.staged.outputs.is_empty()
+            || self.staged.is_sending_due(now_ms, self.limits.watermark_interval_ms)
             || self.dirty_bytes() > 0
             || self.finished != self.committed_finished
             || self.durable.as_ref().is_some_and(|durable| durable.header_stale)

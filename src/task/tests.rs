@@ -1,5 +1,6 @@
 //! Tests of tasks and their restore, on the small cluster of the worker's tests.
 
+mod repartition;
 mod restoring;
 mod running;
 
@@ -11,7 +12,7 @@ use crate::state::memory::MemoryStores;
 use crate::task::RestoreError;
 use crate::worker::port::{SourceOffset, Transaction};
 use crate::worker::tests::cluster::{Batch, Cluster};
-use crate::worker::tests::topology::{limits, source, stage, task_spec};
+use crate::worker::tests::topology::{limits, rekeyed, source, stage, task_spec};
 
 /// Counts the pauses; is called off after so many of them.
 #[derive(Default)]
@@ -93,7 +94,11 @@ fn feed(cluster: &Cluster, task: &mut Task) {
 
 /// The task's contribution as a transaction.
 fn transaction(task: &mut Task) -> Option<Transaction> {
-    let contribution = task.prepare().unwrap()?;
+    transaction_at(task, 0)
+}
+
+fn transaction_at(task: &mut Task, now_ms: u64) -> Option<Transaction> {
+    let contribution = task.prepare(now_ms).unwrap()?;
     let changelog = task.spec().changelog.as_ref().map(|changelog| changelog.partition.clone());
     let changes = changelog.map(|partition| (partition, contribution.changes));
     Some(Transaction {
@@ -110,11 +115,15 @@ fn transaction(task: &mut Task) -> Option<Transaction> {
 /// Commits what the task has; false if that is nothing.
 fn commit(cluster: &Cluster, task: &mut Task) -> bool {
     let Some(transaction) = transaction(task) else { return false };
+    commit_of(cluster, task, &transaction);
+    true
+}
+
+fn commit_of(cluster: &Cluster, task: &mut Task, transaction: &Transaction) {
     let mut content = cluster.content();
-    let offsets = content.write(0, &transaction);
+    let offsets = content.write(0, transaction);
     content.end(0, true);
     task.committed(offsets.first().map_or(&[], Vec::as_slice), 0).unwrap();
-    true
 }
 
 /// Processes and commits all that the source holds.

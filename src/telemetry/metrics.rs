@@ -37,7 +37,7 @@ pub struct Metrics {
     pub transactions_aborted: Counter,
     /// How often a worker was told that its partitions have another owner.
     pub members_fenced: Counter,
-    /// How often a changelog was to be cut and was not.
+    /// How often a topic of the application's own was to be cut and was not.
     pub changelog_cuts_failed: Counter,
     checkpoint_duration_seconds: Histogram,
 }
@@ -92,7 +92,7 @@ impl Metrics {
         );
         r.register(
             "thalweg_changelog_cuts_failed",
-            "How often a changelog was to be cut and was not",
+            "How often a topic of the application's own was to be cut and was not",
             self.changelog_cuts_failed.clone(),
         );
         r.register(
@@ -182,6 +182,8 @@ impl SourceMetrics {
 #[derive(Debug)]
 pub struct TaskMetrics {
     watermark_ms: Known,
+    idle: Known,
+    upstream_tasks_unheard: Known,
     restore_records: AtomicU64,
     restore_progress_ratio: Gauge<f64, AtomicU64>,
     state_bytes: Known,
@@ -194,6 +196,8 @@ impl TaskMetrics {
     fn new() -> TaskMetrics {
         TaskMetrics {
             watermark_ms: Known::not_yet(),
+            idle: Known::not_yet(),
+            upstream_tasks_unheard: Known::not_yet(),
             restore_records: AtomicU64::new(0),
             restore_progress_ratio: Gauge::default(),
             state_bytes: Known::not_yet(),
@@ -206,6 +210,16 @@ impl TaskMetrics {
     /// The task's watermark; [`MIN_TIME_MS`](crate::time::MIN_TIME_MS) shows nothing.
     pub fn set_watermark(&self, watermark_ms: i64) {
         self.watermark_ms.set(watermark_ms);
+    }
+
+    /// Whether the stages behind a change of keys do not wait for the task.
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.set(i64::from(idle));
+    }
+
+    /// How many of the tasks before a change of keys have not said anything yet.
+    pub fn set_upstream_tasks_unheard(&self, tasks: usize) {
+        self.upstream_tasks_unheard.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     }
 
     /// Counts changelog records that a restore has read, and says how much of it is done: 0 to 1.
@@ -303,6 +317,11 @@ impl AllSeries {
         encode_gauges(e, "thalweg_watermark_ms", "The task's watermark, since the Unix epoch.", &all, |t| {
             t.watermark_ms.get()
         })?;
+        encode_gauges(e, "thalweg_idle", "1 if later stages do not wait for the task.", &all, |t| {
+            t.idle.get()
+        })?;
+        let help = "Upstream tasks that have told no watermark yet.";
+        encode_gauges(e, "thalweg_upstream_tasks_unheard", help, &all, |t| t.upstream_tasks_unheard.get())?;
         encode_counters(e, "thalweg_restore_records", "Changelog records read to restore.", &all, |t| {
             t.restore_records.load(Ordering::Relaxed)
         })?;

@@ -71,7 +71,10 @@ fn silent(plan: &Plan) -> (Vec<&str>, Vec<&str>) {
     let sources = plan.sources.iter().map(|source| (source.id.as_str(), &source.on_error));
     let operators = plan.operators.iter().map(|operator| (operator.id.as_str(), &operator.on_error));
     let sinks = plan.sinks.iter().map(|sink| (sink.id.as_str(), &sink.on_error));
-    let failing = sources.chain(operators).chain(sinks);
+    // One that a window needs has the window's id and policy.
+    let alone = plan.repartitions.iter().filter(|one| plan.operators.iter().all(|other| other.id != one.id));
+    let repartitions = alone.map(|repartition| (repartition.id.as_str(), &repartition.on_error));
+    let failing = sources.chain(operators).chain(repartitions).chain(sinks);
     (
         late.map(|operator| operator.id.as_str()).collect(),
         failing.filter(|(_, on_error)| **on_error == OnError::Skip).map(|(id, _)| id).collect(),

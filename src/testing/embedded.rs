@@ -64,6 +64,7 @@ pub fn run(plan: &Arc<Plan>, input: &str, play: &Play<'_>) -> Result<Printed, No
         workers: 1,
         faults: Faults::None,
         after_the_end: 0,
+        until_idle: false,
         rocks: false,
         seed: 0,
     })

@@ -1,14 +1,17 @@
 //! Records as a producer would write them: what a case leaves out is made of the record's fields.
 
+use std::sync::Arc;
+
 use bumpalo::Bump;
 
+use crate::expression::{Environment, Expression};
 use crate::format::json::Decoder;
 use crate::format::key::{encode_sink_key, partition};
 use crate::record::{FieldForm, Slot, SourceField, SourceSchema, TopicPartition};
 use crate::simulator::{Input, Step};
 use crate::topology::Plan;
 use crate::topology::case::{Case, CaseRecord, CaseStep};
-use crate::topology::plan::SourcePlan;
+use crate::topology::plan::{EventTime, SourcePlan};
 
 /// What happens in a case, on topics of so many partitions.
 pub(super) fn steps(plan: &Plan, case: &Case, partitions: i32) -> Vec<Step> {
@@ -36,19 +39,26 @@ pub(super) struct Producer {
 struct Fields {
     key: Vec<(String, FieldForm)>,
     key_decoder: Decoder,
-    time_decoder: Option<Decoder>,
+    /// Of the fields that date a record, and what does.
+    time_decoder: Option<(Decoder, usize, Option<Arc<Expression>>)>,
 }
 
 impl Fields {
     fn new(source: &SourcePlan) -> Fields {
         let field = |name: &String| source.schema.fields.iter().find(|field| field.field.name == *name);
         let key: Vec<SourceField> = source.partitioned_by.iter().filter_map(field).cloned().collect();
-        let time = source.event_time.field.and_then(|slot| source.schema.fields.get(slot));
         let decoder = |fields: Vec<SourceField>| Decoder::new(&SourceSchema { fields });
         Fields {
             key: key.iter().map(|field| (field.field.name.clone(), field.field.form)).collect(),
             key_decoder: decoder(key),
-            time_decoder: time.map(|field| decoder(vec![field.clone()])),
+            time_decoder: match &source.event_time.time {
+                EventTime::Record => None,
+                EventTime::Field(slot) => Some((decoder(vec![source.schema.fields[*slot].clone()]), 1, None)),
+                EventTime::Expression(expression) => {
+                    let fields = source.schema.fields.clone();
+                    Some((decoder(fields.clone()), fields.len(), Some(expression.clone())))
+                }
+            },
         }
     }
 
@@ -66,12 +76,16 @@ impl Fields {
     }
 
     fn time_ms(&mut self, value: &[u8]) -> Option<i64> {
-        let (arena, mut slots) = (Bump::new(), [Slot::Null]);
-        self.time_decoder.as_mut()?.decode(value, &arena, &mut slots).ok()?;
-        match slots {
-            [Slot::Timestamp(ms)] => Some(ms),
-            _ => None,
-        }
+        let (decoder, fields, expression) = self.time_decoder.as_mut()?;
+        let (arena, mut slots) = (Bump::new(), vec![Slot::Null; *fields]);
+        decoder.decode(value, &arena, &mut slots).ok()?;
+        let time = match expression {
+            Some(expression) => {
+                expression.eval(&Environment { row: &slots, source: None, arena: &arena }).ok()?
+            }
+            None => *slots.first()?,
+        };
+        if let Slot::Timestamp(ms) = time { Some(ms) } else { None }
     }
 }
 

@@ -132,6 +132,7 @@ fn scenario(plan: &Arc<Plan>, case: &Case, variant: &Variant) -> Scenario {
         workers: variant.workers,
         faults: variant.faults,
         after_the_end: 0,
+        until_idle: false,
         rocks: false,
         seed: variant.seed,
     }

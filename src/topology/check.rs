@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use super::case::{Case, Scope, Target, read_cases};
 use super::diagnostic::Span;
-use super::operator::{OperatorDraft, OperatorHead, Word, check_operator, read_head, report_unknown_input};
-use super::plan::{OnError, OperatorKind, OperatorPlan, Plan, SinkPlan, StreamRef, WindowPlan};
+use super::operator::{
+    OperatorDraft, OperatorHead, RepartitionDraft, Word, check_operator, read_head, report_unknown_input,
+};
+use super::order::order;
+use super::plan::{
+    OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, SinkPlan, StreamRef, WindowPlan,
+};
 use super::reader::{Fields, Reader, Text};
 use super::sink::{SinkDraft, read_sink};
 use super::source::{SourceDraft, read_source};
@@ -39,7 +44,7 @@ pub(super) fn check(root: &Node, reader: &mut Reader) -> Option<(Plan, Vec<Case>
 
     let streams = name_streams(&sources, &heads, &sinks, reader);
     let links = Links {
-        operators: resolve(heads.iter().map(|head| head.input.as_ref()), &streams, reader),
+        operators: heads.iter().map(|head| resolve(head.inputs.iter().map(Some), &streams, reader)).collect(),
         sinks: resolve(sinks.iter().map(|sink| sink.input.as_ref()), &streams, reader),
     };
     let order = order(&heads, &links.operators, reader);
@@ -48,7 +53,7 @@ pub(super) fn check(root: &Node, reader: &mut Reader) -> Option<(Plan, Vec<Case>
     warn_unused(&sources, &heads, &links, reader);
     let claims = claims(&sources, &heads, &operators, &sinks);
     check_topics(&name, &claims, reader);
-    check_state_names(&heads, reader);
+    check_stage_names(&sources, &heads, &operators, reader);
     let cases = read_cases(&fields, &scope(&sources, &heads, &operators, &sinks, &links, &claims), reader);
     if reader.problems.has_error() {
         return None;
@@ -85,7 +90,8 @@ fn scope<'d>(
                         .is_some_and(|(_, span)| *span == claim.span)
                 };
                 let owner = drafts.iter().position(late).filter(|_| claim.role == TopicRole::Late);
-                let stream = owner.and_then(|owner| stream(links.operators[owner]));
+                let stream =
+                    owner.and_then(|owner| stream(links.operators[owner].first().copied().flatten()));
                 targets.push(Target { name: &claim.topic, topic: &claim.topic, role: claim.role, stream });
             }
         }
@@ -113,9 +119,9 @@ fn scope<'d>(
     scope
 }
 
-/// Which stream each operator and each sink reads, by the file's order; `None` if that is a mistake.
+/// Which streams each operator and each sink reads, by the file's order; `None` if that is a mistake.
 struct Links {
-    operators: Vec<Option<StreamRef>>,
+    operators: Vec<Vec<Option<StreamRef>>>,
     sinks: Vec<Option<StreamRef>>,
 }
 
@@ -179,74 +185,22 @@ fn resolve<'t>(
     resolved
 }
 
-/// The operators in an order in which each comes after its input, otherwise as in the file. Those of
-/// a cycle, which is reported, come in any order.
-fn order(heads: &[OperatorHead], inputs: &[Option<StreamRef>], reader: &mut Reader) -> Vec<usize> {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Visit {
-        New,
-        OnPath,
-        Done,
-    }
-    let mut visits = vec![Visit::New; heads.len()];
-    let mut order = Vec::new();
-    for start in 0..heads.len() {
-        // Each operator has one input: the way up is a path.
-        let mut path = Vec::new();
-        let mut at = Some(start);
-        while let Some(operator) = at {
-            match visits[operator] {
-                Visit::New => {}
-                Visit::Done => break,
-                Visit::OnPath => {
-                    let begin = path.iter().position(|&on| on == operator).unwrap_or(0);
-                    report_cycle(&path[begin..], heads, reader);
-                    break;
-                }
-            }
-            visits[operator] = Visit::OnPath;
-            path.push(operator);
-            at = match inputs[operator] {
-                Some(StreamRef::Operator(input)) => Some(input),
-                _ => None,
-            };
-        }
-        for operator in path.into_iter().rev() {
-            visits[operator] = Visit::Done;
-            order.push(operator);
-        }
-    }
-    order
-}
-
-/// `cycle` holds each operator before the one that it reads.
-fn report_cycle(cycle: &[usize], heads: &[OperatorHead], reader: &mut Reader) {
-    let first = cycle.iter().enumerate().min_by_key(|(_, operator)| heads[**operator].id_span);
-    let Some((first_at, &first)) = first else { return };
-    let mut chain: Vec<&str> = (0..cycle.len())
-        .map(|i| heads[cycle[(first_at + cycle.len() - i) % cycle.len()]].id.as_str())
-        .collect();
-    chain.push(&heads[first].id);
-    let span = heads[first].input.as_ref().map_or(heads[first].id_span, |input| input.span);
-    reader
-        .problems
-        .error(span, format!("these operators read each other in a cycle: {}", chain.join(" → ")))
-        .help("let one of them read a source, or an operator that is not part of the cycle");
-}
-
 /// Checks the operators in order; the result is in the file's order.
 fn check_operators(
     sources: &[SourceDraft],
     heads: &[OperatorHead],
-    inputs: &[Option<StreamRef>],
+    inputs: &[Vec<Option<StreamRef>>],
     order: &[usize],
     reader: &mut Reader,
 ) -> Vec<Option<OperatorDraft>> {
     let mut drafts: Vec<Option<OperatorDraft>> = heads.iter().map(|_| None).collect();
     for &operator in order {
         let unknown = Stream::opaque();
-        let input = inputs[operator].and_then(|input| stream_of(input, sources, &drafts)).unwrap_or(&unknown);
-        let draft = check_operator(&heads[operator], input, reader);
+        let stream = |input: &Option<StreamRef>| {
+            input.and_then(|input| stream_of(input, sources, &drafts)).unwrap_or(&unknown)
+        };
+        let streams: Vec<&Stream> = inputs[operator].iter().map(stream).collect();
+        let draft = check_operator(&heads[operator], &streams, reader);
         drafts[operator] = Some(draft);
     }
     drafts
@@ -261,6 +215,7 @@ fn stream_of<'d>(
     match stream {
         StreamRef::Source(i) => Some(&sources[i].stream),
         StreamRef::Operator(i) => drafts[i].as_ref().map(|draft| &draft.stream),
+        StreamRef::Repartition(_) => None, // the file knows operators; what is behind them shows when the plan is built
     }
 }
 
@@ -283,25 +238,20 @@ fn check_sink_keys(
 
 /// Warns of sources and operators from which no way leads to a sink.
 fn warn_unused(sources: &[SourceDraft], heads: &[OperatorHead], links: &Links, reader: &mut Reader) {
-    if [&links.operators, &links.sinks].into_iter().flatten().any(Option::is_none) {
+    if links.operators.iter().flatten().chain(&links.sinks).any(Option::is_none) {
         return; // whose input is not known may be meant to read any of them
     }
     let mut used_sources = vec![false; sources.len()];
     let mut used_operators = vec![false; heads.len()];
-    for &sink in &links.sinks {
-        let mut at = sink;
-        while let Some(stream) = at {
-            let used = match stream {
-                StreamRef::Source(i) => &mut used_sources[i],
-                StreamRef::Operator(i) => &mut used_operators[i],
-            };
-            if std::mem::replace(used, true) {
-                break;
-            }
-            at = match stream {
-                StreamRef::Source(_) => None,
-                StreamRef::Operator(i) => links.operators[i],
-            };
+    let mut reached: Vec<StreamRef> = links.sinks.iter().flatten().copied().collect();
+    while let Some(stream) = reached.pop() {
+        let used = match stream {
+            StreamRef::Source(i) => &mut used_sources[i],
+            StreamRef::Operator(i) => &mut used_operators[i],
+            StreamRef::Repartition(_) => continue,
+        };
+        if let (false, StreamRef::Operator(i)) = (std::mem::replace(used, true), stream) {
+            reached.extend(links.operators[i].iter().flatten());
         }
     }
     let sources = sources
@@ -359,20 +309,29 @@ fn claims(
     claims
 }
 
-/// Kafka refuses two topics that differ only in `.` and `_`: so must the ids that changelogs are
-/// called after.
-fn check_state_names(heads: &[OperatorHead], reader: &mut Reader) {
-    let mut taken: BTreeMap<String, &OperatorHead> = BTreeMap::new();
-    for head in heads.iter().filter(|head| head.word == Some(Word::Window)) {
-        let Some(other) = taken.insert(head.id.replace('.', "_"), head) else { continue };
-        if other.id == head.id {
+/// Kafka refuses two topics that differ only in `.` and `_`: so must the ids of stages, which topics of the engine's
+/// are called after.
+fn check_stage_names(
+    sources: &[SourceDraft],
+    heads: &[OperatorHead],
+    drafts: &[Option<OperatorDraft>],
+    reader: &mut Reader,
+) {
+    let begins_a_stage =
+        |draft: &Option<OperatorDraft>| draft.as_ref().is_some_and(|draft| draft.repartition.is_some());
+    let heads = heads.iter().zip(drafts).filter(|(_, draft)| begins_a_stage(draft));
+    let heads = heads.map(|(head, _)| (&head.id, head.id_span));
+    let sources = sources.iter().map(|source| (&source.plan.id, source.id_span));
+    let mut taken: BTreeMap<String, &String> = BTreeMap::new();
+    for (id, span) in sources.chain(heads) {
+        let Some(other) = taken.insert(id.replace('.', "_"), id) else { continue };
+        if other == id {
             continue; // reported as a name given twice
         }
-        let message = format!("`{}` and `{}` differ only in `.` and `_`", other.id, head.id);
         reader
             .problems
-            .error(head.id_span, message)
-            .help("their changelog topics would collide in Kafka: rename one of them");
+            .error(span, format!("`{other}` and `{id}` differ only in `.` and `_`"))
+            .help("topics are called after both, which would collide in Kafka: rename one of them");
     }
 }
 
@@ -387,36 +346,58 @@ fn build(
     order: Vec<usize>,
     keys: Vec<Vec<usize>>,
 ) -> Option<Plan> {
-    let mut places = vec![0; order.len()];
-    for (place, &operator) in order.iter().enumerate() {
-        places[operator] = place;
-    }
-    let moved = |stream: StreamRef| match stream {
-        StreamRef::Source(i) => StreamRef::Source(i),
-        StreamRef::Operator(i) => StreamRef::Operator(places[i]),
+    let mut plan = Plan {
+        name,
+        sources: sources.into_iter().map(|source| source.plan).collect(),
+        operators: Vec::new(),
+        repartitions: Vec::new(),
+        sinks: Vec::new(),
     };
-    let mut operators = Vec::new();
+    // Where the rows of each operator are in the plan.
+    let mut places: Vec<Option<StreamRef>> = vec![None; heads.len()];
+    let moved = |stream: StreamRef, places: &[Option<StreamRef>]| match stream {
+        StreamRef::Operator(i) => places[i],
+        other => Some(other),
+    };
     for operator in order {
         let draft = drafts[operator].take()?;
-        operators.push(OperatorPlan {
-            id: heads[operator].id.clone(),
-            input: moved(links.operators[operator]?),
+        let id = &heads[operator].id;
+        let inputs = links.operators[operator].iter().map(|input| moved((*input)?, &places));
+        let mut inputs: Vec<StreamRef> = inputs.collect::<Option<_>>()?;
+        if let Some(RepartitionDraft { key, partitions }) = draft.repartition {
+            let input = *inputs.first()?;
+            plan.repartitions.push(RepartitionPlan {
+                id: id.clone(),
+                input,
+                schema: plan.stream_schema(input),
+                key,
+                partitions,
+                on_error: draft.on_error.clone(),
+            });
+            inputs = vec![StreamRef::Repartition(plan.repartitions.len() - 1)];
+        }
+        if heads[operator].word == Some(Word::Repartition) {
+            places[operator] = inputs.first().copied();
+            continue;
+        }
+        plan.operators.push(OperatorPlan {
+            id: id.clone(),
+            inputs,
             schema: draft.stream.schema,
             on_error: draft.on_error,
             kind: draft.kind?,
         });
+        places[operator] = Some(StreamRef::Operator(plan.operators.len() - 1));
     }
-    let mut plans = Vec::new();
     for ((sink, input), key) in sinks.into_iter().zip(links.sinks).zip(keys) {
-        plans.push(SinkPlan {
+        plan.sinks.push(SinkPlan {
             id: sink.id,
-            input: moved(input?),
+            input: moved(input?, &places)?,
             topic: sink.topic?.value,
             create: sink.create,
             key,
             on_error: sink.on_error,
         });
     }
-    let sources = sources.into_iter().map(|source| source.plan).collect();
-    Some(Plan { name, sources, operators, sinks: plans })
+    Some(plan)
 }

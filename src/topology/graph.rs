@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::plan::{Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, StreamRef};
+use super::plan::{Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
 use super::window::description;
 
@@ -19,15 +19,31 @@ pub fn graph(plan: &Plan) -> String {
     for (i, topic) in uses.iter().enumerate() {
         let _ = writeln!(out, "  topic{i}[(\"{}\")]", escape(&topic.topic));
     }
-    for (i, source) in plan.sources.iter().enumerate() {
-        let _ = writeln!(out, "  subgraph stage{i}[\"stage {}\"]", escape(&source.id));
-        let _ = writeln!(out, "    source{i}[\"{}<br/>source\"]", escape(&source.id));
+    for (i, repartition) in plan.repartitions.iter().enumerate() {
+        let topic = plan.repartition_topic(repartition);
+        let _ = writeln!(out, "  repartition{i}[(\"{}\")]", escape(&topic));
+    }
+    for (i, stage) in plan.stages().enumerate() {
+        let id = escape(stage.id());
+        let _ = writeln!(out, "  subgraph stage{i}[\"stage {id}\"]");
+        match plan.head_of(i) {
+            StreamRef::Repartition(j) => {
+                let key = key_names(plan, &plan.repartitions[j]);
+                let _ = writeln!(out, "    rekeyed{j}[\"{id}<br/>repartitioned by {}\"]", escape(&key));
+            }
+            _ => drop(writeln!(out, "    source{i}[\"{id}<br/>source\"]")),
+        }
         for (j, operator) in plan.operators.iter().enumerate() {
-            if plan.stage_of(StreamRef::Operator(j)) == i {
+            if is_only_of(plan, j, i) {
                 let _ = writeln!(out, "    operator{j}{}", shape(plan, operator));
             }
         }
         let _ = writeln!(out, "  end");
+    }
+    for (j, operator) in plan.operators.iter().enumerate() {
+        if (0..plan.stages().count()).all(|stage| !is_only_of(plan, j, stage)) {
+            let _ = writeln!(out, "  operator{j}{}", shape(plan, operator));
+        }
     }
     for (i, sink) in plan.sinks.iter().enumerate() {
         let _ = writeln!(out, "  sink{i}[/\"{}<br/>sink\"/]", escape(&sink.id));
@@ -45,8 +61,14 @@ pub fn graph(plan: &Plan) -> String {
         let _ = writeln!(out, "  {} --> source{i}", topic_node(&source.topic, TopicRole::Source));
         dead_letter(&mut out, format!("source{i}"), &source.on_error);
     }
+    for (i, repartition) in plan.repartitions.iter().enumerate() {
+        let _ = writeln!(out, "  {} --> repartition{i} --> rekeyed{i}", stream_node(repartition.input));
+        dead_letter(&mut out, format!("rekeyed{i}"), &repartition.on_error);
+    }
     for (i, operator) in plan.operators.iter().enumerate() {
-        let _ = writeln!(out, "  {} --> operator{i}", stream_node(operator.input));
+        for input in &operator.inputs {
+            let _ = writeln!(out, "  {} --> operator{i}", stream_node(*input));
+        }
         dead_letter(&mut out, format!("operator{i}"), &operator.on_error);
         if let OperatorKind::Window(window) = &operator.kind
             && let Late::Topic(topic) = &window.late
@@ -70,7 +92,20 @@ fn stream_node(stream: StreamRef) -> String {
     match stream {
         StreamRef::Source(i) => format!("source{i}"),
         StreamRef::Operator(i) => format!("operator{i}"),
+        StreamRef::Repartition(i) => format!("rekeyed{i}"),
     }
+}
+
+/// Whether all rows of an operator come from a stage. Behind a union they may come from several.
+fn is_only_of(plan: &Plan, operator: usize, stage: usize) -> bool {
+    plan.routes(StreamRef::Operator(operator)).iter().all(|route| route.stage == stage)
+}
+
+/// The fields of a repartition's key.
+fn key_names(plan: &Plan, repartition: &RepartitionPlan) -> String {
+    let schema = plan.stream_schema(repartition.input);
+    let names = repartition.key.iter().map(|slot| schema.fields[*slot].name.as_str());
+    names.collect::<Vec<_>>().join(", ")
 }
 
 /// The shape and label of an operator: what it does, in a line or two.
@@ -81,7 +116,7 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
             format!("{{{{\"{id}<br/>filter<br/>{}\"}}}}", escape(predicate.source().trim()))
         }
         OperatorKind::Map { slots } => {
-            let input = plan.stream_schema(operator.input);
+            let input = operator.inputs.first().map(|input| plan.stream_schema(*input)).unwrap_or_default();
             let set = slots.iter().zip(&operator.schema.fields).filter(|(slot, field)| match slot {
                 MapSlot::Expression(_) => true,
                 MapSlot::Input(i) => input.fields[*i].name != field.name,
@@ -91,6 +126,7 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
                 if set.is_empty() { "choose fields".to_owned() } else { format!("set {}", set.join(", ")) };
             format!("[\"{id}<br/>map<br/>{}\"]", escape(&what))
         }
+        OperatorKind::Union { .. } => format!("(({id}<br/>union))"),
         OperatorKind::Window(window) => {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();

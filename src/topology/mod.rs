@@ -13,6 +13,7 @@ mod diagnostic;
 mod fingerprint;
 mod graph;
 mod operator;
+mod order;
 pub mod plan;
 mod reader;
 mod sink;
@@ -22,6 +23,7 @@ mod substitute;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod union;
 mod window;
 mod yaml;
 

@@ -8,33 +8,45 @@ use super::diagnostic::{Span, known_names};
 use super::plan::{Late, MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
+use super::union::{check_union, read_inputs};
 use super::window::check_window;
-use super::yaml::Entry;
+use super::yaml::{Data, Entry};
 
 /// The kinds of operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
     Filter,
     Map,
+    Repartition,
+    Union,
     Window,
 }
 
-const WORDS: [(&str, Word); 3] = [("filter", Word::Filter), ("map", Word::Map), ("window", Word::Window)];
+const WORDS: [(&str, Word); 5] = [
+    ("filter", Word::Filter),
+    ("map", Word::Map),
+    ("repartition", Word::Repartition),
+    ("union", Word::Union),
+    ("window", Word::Window),
+];
 
 const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
+const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
 const WINDOW_KEYS: [&str; 8] = ["type", "input", "key_by", "window", "aggregate", "emit", "late", "on_error"];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 12] = [
+const ALL_KEYS: [&str; 14] = [
     "type",
     "input",
+    "inputs",
     "on_error",
     "where",
     "set",
     "keep",
     "drop",
     "key_by",
+    "partitions",
     "window",
     "aggregate",
     "emit",
@@ -42,26 +54,39 @@ const ALL_KEYS: [&str; 12] = [
 ];
 
 /// Kinds that are designed and not built yet.
-const WORDS_LATER: [&str; 8] =
-    ["join", "reduce", "process", "flat_map", "union", "repartition", "deduplicate", "lookup"];
+const WORDS_LATER: [&str; 6] = ["join", "reduce", "process", "flat_map", "deduplicate", "lookup"];
+
+/// A topic has at most so many partitions.
+const PARTITIONS_MAX: i32 = 10_000;
 
 /// An operator whose input and place in the order are not known yet.
 pub(super) struct OperatorHead<'n> {
     pub id: String,
     pub id_span: Span,
     pub word: Option<Word>,
-    pub input: Option<Text>,
+    /// One, but of a union.
+    pub inputs: Vec<Text>,
     fields: Option<Fields<'n>>,
 }
 
 /// An operator and where its parts stand.
 pub(super) struct OperatorDraft {
-    /// `None` if a mistake leaves nothing to build.
+    /// `None` if a mistake leaves nothing to build, or if it is a repartition and nothing else.
     pub kind: Option<OperatorKind>,
+    /// What its input has to go through first.
+    pub repartition: Option<RepartitionDraft>,
     pub stream: Stream,
     pub on_error: OnError,
     pub dead_letter_span: Option<Span>,
     pub late: Option<(String, Span)>,
+}
+
+/// A change of keys.
+pub(super) struct RepartitionDraft {
+    /// The slots of the new key.
+    pub key: Vec<usize>,
+    /// How many partitions the topic gets, if the file says.
+    pub partitions: Option<i32>,
 }
 
 /// Reads what is needed to put the operators in order.
@@ -72,14 +97,20 @@ pub(super) fn read_head<'n>(entry: &'n Entry, reader: &mut Reader) -> OperatorHe
         id: entry.key.clone(),
         id_span: entry.key_span,
         word: None,
-        input: None,
+        inputs: Vec::new(),
         fields: None,
     };
     let Some(fields) = reader.fields(&entry.value, &what, entry.key_span) else { return head };
-    if let Some(node) = reader.required(&fields, "type", "one of `filter`, `map`, `window`") {
+    if let Some(node) =
+        reader.required(&fields, "type", "one of `filter`, `map`, `repartition`, `union`, `window`")
+    {
         head.word = reader.choice(node, "an operator's type", &WORDS, &WORDS_LATER);
     }
-    head.input = read_input(&fields, reader);
+    head.inputs = match head.word {
+        Some(Word::Union) => read_inputs(&fields, reader),
+        None if fields.get("input").is_none() && fields.get("inputs").is_some() => Vec::new(),
+        _ => read_input(&fields, reader).into_iter().collect(),
+    };
     head.fields = Some(fields);
     head
 }
@@ -90,16 +121,19 @@ pub(super) fn read_input(fields: &Fields, reader: &mut Reader) -> Option<Text> {
     reader.text(node, "`input`")
 }
 
-/// Checks an operator against the stream that it reads.
-pub(super) fn check_operator(head: &OperatorHead, input: &Stream, reader: &mut Reader) -> OperatorDraft {
+/// Checks an operator against the streams that it reads.
+pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &mut Reader) -> OperatorDraft {
     let mut draft = OperatorDraft {
         kind: None,
+        repartition: None,
         stream: Stream::opaque(),
         on_error: OnError::Fail,
         dead_letter_span: None,
         late: None,
     };
     let Some(fields) = &head.fields else { return draft };
+    let unknown = Stream::opaque();
+    let input = inputs.first().copied().unwrap_or(&unknown);
     (draft.on_error, draft.dead_letter_span) = reader.on_error(fields);
     match head.word {
         None => reader.check_keys(fields, &ALL_KEYS),
@@ -114,19 +148,64 @@ pub(super) fn check_operator(head: &OperatorHead, input: &Stream, reader: &mut R
             draft.kind = Some(OperatorKind::Map { slots });
             draft.stream = stream;
         }
+        Some(Word::Repartition) => {
+            reader.check_keys(fields, &REPARTITION_KEYS);
+            (draft.repartition, draft.stream) = check_repartition(fields, input, reader);
+        }
+        Some(Word::Union) => {
+            reader.check_keys(fields, &["type", "inputs"]);
+            (draft.kind, draft.stream) = check_union(head, inputs, reader);
+        }
         Some(Word::Window) => {
             reader.check_keys(fields, &WINDOW_KEYS);
-            let (plan, stream, late_span) = check_window(fields, input, reader);
-            if let (Some(plan), Some(span)) = (&plan, late_span)
+            let window = check_window(fields, input, reader);
+            if let (Some(plan), Some(span)) = (&window.plan, window.late_span)
                 && let Late::Topic(topic) = &plan.late
             {
                 draft.late = Some((topic.clone(), span));
             }
-            draft.kind = plan.map(OperatorKind::Window);
-            draft.stream = stream;
+            draft.kind = window.plan.map(OperatorKind::Window);
+            draft.repartition = window.repartition;
+            draft.stream = window.stream;
         }
     }
     draft
+}
+
+/// The fields of `key_by` with their slots; a slot is `None` if the field is not known.
+pub(super) fn check_key_by(
+    fields: &Fields,
+    input: &Stream,
+    help: &str,
+    reader: &mut Reader,
+) -> (Vec<Option<usize>>, Vec<Text>) {
+    let Some(node) = reader.required(fields, "key_by", help) else { return (Vec::new(), Vec::new()) };
+    let names = reader.names(node, "`key_by`").unwrap_or_default();
+    if matches!(&node.data, Data::Sequence(items) if items.is_empty()) {
+        reader.problems.error(node.span, "`key_by` is empty").help(help);
+    }
+    let slots = names.iter().map(|name| input.slot(name, "`key_by`", reader)).collect();
+    (slots, names)
+}
+
+fn check_repartition(
+    fields: &Fields,
+    input: &Stream,
+    reader: &mut Reader,
+) -> (Option<RepartitionDraft>, Stream) {
+    let help = "name the fields whose values are to decide a row's partition, as in `key_by: [customer]`";
+    let (slots, names) = check_key_by(fields, input, help, reader);
+    let partitions = match fields.get("partitions") {
+        Some(node) => reader.int(node, "`partitions`", 1..=PARTITIONS_MAX).map(Some),
+        None => Some(None),
+    };
+    let names: Vec<String> = names.into_iter().map(|name| name.value).collect();
+    let key: Option<Vec<usize>> = slots.into_iter().collect();
+    let key = key.filter(|key| !key.is_empty());
+    let mut stream = input.repartitioned(&names);
+    stream.partitioning_broken |= key.is_none();
+    let draft = (|| Some(RepartitionDraft { key: key?, partitions: partitions? }))();
+    (draft, stream)
 }
 
 fn check_filter(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<OperatorKind> {
@@ -166,6 +245,7 @@ fn check_map(fields: &Fields, input: &Stream, reader: &mut Reader) -> (Vec<MapSl
     let mut stream = Stream {
         opaque: input.opaque,
         meta: input.meta,
+        ways: input.ways,
         source: input.source.clone(),
         partitioning_broken: input.partitioning_broken,
         ..Stream::default()

@@ -15,6 +15,8 @@ pub struct Plan {
     pub sources: Vec<SourcePlan>,
     /// In an order in which each comes after its input.
     pub operators: Vec<OperatorPlan>,
+    /// In an order in which each comes after those that its input comes from.
+    pub repartitions: Vec<RepartitionPlan>,
     /// In the order of the file.
     pub sinks: Vec<SinkPlan>,
 }
@@ -26,6 +28,8 @@ pub enum StreamRef {
     Source(usize),
     /// The rows that `operators[i]` emits.
     Operator(usize),
+    /// The rows of another stream as they come out of the topic of `repartitions[i]`.
+    Repartition(usize),
 }
 
 /// What happens to a record that cannot be decoded or that an operator fails on.
@@ -88,15 +92,31 @@ pub struct SourcePlan {
     pub on_error: OnError,
 }
 
+/// What dates a record.
+#[derive(Clone, Debug)]
+pub enum EventTime {
+    /// Its Kafka timestamp.
+    Record,
+    /// The timestamp in this slot.
+    Field(usize),
+    /// The value of an expression of type timestamp.
+    Expression(Arc<Expression>),
+}
+
 /// A source's event time and watermark.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct EventTimePlan {
-    /// The slot of the timestamp field; `None` for the record's Kafka timestamp.
-    pub field: Option<usize>,
+    /// What dates a record.
+    pub time: EventTime,
+    /// Only records for which this is true carry a watermark; `None`: all do.
+    pub punctuated: Option<Arc<Expression>>,
     /// How far behind the newest event time the watermark stays.
     pub max_out_of_orderness_ms: i64,
     /// An event time further after the record's Kafka timestamp than this is an error.
     pub max_ahead_ms: i64,
+    /// When a partition has had no records for so long, the stages behind a change of keys do not wait for it; `None`:
+    /// they always do.
+    pub idle_timeout_ms: Option<i64>,
 }
 
 /// An operator.
@@ -104,8 +124,8 @@ pub struct EventTimePlan {
 pub struct OperatorPlan {
     /// Its id in the file: the identity of its state.
     pub id: String,
-    /// The stream that it reads.
-    pub input: StreamRef,
+    /// The streams that it reads: one, but of a union.
+    pub inputs: Vec<StreamRef>,
     /// The rows that it emits.
     pub schema: Schema,
     /// What becomes of records that it fails on.
@@ -126,6 +146,11 @@ pub enum OperatorKind {
     Map {
         /// How each output slot is made.
         slots: Vec<MapSlot>,
+    },
+    /// Passes the rows of all of its inputs.
+    Union {
+        /// For each input, the slot that each of the output's fields has there.
+        slots: Vec<Vec<usize>>,
     },
     /// Groups rows by key and time and aggregates them.
     Window(WindowPlan),
@@ -250,6 +275,68 @@ pub enum AggregateFunction {
     MaxBy,
 }
 
+/// A change of keys: a stream that goes through a topic of the engine's own, so that all rows of a key meet in one
+/// task.
+#[derive(Debug)]
+pub struct RepartitionPlan {
+    /// The id of the operator that needs it: the stage behind it is called so.
+    pub id: String,
+    /// The stream.
+    pub input: StreamRef,
+    /// Its rows.
+    pub schema: Schema,
+    /// The slots of the key, in declared order.
+    pub key: Vec<usize>,
+    /// How many partitions the topic gets; `None`: as many as those have that the stream comes from.
+    pub partitions: Option<i32>,
+    /// What becomes of rows that cannot be sent: their key is null, or they are too large.
+    pub on_error: OnError,
+}
+
+impl RepartitionPlan {
+    /// The key, for people and to be compared with: its form never changes.
+    pub fn key_text(&self) -> String {
+        let field =
+            |slot: &usize| format!("{}: {}", self.schema.fields[*slot].name, self.schema.fields[*slot].ty);
+        self.key.iter().map(field).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A way on which rows come to a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The stage that they come from, by its place among the [stages](Plan::stages).
+    pub stage: usize,
+    /// The id of that stage, and of each input by which a union was entered, with `/` between them.
+    pub name: String,
+}
+
+impl Route {
+    /// The way on through a union, by the input with this id.
+    pub fn through(&self, input: &str) -> Route {
+        Route { stage: self.stage, name: format!("{}/{input}", self.name) }
+    }
+}
+
+/// Where a stage takes its records from.
+#[derive(Clone, Copy, Debug)]
+pub enum StageInput<'p> {
+    /// A source.
+    Source(&'p SourcePlan),
+    /// A repartition topic.
+    Repartition(&'p RepartitionPlan),
+}
+
+impl<'p> StageInput<'p> {
+    /// The stage's id.
+    pub fn id(self) -> &'p str {
+        match self {
+            StageInput::Source(source) => &source.id,
+            StageInput::Repartition(repartition) => &repartition.id,
+        }
+    }
+}
+
 /// A sink.
 #[derive(Debug)]
 pub struct SinkPlan {
@@ -273,16 +360,76 @@ impl Plan {
         match stream {
             StreamRef::Source(i) => self.sources[i].schema.schema(),
             StreamRef::Operator(i) => self.operators[i].schema.clone(),
+            StreamRef::Repartition(i) => self.repartitions[i].schema.clone(),
         }
     }
 
-    /// The source whose records a stream is made of: the stage that it belongs to.
-    pub fn stage_of(&self, mut stream: StreamRef) -> usize {
-        loop {
-            match stream {
-                StreamRef::Source(i) => return i,
-                StreamRef::Operator(i) => stream = self.operators[i].input,
-            }
+    /// What each stage reads: first the sources, then the repartition topics.
+    pub fn stages(&self) -> impl Iterator<Item = StageInput<'_>> {
+        let sources = self.sources.iter().map(StageInput::Source);
+        sources.chain(self.repartitions.iter().map(StageInput::Repartition))
+    }
+
+    /// The stream that a stage begins with.
+    pub fn head_of(&self, stage: usize) -> StreamRef {
+        match stage.checked_sub(self.sources.len()) {
+            None => StreamRef::Source(stage),
+            Some(repartition) => StreamRef::Repartition(repartition),
         }
+    }
+
+    /// The ways on which rows come to a stream from the topics of stages: one, unless unions lie between.
+    pub fn routes(&self, stream: StreamRef) -> Vec<Route> {
+        let operator = match stream {
+            StreamRef::Source(i) => return vec![Route { stage: i, name: self.sources[i].id.clone() }],
+            StreamRef::Repartition(i) => {
+                let name = self.repartitions[i].id.clone();
+                return vec![Route { stage: self.sources.len() + i, name }];
+            }
+            StreamRef::Operator(i) => &self.operators[i],
+        };
+        let mut routes = Vec::new();
+        for input in &operator.inputs {
+            let through = self.routes(*input).into_iter().map(|route| match operator.kind {
+                OperatorKind::Union { .. } => route.through(self.stream_id(*input)),
+                _ => route,
+            });
+            routes.extend(through);
+        }
+        routes
+    }
+
+    /// Whether rows of a stage come to a stream without a change of keys; the stage by its place among the
+    /// [stages](Plan::stages).
+    pub fn is_of_stage(&self, stream: StreamRef, stage: usize) -> bool {
+        self.routes(stream).iter().any(|route| route.stage == stage)
+    }
+
+    /// How many partitions a new repartition topic gets, if each stage has so many tasks.
+    pub fn partitions_of(&self, repartition: &RepartitionPlan, tasks: &[i32]) -> i32 {
+        let before = self.routes(repartition.input).into_iter().map(|route| tasks[route.stage]);
+        repartition.partitions.or_else(|| before.max()).unwrap_or(1)
+    }
+
+    /// A stream's id.
+    pub fn stream_id(&self, stream: StreamRef) -> &str {
+        match stream {
+            StreamRef::Source(i) => &self.sources[i].id,
+            StreamRef::Operator(i) => &self.operators[i].id,
+            StreamRef::Repartition(i) => &self.repartitions[i].id,
+        }
+    }
+
+    /// The name of the topic that a stage reads.
+    pub fn topic_of(&self, stage: StageInput<'_>) -> String {
+        match stage {
+            StageInput::Source(source) => source.topic.clone(),
+            StageInput::Repartition(repartition) => self.repartition_topic(repartition),
+        }
+    }
+
+    /// The name of a repartition topic.
+    pub fn repartition_topic(&self, repartition: &RepartitionPlan) -> String {
+        format!("thalweg.{}.{}.repartition", self.name, repartition.id)
     }
 }

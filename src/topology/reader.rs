@@ -240,6 +240,16 @@ impl Reader<'_> {
         None
     }
 
+    /// A duration of more than 0, in milliseconds.
+    pub fn length(&mut self, node: &Node, what: &str, help: &str) -> Option<i64> {
+        let length = self.duration(node, what)?;
+        if length == 0 {
+            self.problems.error(node.span, format!("{what} must be more than 0")).help(help);
+            return None;
+        }
+        Some(length)
+    }
+
     /// One of a few words. `later` are those that are designed and not built yet.
     pub fn choice<T: Copy>(
         &mut self,

@@ -1,9 +1,12 @@
 //! Sources of a topology file.
 
+use std::sync::Arc;
+
+use crate::expression::Expression;
 use crate::record::{Field, FieldForm, SourceField, SourceSchema, Type};
 
 use super::diagnostic::{Span, known_names, nearest, quoted};
-use super::plan::{EventTimePlan, OnError, SourcePlan, Start};
+use super::plan::{EventTime, EventTimePlan, OnError, SourcePlan, Start};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
 use super::yaml::{Data, Entry, Node};
@@ -68,9 +71,11 @@ pub(super) fn read_source(entry: &Entry, reader: &mut Reader) -> SourceDraft {
             partitioned_by: Vec::new(),
             schema: SourceSchema::default(),
             event_time: EventTimePlan {
-                field: None,
+                time: EventTime::Record,
+                punctuated: None,
                 max_out_of_orderness_ms: MAX_OUT_OF_ORDERNESS_MS,
                 max_ahead_ms: MAX_AHEAD_MS,
+                idle_timeout_ms: None,
             },
             on_error: OnError::Fail,
         },
@@ -224,7 +229,13 @@ fn read_event_time(fields: &Fields, draft: &mut SourceDraft, reader: &mut Reader
     let Some(entry) = fields.entry("event_time") else { return };
     let what = format!("`event_time` of {}", fields.what);
     let Some(inner) = reader.fields(&entry.value, &what, entry.key_span) else { return };
-    reader.check_keys(&inner, &["field", "max_out_of_orderness", "max_ahead"]);
+    let keys = ["field", "expression", "punctuated", "max_out_of_orderness", "max_ahead", "idle_timeout"];
+    reader.check_keys(&inner, &keys);
+    if let Some(punctuated) = read_expression(&inner, "punctuated", Type::Bool, &draft.stream, reader) {
+        draft.plan.event_time.punctuated = Some(punctuated);
+        // Whoever marks records has waited already.
+        draft.plan.event_time.max_out_of_orderness_ms = 0;
+    }
     if let Some(ms) =
         inner.get("max_out_of_orderness").and_then(|node| reader.duration(node, "`max_out_of_orderness`"))
     {
@@ -233,17 +244,50 @@ fn read_event_time(fields: &Fields, draft: &mut SourceDraft, reader: &mut Reader
     if let Some(ms) = inner.get("max_ahead").and_then(|node| reader.duration(node, "`max_ahead`")) {
         draft.plan.event_time.max_ahead_ms = ms;
     }
-    if let Some(name) = inner.get("field").and_then(|node| reader.text(node, "`field`")) {
-        draft.plan.event_time.field = event_time_field(&name, &draft.stream, reader);
-    } else if let Some(ahead) = inner.entry("max_ahead").filter(|_| inner.get("field").is_none()) {
+    if let Some(node) = inner.get("idle_timeout") {
+        draft.plan.event_time.idle_timeout_ms =
+            reader.length(node, "`idle_timeout`", "as in `idle_timeout: 30s`");
+    }
+    if let (Some(_), Some(expression)) = (inner.entry("field"), inner.entry("expression")) {
+        reader
+            .problems
+            .error(expression.key_span, format!("{what} has both `field` and `expression`"))
+            .help("one of them dates records: an expression can name the field");
+    }
+    let dated = inner.get("field").is_some() || inner.get("expression").is_some();
+    if let Some(time) = read_expression(&inner, "expression", Type::Timestamp, &draft.stream, reader) {
+        draft.plan.event_time.time = EventTime::Expression(time);
+    } else if let Some(name) = inner.get("field").and_then(|node| reader.text(node, "`field`")) {
+        if let Some(slot) = event_time_field(&name, &draft.stream, reader) {
+            draft.plan.event_time.time = EventTime::Field(slot);
+        }
+    } else if let Some(ahead) = inner.entry("max_ahead").filter(|_| !dated) {
         reader
             .problems
             .warning(
                 ahead.key_span,
                 "`max_ahead` has no effect: the event time is the record's own timestamp",
             )
-            .help("it guards an event time that is taken from a `field`");
+            .help("it guards an event time that is taken from a `field` or computed");
     }
+}
+
+/// An expression of a type, on the source's rows.
+fn read_expression(
+    fields: &Fields,
+    key: &str,
+    ty: Type,
+    stream: &Stream,
+    reader: &mut Reader,
+) -> Option<Arc<Expression>> {
+    let text = reader.code(fields.get(key)?, &format!("`{key}` must be an expression"))?;
+    let expression = stream.compile_all(&text, reader)?;
+    if expression.ty() != ty {
+        let span = text.part(0, text.value.trim_end().chars().count());
+        reader.problems.error(span, format!("`{key}` is of type {}, not {ty}", expression.ty()));
+        return None;
+    }
+    Some(Arc::new(expression))
 }
 
 fn event_time_field(name: &Text, stream: &Stream, reader: &mut Reader) -> Option<usize> {

@@ -23,6 +23,8 @@ pub(super) struct Stream {
     /// For each field of the source's `partitioned_by`: its name there, and the names under which its
     /// value is still in the rows, unchanged.
     pub partitioned_by: Vec<(String, Vec<String>)>,
+    /// On how many ways rows come to it through unions; 0 counts as 1.
+    pub ways: usize,
     /// Nothing is known about the partitioning because of a mistake.
     pub partitioning_broken: bool,
 }
@@ -31,6 +33,24 @@ impl Stream {
     /// A stream of which nothing is known.
     pub fn opaque() -> Stream {
         Stream { opaque: true, meta: true, partitioning_broken: true, ..Stream::default() }
+    }
+
+    /// Whether all rows that have the same values in these fields lie in one partition.
+    pub fn is_covered_by(&self, key: &[String]) -> bool {
+        let in_key = |names: &Vec<String>| names.iter().any(|name| key.contains(name));
+        self.opaque
+            || self.partitioning_broken
+            || (!self.partitioned_by.is_empty() && self.partitioned_by.iter().all(|(_, names)| in_key(names)))
+    }
+
+    /// The same rows as they come out of a topic that is partitioned by these fields.
+    pub fn repartitioned(&self, key: &[String]) -> Stream {
+        Stream {
+            meta: self.opaque,
+            ways: 1,
+            partitioned_by: key.iter().map(|name| (name.clone(), vec![name.clone()])).collect(),
+            ..self.clone()
+        }
     }
 
     /// Whether a name may be that of a field: then its absence from the schema is no mistake here.

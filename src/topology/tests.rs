@@ -1,5 +1,7 @@
 //! Tests of whole files: the examples, a table of broken ones, positions, properties.
 
+mod keys;
+
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -76,12 +78,17 @@ fn describe(plan: &Plan) -> String {
         );
         let _ = writeln!(out, "  partitioned by {:?}, create {:?}", source.partitioned_by, source.create);
     }
+    for repartition in &plan.repartitions {
+        let RepartitionPlan { id, input, schema, key, partitions, on_error } = repartition;
+        let _ = writeln!(out, "repartition {id} <- {input:?}: {}", fields(&schema.fields));
+        let _ = writeln!(out, "  key slots {key:?}, partitions {partitions:?}, on error {on_error:?}");
+    }
     for operator in &plan.operators {
         let _ = writeln!(
             out,
-            "operator {} <- {:?}: {}",
+            "operator {} <- {}: {}",
             operator.id,
-            operator.input,
+            operator.inputs.iter().map(|input| format!("{input:?}")).collect::<Vec<_>>().join(", "),
             fields(&operator.schema.fields)
         );
         let _ = writeln!(out, "  on error {:?}", operator.on_error);
@@ -241,16 +248,23 @@ fn a_partition_key_is_followed_through_renames_and_windows() {
     ] {
         plan_of(&text(map, key, second));
     }
-    for (map, key, second, found) in [
-        ("set: { z: k, k: n }", "[k]", "[k]", 1),
-        ("set: { k: 'k + k' }", "[k]", "[k]", 1),
-        ("set: { z: k }", "[z, n]", "[n]", 1),
-        ("set: { z: k }", "[n]", "[n]", 1), // the second window is not blamed for the first
+    for (map, key, second, changes) in [
+        ("set: { z: k, k: n }", "[k]", "[k]", &["w"][..]),
+        ("set: { k: 'k + k' }", "[k]", "[k]", &["w"]),
+        ("set: { z: k }", "[z, n]", "[n]", &["o"]),
+        ("set: { z: k }", "[n]", "[n]", &["w"]), // the second window's key is the first one's
+        ("set: { z: k }", "[n, z]", "[n, z]", &[]),
+        ("set: { z: n }", "[n, z]", "[z]", &["w", "o"]),
     ] {
         let text = text(map, key, second);
-        let findings = check(&text).expect_err("the key is not covered");
-        assert_eq!(findings.len(), found, "{map} {key} {second}: {}", render(&findings, &text));
-        assert!(findings[0].message.starts_with("`key_by` does not cover `k`"), "{}", findings[0].message);
+        let checked = check(&text).unwrap_or_else(|findings| panic!("{}", render(&findings, &text)));
+        let ids: Vec<&str> = checked.plan.repartitions.iter().map(|one| one.id.as_str()).collect();
+        assert_eq!(ids, changes, "{map} {key} {second}");
+        for (place, repartition) in checked.plan.repartitions.iter().enumerate() {
+            let reader =
+                checked.plan.operators.iter().find(|one| one.inputs == [StreamRef::Repartition(place)]);
+            assert_eq!(reader.map(|one| &one.id), Some(&repartition.id));
+        }
     }
 }
 
@@ -291,7 +305,7 @@ fn operators_come_after_their_input_and_else_as_in_the_file() {
     let checked = check(&text).expect("it is right");
     let order: Vec<_> = checked.plan.operators.iter().map(|operator| operator.id.as_str()).collect();
     assert_eq!(order, ["a", "c", "b", "o"]);
-    assert_eq!(checked.plan.operators[3].input, StreamRef::Operator(2));
+    assert_eq!(checked.plan.operators[3].inputs, [StreamRef::Operator(2)]);
     assert_eq!(checked.plan.sinks[0].input, StreamRef::Operator(3));
     assert_eq!(checked.warnings.len(), 1, "`c` is unused");
 }
@@ -361,10 +375,10 @@ fn defaults_are_those_of_the_documentation() {
     let plan = plan_of(&around("type: filter\ninput: s\nwhere: n > 0"));
     let source = &plan.sources[0];
     assert_eq!((source.start, &source.on_error, &source.create), (Start::Earliest, &OnError::Fail, &None));
-    assert_eq!(
-        source.event_time,
-        EventTimePlan { field: None, max_out_of_orderness_ms: 5_000, max_ahead_ms: 86_400_000 }
-    );
+    let EventTimePlan { time, punctuated, max_out_of_orderness_ms, max_ahead_ms, idle_timeout_ms } =
+        &source.event_time;
+    assert!(matches!(time, EventTime::Record) && punctuated.is_none());
+    assert_eq!((*max_out_of_orderness_ms, *max_ahead_ms, *idle_timeout_ms), (5_000, 86_400_000, None));
 }
 
 #[test]

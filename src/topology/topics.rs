@@ -77,6 +77,11 @@ pub fn topics(plan: &Plan) -> Vec<TopicUse> {
             add(topic, TopicRole::Late, &operator.id, None);
         }
     }
+    for repartition in &plan.repartitions {
+        if let OnError::DeadLetter(topic) = &repartition.on_error {
+            add(topic, TopicRole::DeadLetter, &repartition.id, None);
+        }
+    }
     for sink in &plan.sinks {
         add(&sink.topic, TopicRole::Sink, &sink.id, sink.create.as_ref());
         if let OnError::DeadLetter(topic) = &sink.on_error {

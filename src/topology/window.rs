@@ -4,9 +4,10 @@ use crate::record::{Field, FieldForm, Type};
 use crate::window::{AlignedWindows, SessionWindows, WindowKind};
 
 use super::aggregate::check_aggregates;
-use super::diagnostic::{Span, quoted};
+use super::diagnostic::Span;
+use super::operator::{RepartitionDraft, check_key_by};
 use super::plan::{Emit, Late, WindowPlan, Windows};
-use super::reader::{Fields, Reader, Text};
+use super::reader::{Fields, Reader};
 use super::stream::Stream;
 use super::yaml::Data;
 
@@ -32,14 +33,38 @@ const OVERLAP_MAX: i64 = 1_440;
 /// With rows on update a row of the input makes at most so many: a checkpoint holds them all.
 const UPDATES_MAX: i64 = 100;
 
-/// Checks a window operator; also returns the rows that it emits and where its late topic stands.
-pub(super) fn check_window(
-    fields: &Fields,
-    input: &Stream,
-    reader: &mut Reader,
-) -> (Option<WindowPlan>, Stream, Option<Span>) {
-    let mut stream = Stream { source: input.source.clone(), ..Stream::default() };
-    let key = check_key_by(fields, input, &mut stream, reader);
+/// A window operator as it was checked.
+pub(super) struct WindowDraft {
+    /// `None` if a mistake leaves nothing to build.
+    pub plan: Option<WindowPlan>,
+    /// The rows that it emits.
+    pub stream: Stream,
+    /// The key by which its input has to be repartitioned first; `None`: all rows of a key lie in one partition.
+    pub repartition: Option<RepartitionDraft>,
+    /// Where its late topic stands.
+    pub late_span: Option<Span>,
+}
+
+/// Checks a window operator.
+pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader) -> WindowDraft {
+    let mut stream = Stream { source: input.source.clone(), partitioning_broken: true, ..Stream::default() };
+    let key = check_key(fields, input, &mut stream, reader);
+    let mut repartition = None;
+    let repartitioned;
+    let mut input = input;
+    if let Some((slots, names)) = &key {
+        if !input.is_covered_by(names) {
+            repartition = Some(RepartitionDraft { key: slots.clone(), partitions: None });
+            repartitioned = input.repartitioned(names);
+            input = &repartitioned;
+        }
+        stream.partitioning_broken = input.partitioning_broken;
+        stream.partitioned_by = input.partitioned_by.clone();
+        for (_, carried) in &mut stream.partitioned_by {
+            carried.retain(|name| names.contains(name));
+        }
+    }
+    let key = key.map(|(slots, _)| slots);
     let windows = read_windows(fields, reader);
     for name in ["window_start", "window_end"] {
         let field = plain(name, Type::Timestamp, false);
@@ -71,7 +96,7 @@ pub(super) fn check_window(
             late,
         })
     })();
-    (plan, stream, late_span)
+    WindowDraft { plan, stream, repartition, late_span }
 }
 
 /// A field that is computed.
@@ -80,87 +105,21 @@ pub(super) fn plain(name: &str, ty: Type, nullable: bool) -> Field {
 }
 
 /// The key's slots. Its fields become the first of the window's rows; they are never null there.
-fn check_key_by(
+fn check_key(
     fields: &Fields,
     input: &Stream,
     stream: &mut Stream,
     reader: &mut Reader,
-) -> Option<Vec<usize>> {
-    stream.partitioning_broken = true; // until the key is known to cover the partitioning
+) -> Option<(Vec<usize>, Vec<String>)> {
     let help = "name the fields by which rows are grouped, as in `key_by: [customer]`";
-    let node = reader.required(fields, "key_by", help)?;
-    let names = reader.names(node, "`key_by`")?;
-    if names.is_empty() {
-        if matches!(&node.data, Data::Sequence(items) if items.is_empty()) {
-            reader.problems.error(node.span, "`key_by` is empty").help(help);
-        }
-        return None;
-    }
-    let mut slots = Vec::new();
-    for name in &names {
-        let slot = input.slot(name, "`key_by`", reader);
+    let (slots, names) = check_key_by(fields, input, help, reader);
+    for (name, slot) in names.iter().zip(&slots) {
         let field = slot.map(|slot| Field { nullable: false, ..input.schema.fields[slot].clone() });
         stream.add(&name.value, field, name.span, &fields.what, reader);
-        slots.extend(slot);
     }
-    if slots.len() < names.len() {
-        return None;
-    }
-    if !covers(&names, node.span, input, reader) {
-        return None;
-    }
-    stream.partitioning_broken = input.partitioning_broken;
-    stream.partitioned_by = input.partitioned_by.clone();
-    for (_, carried) in &mut stream.partitioned_by {
-        carried.retain(|name| names.iter().any(|key| key.value == *name));
-    }
-    Some(slots)
-}
-
-/// Whether all rows of one key lie in one partition; reports it if not.
-fn covers(key: &[Text], span: Span, input: &Stream, reader: &mut Reader) -> bool {
-    if input.opaque || input.partitioning_broken {
-        return true;
-    }
-    let source = &input.source;
-    if input.partitioned_by.is_empty() {
-        let names: Vec<&str> = key.iter().map(|name| name.value.as_str()).collect();
-        reader
-            .problems
-            .error(span, format!("source `{source}` does not say by which fields its topic is partitioned"))
-            .help(format!(
-                "a window needs all records of one key in one partition. If the topic's record key decides that, \
-                 declare the fields it is made of on the source, as in `partitioned_by: [{}]`. Repartitioning \
-                 inside a topology is not available yet",
-                names.join(", ")
-            ));
-        return false;
-    }
-    let in_key = |names: &[String]| names.iter().any(|name| key.iter().any(|key| key.value == *name));
-    let missing: Vec<_> = input.partitioned_by.iter().filter(|(_, names)| !in_key(names)).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    let lost: Vec<&str> =
-        missing.iter().filter(|(_, names)| names.is_empty()).map(|(field, _)| field.as_str()).collect();
-    let to_add: Vec<&str> =
-        missing.iter().filter_map(|(_, names)| names.first()).map(String::as_str).collect();
-    let all: Vec<&str> = input.partitioned_by.iter().map(|(field, _)| field.as_str()).collect();
-    let remedy = match lost.is_empty() {
-        true => format!("add {} to `key_by`", quoted(&to_add)),
-        false => format!("let {} through unchanged and name it in `key_by`", quoted(&lost)),
-    };
-    reader
-        .problems
-        .error(
-            span,
-            format!("`key_by` does not cover {}, by which the topic of source `{source}` is partitioned", quoted(&all)),
-        )
-        .help(format!(
-            "records of one key would lie in several partitions, and repartitioning is not available yet: {remedy}, \
-             or have the topic written with a key that `key_by` covers and declare it in `partitioned_by`"
-        ));
-    false
+    let slots: Option<Vec<usize>> = slots.into_iter().collect();
+    let slots = slots.filter(|slots| !slots.is_empty())?;
+    Some((slots, names.into_iter().map(|name| name.value).collect()))
 }
 
 /// The windows and the allowed lateness in milliseconds.
@@ -224,12 +183,7 @@ fn read_sessions(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)>
 /// A length of more than 0, in milliseconds.
 fn read_length(fields: &Fields, key: &str, help: &str, reader: &mut Reader) -> Option<i64> {
     let node = reader.required(fields, key, help)?;
-    let length = reader.duration(node, &format!("`{key}`"))?;
-    if length == 0 {
-        reader.problems.error(node.span, format!("a window's {key} must be more than 0")).help(help);
-        return None;
-    }
-    Some(length)
+    reader.length(node, &format!("a window's {key}"), help)
 }
 
 /// Whether the lengths of a window fit one another; reports it if not.

@@ -9,8 +9,8 @@ use crate::record::TopicPartition;
 use crate::state::apply::ApplyError;
 use crate::task::{FlushJob, Flushed, RestoreError, RestoreRequest, Restored, TaskId};
 
-/// Work that blocks. At most one `Init` or `Commit` and one `Restore` of a worker run at a time; per
-/// task, at most one `Flush` and one `Cut`.
+/// Work that blocks. At most one `Init` or `Commit` and one `Restore` or `Look` of a worker run at a time; per
+/// task, at most one `Flush`, and one `Cut` of each of its topics.
 pub enum Job {
     /// [`TransactionLog::init`](super::port::TransactionLog::init).
     Init,
@@ -38,6 +38,15 @@ pub enum Job {
         task: TaskId,
         /// What to flush.
         job: FlushJob,
+    },
+    /// [`ChangelogReader::last_stable_offset`](super::port::ChangelogReader::last_stable_offset) of a source.
+    Look {
+        /// To be handed back.
+        epoch: u64,
+        /// To be handed back.
+        task: TaskId,
+        /// Where to look.
+        partition: TopicPartition,
     },
     /// [`LogAdmin::delete_records`](super::port::LogAdmin::delete_records).
     Cut {
@@ -76,12 +85,23 @@ pub enum JobDone {
         /// What came of it.
         result: Result<Flushed, ApplyError>,
     },
+    /// Of [`Job::Look`].
+    Looked {
+        /// The job's.
+        epoch: u64,
+        /// The task.
+        task: TaskId,
+        /// The offset behind all that can be read.
+        result: Result<i64, LogError>,
+    },
     /// Of [`Job::Cut`].
     Cut {
         /// The job's.
         epoch: u64,
         /// The task.
         task: TaskId,
+        /// What was to be cut.
+        partition: TopicPartition,
         /// The log start afterwards.
         result: Result<i64, LogError>,
     },

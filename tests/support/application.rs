@@ -46,6 +46,8 @@ pub struct Expectation<'a> {
     pub input: &'a [Record],
     /// The fold of [`Case::windows`].
     pub folded: &'a Folded,
+    /// How many partitions the input topic has.
+    pub partitions: i32,
     /// Whether the end of the input closes all windows.
     pub bounded: bool,
 }
@@ -314,7 +316,68 @@ fn visits(e: &Expectation) -> Rows {
     rows
 }
 
-/// One stream read by windows of several kinds and a sink.
+/// The watermark behind the minutes, of all partitions together: that of the slowest.
+fn watermark_of_minutes(e: &Expectation) -> i64 {
+    let last_ms = |partition| {
+        let of_partition = e.folded.orders.iter().filter(|order| order.partition == partition);
+        of_partition.map(|order| order.created_at - MINUTE.disorder_ms).max().unwrap_or(i64::MIN)
+    };
+    let least_ms = (0..e.partitions).map(last_ms).min().unwrap_or(i64::MIN);
+    if e.bounded { i64::MAX } else { least_ms.saturating_sub(MINUTE.lateness_ms) }
+}
+
+/// How many customers had so many orders in a minute, every five minutes: a key that lies in all partitions.
+fn busy(e: &Expectation) -> BTreeMap<(i64, i64), (i64, f64)> {
+    let mut windows: BTreeMap<(i64, i64), (i64, f64)> = BTreeMap::new();
+    for ((_, start_ms), window) in e.folded.windows.iter().filter(|(_, window)| window.closed) {
+        let at_ms = start_ms + MINUTE.size_ms - 1;
+        let place = (at_ms.div_euclid(300_000) * 300_000, window.orders.len() as i64);
+        let (customers, most) = windows.entry(place).or_insert((0, f64::MIN));
+        (*customers, *most) = (*customers + 1, most.max(sum(&window.orders)));
+    }
+    let watermark_ms = watermark_of_minutes(e);
+    windows.retain(|(start_ms, _), _| start_ms + 300_000 <= watermark_ms);
+    windows
+}
+
+fn busy_rows(e: &Expectation) -> Rows {
+    let row = |((start, orders), (customers, most)): ((i64, i64), (i64, f64))| {
+        let row = json!({
+            "orders": orders, "window_start": start, "window_end": start + 300_000, "customers": customers,
+            "most": most,
+        });
+        (format!("{orders} {start}"), vec![row])
+    };
+    busy(e).into_iter().map(row).collect()
+}
+
+/// For how long equally many customers came to some number of orders: sessions of another key that lies anywhere.
+fn rushes(e: &Expectation) -> Rows {
+    const GAP_MS: i64 = 600_000;
+    let mut times: BTreeMap<i64, Vec<(i64, i64)>> = BTreeMap::new();
+    for ((start_ms, orders), (customers, _)) in busy(e) {
+        times.entry(customers).or_default().push((start_ms + 299_999, orders));
+    }
+    let watermark_ms = watermark_of_minutes(e);
+    let mut rows = Rows::new();
+    for (customers, mut times) in times {
+        times.sort();
+        for session in times.chunk_by(|before, after| after.0 <= before.0 + GAP_MS) {
+            let (first, last) = (session.first().expect("one").0, session.last().expect("one").0 + GAP_MS);
+            if last <= watermark_ms {
+                let least = session.iter().map(|(_, orders)| orders).min();
+                let row = json!({
+                    "customers": customers, "window_start": first, "window_end": last, "times": session.len(),
+                    "least": least,
+                });
+                rows.entry(format!("{customers} {first}")).or_default().push(row);
+            }
+        }
+    }
+    rows
+}
+
+/// One stream read by windows of several kinds and a sink, and by windows whose keys lie in all of its partitions.
 pub const SHARED: Case = Case {
     name: "shared",
     yaml: r#"
@@ -350,12 +413,26 @@ operators:
     key_by: [customer]
     window: { type: session, gap: 20s }
     aggregate: { orders: 'count()', first: 'first(order_id)' }
+  busy:
+    type: window
+    input: per_minute
+    key_by: [orders]
+    window: { type: tumbling, size: 5m }
+    aggregate: { customers: 'count()', most: 'max(revenue)' }
+  rushes:
+    type: window
+    input: busy
+    key_by: [customers]
+    window: { type: session, gap: 10m }
+    aggregate: { times: 'count()', least: 'min(orders)' }
 sinks:
   minutes: { input: per_minute, topic: OUT0, key: [customer], format: { type: json } }
   fives: { input: per_five, topic: OUT1, key: [customer], format: { type: json } }
   copies: { input: gross, topic: OUT2, key: [customer], format: { type: json } }
   sliding: { input: lately, topic: OUT3, key: [customer], format: { type: json } }
   sessions: { input: visits, topic: OUT4, key: [customer], format: { type: json } }
+  busy_times: { input: busy, topic: OUT5, key: [orders], format: { type: json } }
+  rush_times: { input: rushes, topic: OUT6, key: [customers], format: { type: json } }
 "#,
     windows: MINUTE,
     late_topic: true,
@@ -380,6 +457,16 @@ sinks:
             expect: visits,
             key: &["customer"],
             fields: &["customer", "window_start", "window_end", "orders", "first"],
+        },
+        Output {
+            expect: busy_rows,
+            key: &["orders"],
+            fields: &["orders", "window_start", "window_end", "customers", "most"],
+        },
+        Output {
+            expect: rushes,
+            key: &["customers"],
+            fields: &["customers", "window_start", "window_end", "times", "least"],
         },
     ],
 };
@@ -455,9 +542,15 @@ impl Application {
         }
     }
 
-    /// Its changelog topic: that of its only source.
+    /// The changelog topic of its source's stage.
     pub fn changelog(&self) -> String {
         format!("thalweg.{}.orders.changelog", self.name)
+    }
+
+    /// The output that has a row for each order: any transaction writes to it.
+    pub fn copies(&self) -> &String {
+        let of_orders = |output: &Output| output.fields.contains(&"order_id");
+        &self.outputs[self.case.outputs.iter().position(of_orders).expect("an output of orders")]
     }
 
     /// How to start it with a state directory called `state` beside its file.
@@ -469,7 +562,8 @@ impl Application {
     pub fn expected(&self, bounded: bool) -> Expected {
         let input = Reader::all(&self.bootstrap, &self.input);
         let folded = fold(&input, self.case.windows, bounded);
-        let expectation = Expectation { input: &input, folded: &folded, bounded };
+        let partitions = Admin::new(&self.bootstrap).bounds(&self.input).len() as i32;
+        let expectation = Expectation { input: &input, folded: &folded, partitions, bounded };
         let rows = self.case.outputs.iter().map(|output| (output.expect)(&expectation)).collect();
         Expected { input, folded, rows }
     }
@@ -520,7 +614,7 @@ pub struct Expected {
 fn check_form(record: &Record, output: &Output) {
     let json = record.json();
     let key = match output.key {
-        [field] => json[*field].as_str().expect("a key of text").to_string(),
+        [field] => text_of(&json[*field]),
         fields => {
             let field = |name: &&str| format!("{}:{}", json!(name), json[*name]);
             format!("{{{}}}", fields.iter().map(field).collect::<Vec<_>>().join(","))
@@ -538,12 +632,16 @@ fn check_form(record: &Record, output: &Output) {
     assert_eq!(json.as_object().expect("an object").len(), output.fields.len(), "fields of {text}");
 }
 
+/// A value as a key has it.
+pub fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_string)
+}
+
 fn group(records: &[Record], key: &[&str], windowed: bool) -> Rows {
     let mut rows = Rows::new();
     for record in records {
         let json = record.json();
-        let mut id: Vec<String> =
-            key.iter().map(|f| json[*f].as_str().expect("a key of text").to_string()).collect();
+        let mut id: Vec<String> = key.iter().map(|f| text_of(&json[*f])).collect();
         if windowed {
             id.push(json["window_start"].to_string());
         }

@@ -18,17 +18,17 @@ struct Position {
     restoring: bool,
 }
 
-/// The databases below a state directory, with the partition in their names. Those set aside are left
+/// The databases of a stage below a state directory, with the partition in their names. Those set aside are left
 /// out.
-pub fn stores(state_dir: &Path) -> Vec<(PathBuf, i32)> {
+pub fn stores(state_dir: &Path, stage: &str) -> Vec<(PathBuf, i32)> {
+    let prefix = format!("{stage}-");
     let (mut found, mut folders) = (Vec::new(), vec![state_dir.to_path_buf()]);
     while let Some(folder) = folders.pop() {
         let name = folder.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let digits = name.rsplit(|c: char| !c.is_ascii_digit()).next().unwrap_or_default();
         if !folder.join("CURRENT").exists() {
             let entries = std::fs::read_dir(&folder).into_iter().flatten();
             folders.extend(entries.map(|e| e.expect("an entry").path()).filter(|path| path.is_dir()));
-        } else if let Ok(partition) = digits.parse() {
+        } else if let Some(Ok(partition)) = name.strip_prefix(&prefix).map(str::parse) {
             found.push((folder, partition));
         }
     }

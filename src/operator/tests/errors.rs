@@ -150,10 +150,48 @@ fn the_watermark_follows_the_greatest_event_time() {
 }
 
 #[test]
+fn only_punctuations_advance_a_punctuated_watermark() {
+    let schema = source_schema();
+    let rows = schema.schema();
+    let condition =
+        Expression::compile("customer == \"tick\"", &Scope { schema: &rows, meta: true }).unwrap();
+    let condition = Arc::new(condition);
+    let timing = Timing { max_out_of_orderness_ms: 2, punctuated: true, max_ahead_ms: 1_000 };
+    let punctuated = || {
+        let rows = JsonRows::new(&schema, EventTime::Field(3), Some(condition.clone()));
+        Source::<Dynamic, _>::new(rows, timing, rejected("in"), Readers::new(vec![]))
+    };
+    let mut source = punctuated();
+    let batch = Batch::new(vec![
+        order("a", "1", 30),
+        order("tick", "1", 12),
+        order("b", "1", 40),
+        order("tick", "1", 11),
+        order("tick", "1", 20),
+    ]);
+    let mut staged = Staged::new(usize::MAX, usize::MAX);
+    let marks = (0..5).map(|index| {
+        let progress = source.process(batch.record(index), &Bump::new(), &mut staged).unwrap();
+        assert_eq!(progress, Progress::Done);
+        source.watermark_ms()
+    });
+    assert_eq!(marks.collect::<Vec<_>>(), [None, Some(10), Some(10), Some(10), Some(18)]);
+    assert_eq!(source.time().max_event_time_ms, Some(40));
+    let mut restored = punctuated();
+    restored.restore_time(source.time());
+    assert_eq!(restored.watermark_ms(), Some(18), "the greatest event time says nothing");
+}
+
+/// Where a source is that has seen 10, with this watermark.
+fn time(watermark_ms: i64) -> StageTime {
+    StageTime { max_event_time_ms: Some(10), watermark_ms: Some(watermark_ms), upstreams: Vec::new() }
+}
+
+#[test]
 fn a_restored_watermark_never_falls() {
     let mut pipeline = source(4, vec![]);
-    pipeline.restore_time(Some(10), Some(9));
-    assert_eq!((pipeline.max_event_time_ms(), pipeline.watermark_ms()), (Some(10), Some(9)));
+    pipeline.restore_time(time(9));
+    assert_eq!(pipeline.time(), time(9));
     let mut staged = Staged::new(usize::MAX, usize::MAX);
     let batch = Batch::new(vec![order("a", "1", 12), order("a", "1", 14)]);
     let mut process = |index| {
@@ -162,7 +200,7 @@ fn a_restored_watermark_never_falls() {
     };
     assert_eq!([process(0), process(1)], [Some(9), Some(10)]);
     let mut pipeline = source(4, vec![]);
-    pipeline.restore_time(Some(10), Some(2));
+    pipeline.restore_time(time(2));
     assert_eq!(pipeline.watermark_ms(), Some(6));
 }
 
@@ -194,7 +232,7 @@ fn what_has_no_usable_event_time_does_not_move_the_watermark() {
 
 #[test]
 fn the_records_timestamp_dates_what_has_no_field_for_it() {
-    let rows = || JsonRows::new(&source_schema(), None);
+    let rows = || JsonRows::new(&source_schema(), EventTime::Record, None);
     let dated = |timestamp_ms| {
         let batch = Batch::new(vec![Input { timestamp_ms, ..order("a", "1", 7) }]);
         let arena = Bump::new();

@@ -394,7 +394,7 @@ pub(in crate::operator) fn numbers_by(windows: AlignedWindows) -> Box<dyn Pipeli
             rejected("out"),
         ))]),
     );
-    let timing = Timing { max_out_of_orderness_ms: 0, max_ahead_ms: 1_000_000 };
+    let timing = Timing { max_out_of_orderness_ms: 0, punctuated: false, max_ahead_ms: 1_000_000 };
     let json = Json::<i64, _>::new(|number: &i64| number % 1_000);
     Box::new(Source::<Owned<i64>, _>::new(
         json,

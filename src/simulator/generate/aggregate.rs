@@ -6,11 +6,19 @@ use crate::random::Random;
 use crate::record::Type;
 use crate::topology::plan::AggregateFunction;
 
+/// A count of rows.
+pub(super) fn count(name: String) -> Aggregate {
+    let function = AggregateFunction::Count;
+    Aggregate { name, function, argument: None, by: None, condition: None, ty: Type::Int }
+}
+
 /// An aggregate of a window on `input`.
 pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Aggregate {
     let scope = Scope { fields: &input.fields, meta: input.meta };
     use AggregateFunction as F;
-    let function = *random.pick(&[
+    // What does not depend on the order of rows, nor on that of additions.
+    let of_any_order = [F::Count, F::Min, F::Max];
+    let of_order = [
         F::Count,
         F::Sum,
         F::Sum,
@@ -25,7 +33,8 @@ pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Ag
         F::Last,
         F::MinBy,
         F::MaxBy,
-    ]);
+    ];
+    let function = if input.rekeyed { *random.pick(&of_any_order) } else { *random.pick(&of_order) };
     let ordered = [Type::Int, Type::Double, Type::String, Type::Timestamp, Type::Duration];
     let types: &[Type] = match function {
         F::Count => &[Type::Int, Type::Double, Type::String, Type::Bool],

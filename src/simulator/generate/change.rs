@@ -18,6 +18,9 @@ impl Generated {
     /// The topology that takes its place later, if it has a window that may become another one: with the
     /// window whose state is given up.
     pub fn changed(&self, random: &mut Random) -> Option<Changed> {
+        if (0..self.operators.len()).any(|operator| self.rekeys(operator)) {
+            return None; // from which row on is not known
+        }
         let mut places = Vec::new();
         for (number, operator) in self.operators.iter().enumerate() {
             let OperatorKind::Window(window) = &operator.kind else { continue };

@@ -41,6 +41,7 @@ impl Generated {
         match stream {
             StreamRef::Source(i) => &self.sources[i].id,
             StreamRef::Operator(i) => &self.operators[i].id,
+            StreamRef::Repartition(_) => unreachable!("a file names operators"),
         }
     }
 
@@ -68,7 +69,18 @@ impl Generated {
         let _ = write!(out, "    event_time: {{ max_out_of_orderness: {}ms", source.max_out_of_orderness_ms);
         if let Some(slot) = source.time {
             let name = &source.fields[slot].0.name;
-            let _ = write!(out, ", field: {name}, max_ahead: {}ms", source.max_ahead_ms);
+            let time = match source.shift_ms {
+                0 => format!("field: {name}"),
+                shift_ms => format!("expression: '{name} + duration(\"{shift_ms}ms\")'"),
+            };
+            let _ = write!(out, ", {time}, max_ahead: {}ms", source.max_ahead_ms);
+        }
+        if let Some(condition) = &source.punctuated {
+            let fields: Vec<Field> = source.fields.iter().map(|(field, _)| field.clone()).collect();
+            let _ = write!(out, ", punctuated: {}", quoted(&cel(condition, &fields)));
+        }
+        if let Some(timeout_ms) = source.idle_timeout_ms {
+            let _ = write!(out, ", idle_timeout: {timeout_ms}ms");
         }
         out.push_str(" }\n");
         on_error(&source.on_error, out);
@@ -79,11 +91,18 @@ impl Generated {
         let ty = match operator.kind {
             OperatorKind::Filter(_) => "filter",
             OperatorKind::Map(_) => "map",
+            OperatorKind::Repartition(_) => "repartition",
+            OperatorKind::Union(_) => "union",
             OperatorKind::Window(_) => "window",
         };
         let (id, input) = (&operator.id, self.id(operator.input));
-        let _ = writeln!(out, "  {id}:\n    type: {ty}\n    input: {input}");
+        let _ = writeln!(out, "  {id}:\n    type: {ty}");
+        let _ = match &operator.kind {
+            OperatorKind::Union(other) => writeln!(out, "    inputs: [{input}, {}]", self.id(*other)),
+            _ => writeln!(out, "    input: {input}"),
+        };
         match &operator.kind {
+            OperatorKind::Union(_) => {}
             OperatorKind::Filter(predicate) => {
                 let _ = writeln!(out, "    where: {}", quoted(&cel(predicate, &fields)));
             }
@@ -99,6 +118,13 @@ impl Generated {
                     Choice::Keep(names) => writeln!(out, "    keep: [{}]", names.join(", ")),
                     Choice::Drop(names) => writeln!(out, "    drop: [{}]", names.join(", ")),
                 };
+            }
+            OperatorKind::Repartition(repartition) => {
+                let names = repartition.key.iter().map(|slot| fields[*slot].name.as_str());
+                let _ = writeln!(out, "    key_by: [{}]", names.collect::<Vec<_>>().join(", "));
+                if let Some(partitions) = repartition.partitions {
+                    let _ = writeln!(out, "    partitions: {partitions}");
+                }
             }
             OperatorKind::Window(window) => render_window(window, &fields, out),
         }

@@ -15,7 +15,9 @@ const SHOWN_MAX: usize = 5;
 /// The first difference, by topic and partition: what is missing, too much, twice or in another order.
 pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) -> Result<(), String> {
     let nothing = BTreeMap::new();
-    for (topic, rows) in written {
+    expected.kept.iter().try_for_each(|kept| kept.check(written))?;
+    let is_kept = |topic: &str| expected.kept.iter().any(|kept| kept.sink == *topic || kept.late == *topic);
+    for (topic, rows) in written.iter().filter(|(topic, _)| !is_kept(topic)) {
         compare_topic(topic, expected.topics.get(topic).unwrap_or(&nothing), rows)?;
     }
     for (topic, writers) in expected.topics.iter().filter(|(topic, _)| !written.contains_key(*topic)) {

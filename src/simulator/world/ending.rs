@@ -118,7 +118,8 @@ impl World {
         for seat in self.processes.iter_mut().filter(|process| !process.leaving).flat_map(|p| &mut p.seats) {
             let consumer = seat.consumer();
             for task in seat.worker.tasks_mut() {
-                if task.is_going_on() || task.is_dirty() {
+                let waits = self.over_soon && task.awaits_idleness();
+                if task.is_going_on() || task.is_dirty(u64::MAX) || waits {
                     return false;
                 }
                 // Another one may believe that it is its own as well.

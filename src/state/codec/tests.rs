@@ -33,6 +33,8 @@ fn header() -> Header {
             next_offset: 1_000_000,
             max_event_time_ms: Some(-5),
             end_offset: None,
+            upstreams: vec![],
+            key: String::new(),
         }],
         watermark_ms: Some(1_700_000_000_000),
         operators: vec![OperatorState {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Changes, Contribution, Pending, Task};
-use crate::operator::{Counters, OperatorError};
+use crate::operator::{Counters, OperatorError, StageTime};
 use crate::planted::{Bug, is_planted};
 use crate::state::header::{Header, OperatorState, SourcePosition};
 use crate::state::store::StoreError;
@@ -12,8 +12,8 @@ use crate::task::sweep::{SweepPace, operators_in_key_order};
 impl Task {
     /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
     /// until [`committed`](Task::committed); if the commit fails, the task is dropped.
-    pub fn prepare(&mut self) -> Result<Option<Contribution>, StoreError> {
-        if !self.is_dirty() {
+    pub fn prepare(&mut self, now_ms: u64) -> Result<Option<Contribution>, StoreError> {
+        if !self.is_dirty(now_ms) {
             return Ok(None);
         }
         let changes = self.collect_changes()?;
@@ -23,6 +23,7 @@ impl Task {
         {
             durable.write_early(changes)?;
         }
+        self.staged.send_due(now_ms, self.limits.watermark_interval_ms);
         let (outputs, counters) = self.staged.take();
         let contribution = Contribution {
             outputs,
@@ -38,14 +39,16 @@ impl Task {
     /// The delta, and the chunk that follows it, unless the sweep rests; `None` without state.
     fn collect_changes(&mut self) -> Result<Option<Changes>, StoreError> {
         let operators = self.saved_operators();
+        let StageTime { max_event_time_ms, watermark_ms, upstreams } = self.pipeline.time();
         let source = SourcePosition {
             topic: self.spec.source.topic.to_string(),
             partition: self.spec.source.partition,
             next_offset: self.next_offset,
-            max_event_time_ms: self.pipeline.max_event_time_ms(),
+            max_event_time_ms,
             end_offset: self.end_offset,
+            upstreams,
+            key: self.spec.repartitioned_by.clone().unwrap_or_default(),
         };
-        let watermark_ms = self.pipeline.watermark_ms();
         let Some(durable) = &mut self.durable else { return Ok(None) };
         let checkpoint = durable.checkpoint + 1;
         for (from, to) in durable.dropped.drain(..) {

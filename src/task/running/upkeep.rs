@@ -1,6 +1,6 @@
 //! What a task does for its store, its cache and its changelog, between checkpoints.
 
-use super::{Durable, Task};
+use super::{Durable, SourceCuts, Task};
 use crate::ablation::{Part, is_off};
 use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
@@ -54,6 +54,22 @@ impl Task {
         Some((durable.changelog.clone(), offset))
     }
 
+    /// Where the repartition topic that the task reads may be cut now, if it is time: nobody reads again what is
+    /// committed. At most one cut at a time.
+    pub fn cut_source_job(&mut self, now_ms: u64) -> Option<(TopicPartition, i64)> {
+        let offset =
+            if is_planted(Bug::SourceCutUncommitted) { self.next_offset } else { self.committed_offset };
+        let due = self.spec.repartitioned_by.is_some()
+            && !self.cuts.running
+            && offset > self.cuts.offset
+            && now_ms >= self.cuts.last_ms + self.limits.cut_interval_ms;
+        if !due {
+            return None;
+        }
+        self.cuts = SourceCuts { running: true, last_ms: now_ms, ..self.cuts };
+        Some((self.spec.source.clone(), offset))
+    }
+
     /// [`Bug::CacheKept`]: goes back to what is committed, but for the state. Returns where to read on.
     #[cfg(any(test, feature = "planted-bugs"))]
     pub(crate) fn rewind(&mut self) -> i64 {
@@ -64,10 +80,13 @@ impl Task {
         self.next_offset
     }
 
-    /// Learns where the log starts after a cut; `None` if the cut failed, which is tried again after
-    /// the next flush.
-    pub fn cut(&mut self, log_start: Option<i64>) {
-        if let Some(durable) = &mut self.durable {
+    /// Learns where a partition starts after a cut; `None` if the cut failed, which is tried again later: of the
+    /// changelog after the next flush.
+    pub fn cut(&mut self, partition: &TopicPartition, log_start: Option<i64>) {
+        if *partition == self.spec.source {
+            self.cuts.running = false;
+            self.cuts.offset = log_start.unwrap_or(self.cuts.offset);
+        } else if let Some(durable) = &mut self.durable {
             durable.cutting = false;
             durable.cut_offset = log_start.unwrap_or(durable.cut_offset);
         }

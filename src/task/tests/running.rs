@@ -155,12 +155,12 @@ fn the_log_is_cut_neither_past_the_restore_point_nor_past_what_is_flushed() {
             assert!(offset > log_start && offset <= flushed && offset <= last.restore_point);
             assert!(owner.cut_job().is_none(), "one cut at a time");
             if number % 3 == 0 {
-                owner.cut(None);
+                owner.cut(&partition, None);
                 assert_eq!(owner.changelog_offsets().unwrap().0, log_start, "a failed cut is forgotten");
                 assert_eq!(owner.cut_job(), Some((partition.clone(), offset)));
             }
             let log_start = cluster.content().cut(&partition, offset);
-            owner.cut(Some(log_start));
+            owner.cut(&partition, Some(log_start));
             cuts += 1;
             // Whoever comes with an empty disk finds everything.
             drop(restore_with(&cluster, &MemoryStores::new(), task_spec(0)).unwrap());
@@ -221,14 +221,14 @@ fn one_flush_at_a_time_and_only_when_due() {
 fn a_task_without_news_contributes_nothing() {
     let (cluster, stores) = (Cluster::default(), MemoryStores::new());
     let mut task = task(&cluster, &stores);
-    assert!(!task.is_dirty() && !commit(&cluster, &mut task));
+    assert!(!task.is_dirty(0) && !commit(&cluster, &mut task));
     append(&cluster, "a", 1, 1_000);
     feed(&cluster, &mut task);
-    assert!(!task.is_dirty(), "a queued record is no news");
+    assert!(!task.is_dirty(0), "a queued record is no news");
     assert_eq!(task.run(10).unwrap(), 1);
-    assert!(task.is_dirty());
+    assert!(task.is_dirty(0));
     assert!(commit(&cluster, &mut task));
-    assert!(!task.is_dirty() && !commit(&cluster, &mut task));
+    assert!(!task.is_dirty(0) && !commit(&cluster, &mut task));
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_bounded_run_ends_at_its_end() {
     assert!(headers(&cluster).pop().unwrap().1.finished);
     drop(task);
     let mut task = bounded(&cluster, &stores);
-    assert!(task.is_finished() && !task.is_dirty());
+    assert!(task.is_finished() && !task.is_dirty(0));
     assert_eq!(task.run(10).unwrap(), 0);
 }
 
@@ -315,10 +315,10 @@ fn a_bounded_run_ends_behind_a_marker() {
     assert!(!task.is_finished(), "a record was waiting when the end was told");
     task.source_read_up_to(1);
     task.run(100).unwrap();
-    assert!(!task.is_dirty(), "one offset is missing");
+    assert!(!task.is_dirty(0), "one offset is missing");
     task.source_read_up_to(2);
     task.run(100).unwrap();
-    assert!(task.is_dirty() && !task.is_finished(), "it is not committed yet");
+    assert!(task.is_dirty(0) && !task.is_finished(), "it is not committed yet");
     commit(&cluster, &mut task);
     assert!(task.is_finished());
 }
@@ -328,9 +328,9 @@ fn an_empty_bounded_run_is_committed_as_finished() {
     let (cluster, stores) = (Cluster::default(), MemoryStores::new());
     let mut task = bounded(&cluster, &stores);
     task.run(1).unwrap();
-    assert!(task.is_dirty() && !task.is_finished());
+    assert!(task.is_dirty(0) && !task.is_finished());
     assert!(commit(&cluster, &mut task));
-    assert!(task.is_finished() && !task.is_dirty());
+    assert!(task.is_finished() && !task.is_dirty(0));
     assert_eq!(cluster.content().group.get(&source(0)), Some(&0));
 }
 
@@ -626,7 +626,7 @@ fn a_window_whose_rows_nobody_writes_closes_in_pieces() {
     while running.is_going_on() {
         assert_eq!(running.run(10).unwrap(), 0, "no record is taken before the window is closed");
         // The source's position is where it was: what the second window got is a change all the same.
-        assert!(running.is_dirty() && running.memory().dirty < KEYS / 2 * 200);
+        assert!(running.is_dirty(0) && running.memory().dirty < KEYS / 2 * 200);
         assert!(commit(&cluster, &mut running));
         calls += 1;
     }
@@ -649,8 +649,8 @@ fn a_bounded_run_of_an_application_that_ran_before_commits_its_end_first() {
     drain(&cluster, &mut task(&cluster, &stores));
     append(&cluster, "b", 1, 1_000);
     let mut running = bounded(&cluster, &stores);
-    assert!(running.is_dirty() && commit(&cluster, &mut running), "a crash now would find a later end");
-    assert!(!running.is_dirty());
+    assert!(running.is_dirty(0) && commit(&cluster, &mut running), "a crash now would find a later end");
+    assert!(!running.is_dirty(0));
     append(&cluster, "c", 1, 1_000);
     drop(running);
     let mut running = bounded(&cluster, &stores);
@@ -695,6 +695,6 @@ fn a_commit_without_an_offset_for_each_record_is_broken() {
     let mut running = task(&cluster, &stores);
     feed(&cluster, &mut running);
     running.run(10).unwrap();
-    assert!(running.prepare().unwrap().is_some());
+    assert!(running.prepare(0).unwrap().is_some());
     assert!(matches!(running.committed(&[], 0), Err(OperatorError::Broken(_))));
 }

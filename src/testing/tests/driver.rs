@@ -51,18 +51,36 @@ pub fn play(scenario: &Scenario) -> Result<Outcome, Failure> {
             OutputTarget { topic: topic.as_str().into(), partitions: *partitions, record_bytes_max: 1 << 20 };
         (topic.clone(), Arc::new(target))
     };
-    let targets = Arc::new(scenario.topics.iter().map(target).collect());
-    for (stage, source) in scenario.plan.sources.iter().enumerate() {
-        let make = pipeline_factory(scenario.plan.clone(), stage, Arc::clone(&targets)).unwrap();
-        for partition in 0..scenario.topics[&source.topic] {
-            let partition = TopicPartition::new(&source.topic, partition);
-            let of_partition = |step: &Step| match step {
+    let plan = &scenario.plan;
+    let mut tasks: Vec<i32> = plan.sources.iter().map(|source| scenario.topics[&source.topic]).collect();
+    let mut topics = scenario.topics.clone();
+    for repartition in &plan.repartitions {
+        tasks.push(plan.partitions_of(repartition, &tasks));
+        topics.extend(tasks.last().map(|tasks| (plan.repartition_topic(repartition), *tasks)));
+    }
+    let (targets, tasks): (Arc<_>, Arc<[i32]>) =
+        (Arc::new(topics.iter().map(target).collect()), tasks.into());
+    // Each stage comes after those that it reads.
+    for (number, stage) in plan.stages().enumerate() {
+        let make = pipeline_factory(plan.clone(), number, Arc::clone(&targets), tasks.clone()).unwrap();
+        let sent = outcome.topics.remove(&plan.topic_of(stage)).unwrap_or_default();
+        for partition in 0..tasks[number] {
+            let id = TaskId { stage: stage.id().into(), partition };
+            let partition = TopicPartition::new(&plan.topic_of(stage), partition);
+            let appended = scenario.steps.iter().filter_map(|step| match step {
                 Step::Append(input) if input.partition == partition => Some(input.clone()),
                 _ => None,
-            };
-            let inputs: Vec<Input> = scenario.steps.iter().filter_map(of_partition).collect();
+            });
+            let sent =
+                sent.iter().filter(|block| block.partition == partition.partition).map(|block| Input {
+                    partition: partition.clone(),
+                    key: None,
+                    value: block.value.clone(),
+                    headers: Vec::new(),
+                    timestamp_ms: block.timestamp_ms,
+                });
+            let inputs: Vec<Input> = appended.chain(sent).collect();
             outcome.commits += inputs.len() as u64;
-            let id = TaskId { stage: source.id.as_str().into(), partition: partition.partition };
             play_task(make(), &Batch { partition, inputs }, id, scenario.bounded, &mut outcome)?;
         }
     }
@@ -76,7 +94,8 @@ fn play_task(
     bounded: bool,
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    let mut staged = Staged::new(usize::MAX, usize::MAX).of_partition(id.partition);
+    let staged = Staged::new(usize::MAX, usize::MAX).of_partition(id.partition);
+    let mut staged = staged.with_exchanges(pipeline.exchanges());
     for index in 0..batch.len() {
         let progress = pipeline.process(batch.record(index), &Bump::new(), &mut staged);
         assert_eq!(progress.map_err(|error| Failure { what: error.to_string() })?, Progress::Done);
@@ -84,6 +103,7 @@ fn play_task(
     if bounded {
         assert_eq!(pipeline.finish(&Bump::new(), &mut staged).unwrap(), Progress::Done);
     }
+    staged.send_due(0, 0);
     let (outputs, counters) = staged.take();
     for output in outputs {
         let topic = outcome.topics.entry(output.topic.to_string()).or_default();

@@ -17,7 +17,7 @@ impl<L: Log> Worker<L> {
         let mut tasks = Vec::new();
         let mut failed = None;
         for (id, task) in &mut self.tasks {
-            let contribution = match task.prepare() {
+            let contribution = match task.prepare(now_ms) {
                 Ok(Some(contribution)) => contribution,
                 Ok(None) => continue,
                 Err(error) => {

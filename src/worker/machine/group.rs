@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use super::{Assignment, Worker, log_failed};
 use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
-use crate::task::Task;
 use crate::worker::job::{Exit, WorkerEvent};
 use crate::worker::phase::Phase;
 use crate::worker::port::{Log, LogError, LogEvent, Member};
@@ -89,7 +88,7 @@ impl<L: Log> Worker<L> {
     pub(super) fn try_leave(&mut self, now_ms: u64) -> Result<(), Exit> {
         match self.phase {
             Phase::Committing | Phase::Leaving | Phase::Stopped => return Ok(()),
-            Phase::Running if self.tasks.values_mut().any(Task::is_dirty) => return Ok(()),
+            Phase::Running if self.tasks.values_mut().any(|task| task.is_dirty(now_ms)) => return Ok(()),
             _ => {}
         }
         self.start_flushes(now_ms, true);

@@ -30,12 +30,16 @@ use crate::topology::plan::Start;
 /// A stage, as a worker sees it.
 #[derive(Clone)]
 pub struct StageSpec {
-    /// Its id: that of its source.
+    /// Its id: that of its source, or of the operator that changes keys.
     pub id: Arc<str>,
     /// The topic that it reads.
     pub topic: String,
+    /// The topic is a repartition topic, whose rows are spread by this key.
+    pub repartitioned_by: Option<String>,
     /// Where it begins without committed offsets.
     pub start: Start,
+    /// When a partition has had nothing for so long, the stages behind it do not wait for it any more.
+    pub idle_timeout_ms: Option<u64>,
     /// Its changelog topic, that topic's identity and largest record; `None` without state.
     pub changelog: Option<(String, TopicId, usize)>,
     /// Ids and fingerprints of its stateful operators.
@@ -115,6 +119,7 @@ pub struct Worker<L> {
     restored: Vec<(Arc<TaskSpec>, Restored)>,
     to_restore: VecDeque<Arc<TaskSpec>>,
     restore_running: bool,
+    look_running: bool,
     /// Tells the restores of this epoch that nobody waits for them any more.
     cancelled: Arc<AtomicBool>,
     /// Stores found corrupt, with what was found: the next restore sets them aside.
@@ -147,6 +152,7 @@ impl<L: Log> Worker<L> {
             restored: Vec::new(),
             to_restore: VecDeque::new(),
             restore_running: false,
+            look_running: false,
             cancelled: Arc::default(),
             corrupt: BTreeMap::new(),
             checkpoint: None,
@@ -239,8 +245,12 @@ impl<L: Log> Worker<L> {
             JobDone::Restored { epoch, task, result } => self.restore_done(epoch, &task, result, now_ms),
             JobDone::Committed(result) => self.commit_done(result, now_ms),
             JobDone::Flushed { epoch, task, result } => self.flush_done(epoch, &task, result),
-            JobDone::Cut { epoch, task, result } => {
-                self.cut_done(epoch, &task, result);
+            JobDone::Looked { epoch, task, result } => {
+                self.looked(epoch, &task, result, now_ms);
+                Ok(())
+            }
+            JobDone::Cut { epoch, task, partition, result } => {
+                self.cut_done(epoch, &task, &partition, result);
                 Ok(())
             }
         };

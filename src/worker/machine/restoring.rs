@@ -86,6 +86,8 @@ impl<L: Log> Worker<L> {
             }),
             bounded: self.spec.bounded,
             drop_state: self.spec.drop_state.clone(),
+            repartitioned_by: stage.repartitioned_by.clone(),
+            idle_timeout_ms: stage.idle_timeout_ms,
         }
     }
 
@@ -94,7 +96,7 @@ impl<L: Log> Worker<L> {
     }
 
     pub(super) fn restore_next(&mut self, now_ms: u64) -> Result<(), Exit> {
-        if self.restore_running || now_ms < self.retry_at_ms {
+        if self.restore_running || self.look_running || now_ms < self.retry_at_ms {
             return Ok(());
         }
         let Some(spec) = self.to_restore.front().cloned() else { return self.all_restored(now_ms) };

@@ -5,7 +5,7 @@ use crate::operator::OperatorError;
 use crate::planted::{Bug, is_planted};
 use crate::state::store::StoreError;
 use crate::task::{Task, TaskId};
-use crate::worker::job::Exit;
+use crate::worker::job::{Exit, Job};
 use crate::worker::port::{Log, LogError};
 
 impl<L: Log> Worker<L> {
@@ -22,13 +22,41 @@ impl<L: Log> Worker<L> {
             return Ok(());
         }
         self.fetch()?;
-        self.process()
+        self.look_for_idle_sources(now_ms);
+        self.process()?;
+        self.cut_sources(now_ms);
+        Ok(())
+    }
+
+    /// A source has nothing for now if all that is there was fetched, as far as the client knows. A client that hears
+    /// nothing knows nothing, so before a source counts as idle its broker is asked.
+    fn look_for_idle_sources(&mut self, now_ms: u64) {
+        for (id, task) in &mut self.tasks {
+            if !task.sends() {
+                continue;
+            }
+            let source = &task.spec().source;
+            let (read, end) = (self.log.read_up_to(source), self.log.end_offset(source));
+            task.source_drained(read.is_some() && read >= end, now_ms);
+            if !self.look_running && task.may_be_idle(now_ms) {
+                self.look_running = true;
+                let partition = task.spec().source.clone();
+                self.step.jobs.push(Job::Look { epoch: self.epoch, task: id.clone(), partition });
+            }
+        }
+    }
+
+    pub(super) fn looked(&mut self, epoch: u64, task: &TaskId, result: Result<i64, LogError>, now_ms: u64) {
+        self.look_running = false;
+        let Some(task) = self.tasks.get_mut(task).filter(|_| epoch == self.epoch) else { return };
+        let read = self.log.read_up_to(&task.spec().source);
+        task.looked(result.is_ok_and(|end| read >= Some(end)), now_ms);
     }
 
     fn commit_due(&mut self, now_ms: u64) -> bool {
         now_ms >= self.last_commit_ms + self.spec.commit_interval_ms
             || self.tasks.values_mut().any(|task| task.is_full() || task.has_much_to_commit())
-            || (self.stopping && self.tasks.values_mut().any(Task::is_dirty))
+            || (self.stopping && self.tasks.values_mut().any(|task| task.is_dirty(now_ms)))
     }
 
     fn fetch(&mut self) -> Result<(), Exit> {
@@ -42,6 +70,13 @@ impl<L: Log> Worker<L> {
             Err(LogError::Retry(message)) => {
                 tracing::warn!("{message}");
                 return Ok(());
+            }
+            // The owner of a repartition topic cuts it. Who still believes to be one may hear of that before it hears
+            // that it is none any more.
+            Err(LogError::OutOfRange(message))
+                if self.spec.stages.iter().any(|stage| stage.repartitioned_by.is_some()) =>
+            {
+                return self.recover(&message);
             }
             Err(error) => return Err(log_failed(error)),
         };

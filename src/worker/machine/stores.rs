@@ -2,6 +2,7 @@
 
 use super::Worker;
 use crate::planted::{Bug, is_planted};
+use crate::record::TopicPartition;
 use crate::state::apply::ApplyError;
 use crate::state::store::StoreError;
 use crate::task::{Flushed, TaskId};
@@ -56,7 +57,22 @@ impl<L: Log> Worker<L> {
         self.store_failed(task, error)
     }
 
-    pub(super) fn cut_done(&mut self, epoch: u64, task: &TaskId, result: Result<i64, LogError>) {
+    /// Cuts repartition topics behind what is committed.
+    pub(super) fn cut_sources(&mut self, now_ms: u64) {
+        for (id, task) in &mut self.tasks {
+            if let Some((partition, offset)) = task.cut_source_job(now_ms) {
+                self.step.jobs.push(Job::Cut { epoch: self.epoch, task: id.clone(), partition, offset });
+            }
+        }
+    }
+
+    pub(super) fn cut_done(
+        &mut self,
+        epoch: u64,
+        task: &TaskId,
+        partition: &TopicPartition,
+        result: Result<i64, LogError>,
+    ) {
         if let Err(error) = &result {
             let error = error.to_string();
             self.step.events.push(WorkerEvent::CutFailed { task: task.clone(), error });
@@ -64,7 +80,7 @@ impl<L: Log> Worker<L> {
         if epoch == self.epoch
             && let Some(task) = self.tasks.get_mut(task)
         {
-            task.cut(result.ok());
+            task.cut(partition, result.ok());
         }
     }
 }

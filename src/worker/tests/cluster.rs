@@ -394,6 +394,8 @@ pub struct Consumer {
     pub left: bool,
     /// What the next poll fails with.
     pub fails: Option<LogError>,
+    /// What the next fetch fails with.
+    pub fetch_fails: Option<LogError>,
     /// What leaving fails with.
     pub leave_fails: Option<LogError>,
 }
@@ -448,6 +450,9 @@ impl Log for TestLog {
 
     fn fetch(&mut self, records_max: usize) -> Result<Vec<Box<dyn Records>>, LogError> {
         let (content, mut consumer) = (self.cluster.content(), self.consumer());
+        if let Some(error) = consumer.fetch_fails.take() {
+            return Err(error);
+        }
         consumer.fetches += 1;
         let mut left = records_max;
         let mut fetched = Vec::new();

@@ -10,7 +10,7 @@ use crate::state::apply::ApplyError;
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreError;
 use crate::task::{RestoreError, RestoreHost, TaskId, TaskLimits, restore};
-use crate::worker::port::{CommitError, LogError, LogEvent, Member, TransactionLog};
+use crate::worker::port::{ChangelogReader, CommitError, LogError, LogEvent, Member, TransactionLog};
 use crate::worker::{Exit, Job, JobDone, Phase, Worker, WorkerEvent, WorkerSpec};
 
 struct Host;
@@ -116,8 +116,13 @@ impl Rig {
                 JobDone::Committed(self.producer.commit(transaction, &member))
             }
             Job::Flush { epoch, task, job } => JobDone::Flushed { epoch, task, result: job.run(&|| ()) },
+            Job::Look { epoch, task, partition } => {
+                let result = ChangelogReader::last_stable_offset(&mut self.cluster, &partition);
+                JobDone::Looked { epoch, task, result }
+            }
             Job::Cut { epoch, task, partition, offset } => {
-                JobDone::Cut { epoch, task, result: Ok(self.cluster.content().cut(&partition, offset)) }
+                let result = Ok(self.cluster.content().cut(&partition, offset));
+                JobDone::Cut { epoch, task, partition, result }
             }
         };
         self.done(done);
@@ -746,6 +751,23 @@ fn a_log_that_is_broken_asks_for_a_new_worker() {
     rig.log.consumer().fails = Some(LogError::Stop("no right".into()));
     rig.step();
     assert_eq!(rig.exit, Some(Exit::Failed("no right".into())));
+}
+
+/// A worker that is none any more may hear that its repartition topic was cut before it hears of its successor.
+#[test]
+fn records_that_are_gone_start_the_reader_of_a_repartition_topic_over() {
+    let gone = || Some(LogError::OutOfRange("cut".into()));
+    let mut rig = Rig::running(|spec| spec.stages[0].repartitioned_by = Some("v: int".into()));
+    rig.log.consumer().fetch_fails = gone();
+    rig.step();
+    assert_eq!((&rig.exit, rig.worker.phase()), (&None, Phase::Starting));
+    rig.settle();
+    assert_eq!(rig.worker.phase(), Phase::Running);
+
+    let mut rig = Rig::running(|_| ());
+    rig.log.consumer().fetch_fails = gone();
+    rig.step();
+    assert_eq!(rig.exit, Some(Exit::Failed("cut".into())), "nobody should have deleted what was not read");
 }
 
 #[test]

@@ -53,17 +53,24 @@ fn plan(text: &str) -> Arc<Plan> {
     Arc::new(checked.unwrap_or_else(|findings| panic!("{findings:?}")).plan)
 }
 
+/// With another key, so that the stage of the source is a change of keys and nothing else.
+pub fn rekeyed(text: String) -> String {
+    let by_value = "operators:\n  r: { type: repartition, input: in, key_by: [v] }\n";
+    text.replace("operators:\n", by_value)
+        .replace("input: in\n    key_by: [k]", "input: r\n    key_by: [v, k]")
+}
+
 /// The operators' ids and fingerprints, and what makes their pipeline; `change` edits the topology's text.
 pub fn stage(change: impl Fn(String) -> String) -> (Vec<(String, String)>, PipelineFactory) {
     let plan = plan(&change(SUMS.to_owned()));
-    let topics = ["out", "dead", "late"].map(|topic| {
+    let topics = ["out", "dead", "late", "thalweg.sums.r.repartition"].map(|topic| {
         let target = OutputTarget { topic: topic.into(), partitions: 1, record_bytes_max: 1 << 20 };
         (topic.to_owned(), Arc::new(target))
     });
     let targets = Arc::new(topics.into());
     let operators = plan.operators.iter();
     let operators = operators.filter_map(|operator| Some((operator.id.clone(), operator.fingerprint()?)));
-    (operators.collect(), pipeline_factory(plan.clone(), 0, targets).unwrap())
+    (operators.collect(), pipeline_factory(plan.clone(), 0, targets, Arc::new([1])).unwrap())
 }
 
 /// Bounds that make everything happen often.
@@ -78,6 +85,8 @@ pub fn limits() -> TaskLimits {
         flush_bytes: 600,
         flush_interval_ms: 400,
         cache_bytes_max: 0,
+        watermark_interval_ms: 1_000,
+        cut_interval_ms: 10_000,
     }
 }
 
@@ -94,6 +103,8 @@ pub fn task_spec(number: i32) -> TaskSpec {
         }),
         bounded: false,
         drop_state: Vec::new(),
+        repartitioned_by: None,
+        idle_timeout_ms: None,
     }
 }
 
@@ -104,7 +115,9 @@ pub fn worker_spec() -> WorkerSpec {
         stages: vec![StageSpec {
             id: "in".into(),
             topic: "in".into(),
+            repartitioned_by: None,
             start: Start::Earliest,
+            idle_timeout_ms: None,
             changelog: Some(("log".into(), TOPIC_ID, 1 << 20)),
             operators,
             pipelines,

@@ -110,7 +110,7 @@ fn the_state_of_a_source_that_vanished_is_refused_by_name() {
     assert_eq!(both.changelogs.iter().flatten().count(), 2);
     let before = cluster.topics.clone();
     let error = prepared(&mut cluster, &plan(&["orders"])).err().unwrap().to_string();
-    for part in ["source `users`", "topic `thalweg.app.users.changelog`", "Put it back", "`thalweg reset`"] {
+    for part in ["stage `users`", "topic `thalweg.app.users.changelog`", "Put it back", "`thalweg reset`"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
     assert_eq!(cluster.topics, before, "nothing was touched");
@@ -125,12 +125,20 @@ fn the_state_of_other_applications_is_none_of_ours() {
     for topic in [
         "thalweg.app2.users.changelog",
         "thalweg.app.v2.users.changelog",
-        "thalweg.app.users.repartition",
+        "thalweg.app.v2.users.repartition",
         "thalweg.app.users",
     ] {
         cluster.add(topic, 2, &[]);
     }
     prepared(&mut cluster, &plan(&["orders"])).unwrap();
+}
+
+#[test]
+fn rows_on_their_way_to_a_stage_that_vanished_are_refused_by_name() {
+    let mut cluster = Cluster::with(ALL);
+    cluster.add("thalweg.app.users.repartition", 2, &[]);
+    let error = prepared(&mut cluster, &plan(&["orders"])).err().unwrap().to_string();
+    assert!(error.contains("stage `users` has rows on their way to it"), "{error}");
 }
 
 #[test]
@@ -160,4 +168,71 @@ fn a_changelog_that_cannot_take_the_largest_entry_is_refused() {
     let error = prepare(&mut empty, &plan, false, 1, Some(100_000)).err().unwrap().to_string();
     assert!(error.contains("message.max.bytes") && !error.contains("  "), "{error}");
     assert_eq!(empty.topics.len(), 1, "nothing was created");
+}
+
+/// An application that counts by another field than its topic is partitioned by.
+fn rekeyed(partitions: Option<i32>) -> Plan {
+    let mut plan = plan(&["orders"]);
+    plan.repartitions.push(RepartitionPlan {
+        id: "orders-counts".into(),
+        input: StreamRef::Source(0),
+        schema: plan.stream_schema(StreamRef::Source(0)),
+        key: vec![0],
+        partitions,
+        on_error: crate::topology::plan::OnError::Fail,
+    });
+    plan.operators[0].inputs = vec![StreamRef::Repartition(0)];
+    plan
+}
+
+#[test]
+fn a_repartition_topic_is_created_with_a_changelog_of_its_stage() {
+    let mut cluster = Cluster::with(ALL);
+    let topics = prepared(&mut cluster, &rekeyed(None)).unwrap();
+    let topic = "thalweg.app.orders-counts.repartition";
+    assert_eq!(*topics.tasks, [2, 2]);
+    assert_eq!(topics.sources.iter().filter(|partition| *partition.topic == *topic).count(), 2);
+    assert_eq!(topics.targets[topic].partitions, 2);
+    assert_eq!(cluster.topics[topic].config["cleanup.policy"], "delete");
+    assert_eq!(cluster.topics[topic].config["retention.ms"], "-1");
+    let changelogs: Vec<_> = topics.changelogs.iter().map(|log| log.as_ref().map(|log| &*log.name)).collect();
+    let expected = ["thalweg.app.orders.changelog", "thalweg.app.orders-counts.changelog"].map(Some);
+    assert_eq!(changelogs, expected, "the source keeps its watermark");
+
+    // It keeps the number that it has, unless the topology wants another one.
+    let mut wider = Cluster::with(ALL);
+    wider.add(
+        topic,
+        3,
+        &REPARTITION_CONFIG
+            .iter()
+            .map(|(key, value, _)| ((*key).into(), (*value).into()))
+            .collect::<Vec<_>>(),
+    );
+    assert_eq!(*prepared(&mut wider, &rekeyed(None)).unwrap().tasks, [2, 3]);
+    let error = prepared(&mut cluster, &rekeyed(Some(5))).err().unwrap().to_string();
+    assert!(
+        error.contains("wants 5 partitions, but topic `thalweg.app.orders-counts.repartition` has 2"),
+        "{error}"
+    );
+    let mut fresh = Cluster::with(ALL);
+    assert_eq!(*prepared(&mut fresh, &rekeyed(Some(5))).unwrap().tasks, [2, 5]);
+}
+
+#[test]
+fn a_repartition_topic_that_would_lose_rows_is_refused() {
+    let mut cluster = Cluster::with(ALL);
+    prepared(&mut cluster, &rekeyed(None)).unwrap();
+    let topic = "thalweg.app.orders-counts.repartition";
+    let right = cluster.topics[topic].clone();
+    cluster.topics.get_mut(topic).unwrap().config.insert("retention.ms".into(), "60000".into());
+    let error = prepared(&mut cluster, &rekeyed(None)).err().unwrap().to_string();
+    assert!(error.contains("has retention.ms=60000, but needs retention.ms=-1"), "{error}");
+    cluster.topics.insert(topic.into(), right);
+    prepared(&mut cluster, &rekeyed(None)).unwrap();
+
+    cluster.topics.remove(topic);
+    cluster.offsets = vec![(TopicPartition::new(topic, 0), 7)];
+    let error = prepared(&mut cluster, &rekeyed(None)).err().unwrap().to_string();
+    assert!(error.contains("does not exist: rows that were on their way were deleted with it"), "{error}");
 }

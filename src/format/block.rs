@@ -1,0 +1,497 @@
+//! Blocks: rows on their way between the stages of an application, many in one record.
+//!
+//! ```text
+//! block  = header length (varint), header (protobuf), rows
+//! row    = event time after that of the row before (zigzag varint), its fields in the order of the layout
+//! field  = 1 byte if it may be null: 0 if it is, and nothing else; value
+//! value  = bool: 1 byte | int, duration: zigzag varint | timestamp: zigzag varint, after the event time
+//!        | double: 8 bytes, little-endian | string, bytes: length (varint), bytes
+//! ```
+//!
+//! A block says what its rows look like, so that those that are on their way when a topology changes are still
+//! read: a field that has come since is null, one that has gone is passed over.
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+use prost::Message;
+use prost::encoding::{decode_varint, encode_varint};
+
+use super::DecodeError;
+use crate::record::{Row, Schema, Slot, Type};
+
+/// The version of the format. A reader refuses blocks of a later one.
+pub const BLOCK_VERSION: u32 = 1;
+
+/// What a block says of itself and of the task that sent it.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct BlockHeader {
+    /// [`BLOCK_VERSION`] of the writer.
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// The id of the stream that the rows belong to.
+    #[prost(string, tag = "2")]
+    pub stream: String,
+    /// The partition number of the task that sent it.
+    #[prost(int32, tag = "3")]
+    pub partition: i32,
+    /// The task's watermark behind the block, in milliseconds since the Unix epoch; absent before the first.
+    #[prost(sint64, optional, tag = "4")]
+    pub watermark_ms: Option<i64>,
+    /// The task expects nothing for now, and nobody is to wait for its watermark.
+    #[prost(bool, tag = "5")]
+    pub idle: bool,
+    /// Nothing follows: a bounded run of the task is over.
+    #[prost(bool, tag = "6")]
+    pub ended: bool,
+    /// How many rows there are.
+    #[prost(uint32, tag = "7")]
+    pub rows: u32,
+    /// A [`Layout`]; empty if there are no rows.
+    #[prost(bytes = "vec", tag = "8")]
+    pub layout: Vec<u8>,
+}
+
+/// The fields of a block's rows.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Layout {
+    #[prost(message, repeated, tag = "1")]
+    fields: Vec<LayoutField>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LayoutField {
+    #[prost(string, tag = "1")]
+    name: String,
+    /// A number of [`TYPES`].
+    #[prost(uint32, tag = "2")]
+    ty: u32,
+    #[prost(bool, tag = "3")]
+    nullable: bool,
+}
+
+/// The types by their numbers in a layout, which never change.
+const TYPES: [Type; 7] =
+    [Type::String, Type::Bool, Type::Int, Type::Double, Type::Timestamp, Type::Duration, Type::Bytes];
+
+/// Writes rows of a schema.
+#[derive(Clone, Debug)]
+pub struct RowEncoder {
+    /// Type, and whether it may be null, of each field.
+    fields: Arc<[(Type, bool)]>,
+    layout: Arc<[u8]>,
+}
+
+impl RowEncoder {
+    /// Of rows with these fields.
+    pub fn new(schema: &Schema) -> RowEncoder {
+        let field = |field: &crate::record::Field| LayoutField {
+            name: field.name.clone(),
+            ty: TYPES.iter().position(|ty| *ty == field.ty).unwrap_or_default() as u32,
+            nullable: field.nullable,
+        };
+        let layout = Layout { fields: schema.fields.iter().map(field).collect() };
+        RowEncoder {
+            fields: schema.fields.iter().map(|field| (field.ty, field.nullable)).collect(),
+            layout: layout.encode_to_vec().into(),
+        }
+    }
+
+    /// What the blocks of these rows have as their layout.
+    pub fn layout(&self) -> &Arc<[u8]> {
+        &self.layout
+    }
+
+    /// Appends the fields of a row with this event time.
+    pub fn put(&self, row: Row<'_>, time_ms: i64, out: &mut Vec<u8>) {
+        for ((_, nullable), slot) in self.fields.iter().zip(row) {
+            if *nullable {
+                out.push(u8::from(!slot.is_null()));
+            }
+            match *slot {
+                Slot::Null => {}
+                Slot::Bool(value) => out.push(u8::from(value)),
+                Slot::Int(value) | Slot::Duration(value) => encode_varint(zigzag(value), out),
+                // No two instants are that far apart; wrapping is undone by the reader.
+                Slot::Timestamp(value) => encode_varint(zigzag(value.wrapping_sub(time_ms)), out),
+                Slot::Double(value) => out.extend_from_slice(&value.to_le_bytes()),
+                Slot::String(text) => put_bytes(text.as_bytes(), out),
+                Slot::Bytes(bytes) => put_bytes(bytes, out),
+            }
+        }
+    }
+}
+
+/// A buffer that a large row has made larger than this is given back.
+const BYTES_KEPT_MAX: usize = 64 << 10;
+
+/// The rows of a block while it grows.
+#[derive(Debug, Default)]
+pub struct BlockRows {
+    bytes: Vec<u8>,
+    rows: u32,
+    last_ms: i64,
+}
+
+impl BlockRows {
+    /// Appends a row; `put` appends its fields.
+    pub fn push(&mut self, time_ms: i64, put: impl FnOnce(&mut Vec<u8>)) {
+        encode_varint(zigzag(time_ms.wrapping_sub(self.last_ms)), &mut self.bytes);
+        put(&mut self.bytes);
+        (self.rows, self.last_ms) = (self.rows + 1, time_ms);
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> u32 {
+        self.rows
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// How many bytes they take.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The block, whose number of rows and version are filled in; leaves nothing.
+    pub fn take(&mut self, header: BlockHeader) -> Vec<u8> {
+        let header = BlockHeader { version: BLOCK_VERSION, rows: self.rows, ..header };
+        let header = header.encode_length_delimited_to_vec();
+        let block = [&header[..], &self.bytes].concat();
+        if self.bytes.capacity() > BYTES_KEPT_MAX {
+            self.bytes = Vec::new();
+        }
+        self.bytes.clear();
+        (self.rows, self.last_ms) = (0, 0);
+        block
+    }
+}
+
+/// A block that was read.
+pub struct Block<'b> {
+    /// What it says of itself.
+    pub header: BlockHeader,
+    rest: &'b [u8],
+    left: u32,
+    last_ms: i64,
+}
+
+impl<'b> Block<'b> {
+    /// Of these bytes.
+    ///
+    /// # Errors
+    /// If they begin with no header, or with one of a later version.
+    pub fn read(mut bytes: &'b [u8]) -> Result<Block<'b>, DecodeError> {
+        let header = BlockHeader::decode_length_delimited(&mut bytes)
+            .map_err(|error| DecodeError::new(format!("the block's header: {error}")))?;
+        if header.version > BLOCK_VERSION {
+            return Err(DecodeError::new(format!(
+                "the block has version {}, this program reads up to {BLOCK_VERSION}: a newer one wrote it",
+                header.version
+            )));
+        }
+        Ok(Block { left: header.rows, header, rest: bytes, last_ms: 0 })
+    }
+
+    /// The event time of the next row, and its bytes, which the caller takes off; `None` behind the last one.
+    ///
+    /// # Errors
+    /// If the block is damaged.
+    pub fn next_row(&mut self) -> Result<Option<(i64, &mut &'b [u8])>, DecodeError> {
+        if self.left == 0 {
+            return match self.rest {
+                [] => Ok(None),
+                rest => Err(DecodeError::new(format!("{} bytes follow the block's last row", rest.len()))),
+            };
+        }
+        self.left -= 1;
+        self.last_ms = self.last_ms.wrapping_add(take_zigzag(&mut self.rest)?);
+        Ok(Some((self.last_ms, &mut self.rest)))
+    }
+}
+
+/// Where a field of a block goes.
+struct Place {
+    ty: Type,
+    nullable: bool,
+    /// The slot of the row; `None` if the rows do not have the field any more.
+    slot: Option<usize>,
+}
+
+/// Reads rows into those of a schema.
+pub struct RowDecoder {
+    schema: Schema,
+    /// That of the last block, and what it means.
+    layout: Vec<u8>,
+    places: Vec<Place>,
+}
+
+impl RowDecoder {
+    /// Of rows with these fields.
+    pub fn new(schema: &Schema) -> RowDecoder {
+        RowDecoder { schema: schema.clone(), layout: Vec::new(), places: Vec::new() }
+    }
+
+    /// Gets ready for rows of this layout.
+    ///
+    /// # Errors
+    /// If such rows cannot be rows of the schema.
+    pub fn expect(&mut self, layout: &[u8]) -> Result<(), DecodeError> {
+        if self.layout == layout {
+            return Ok(());
+        }
+        let fields = Layout::decode(layout)
+            .map_err(|error| DecodeError::new(format!("the layout of the rows: {error}")))?
+            .fields;
+        let mut places = Vec::with_capacity(fields.len());
+        for field in &fields {
+            let ty = TYPES.get(field.ty as usize).copied();
+            let ty = ty.ok_or_else(|| DecodeError::new(format!("there is no type {}", field.ty)))?;
+            let slot = self.schema.position(&field.name);
+            if let Some(slot) = slot {
+                self.fits(field, ty, slot)?;
+            }
+            places.push(Place { ty, nullable: field.nullable, slot });
+        }
+        let missing = self
+            .schema
+            .fields
+            .iter()
+            .find(|field| !field.nullable && fields.iter().all(|sent| sent.name != field.name));
+        if let Some(missing) = missing {
+            return Err(DecodeError::new(format!("the rows have no field `{}`", missing.name)));
+        }
+        (self.layout, self.places) = (layout.to_vec(), places);
+        Ok(())
+    }
+
+    fn fits(&self, sent: &LayoutField, ty: Type, slot: usize) -> Result<(), DecodeError> {
+        let wanted = &self.schema.fields[slot];
+        if wanted.ty == ty && (wanted.nullable || !sent.nullable) {
+            return Ok(());
+        }
+        let null = |nullable: bool| if nullable { "?" } else { "" };
+        Err(DecodeError::new(format!(
+            "the rows' field `{}` is of type {ty}{}, not {}{}",
+            sent.name,
+            null(sent.nullable),
+            wanted.ty,
+            null(wanted.nullable)
+        )))
+    }
+
+    /// Takes a row of the layout off `bytes`; its text stays where it is.
+    ///
+    /// # Errors
+    /// If the bytes are damaged.
+    pub fn get<'b>(
+        &self,
+        time_ms: i64,
+        bytes: &mut &'b [u8],
+        arena: &'b Bump,
+    ) -> Result<Row<'b>, DecodeError> {
+        let row = arena.alloc_slice_fill_copy(self.schema.fields.len(), Slot::Null);
+        for place in &self.places {
+            if place.nullable && take(bytes, 1)? == [0] {
+                continue;
+            }
+            let value = match place.ty {
+                Type::Bool => Slot::Bool(take(bytes, 1)? != [0]),
+                Type::Int => Slot::Int(take_zigzag(bytes)?),
+                Type::Duration => Slot::Duration(take_zigzag(bytes)?),
+                Type::Timestamp => Slot::Timestamp(time_ms.wrapping_add(take_zigzag(bytes)?)),
+                Type::Double => {
+                    let mut value = [0; 8];
+                    value.copy_from_slice(take(bytes, 8)?);
+                    Slot::Double(f64::from_le_bytes(value))
+                }
+                Type::String => {
+                    let text = std::str::from_utf8(take_bytes(bytes)?);
+                    Slot::String(text.map_err(|error| DecodeError::new(format!("text: {error}")))?)
+                }
+                Type::Bytes => Slot::Bytes(take_bytes(bytes)?),
+            };
+            if let Some(slot) = place.slot {
+                row[slot] = value;
+            }
+        }
+        Ok(row)
+    }
+}
+
+fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    encode_varint(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn take_zigzag(bytes: &mut &[u8]) -> Result<i64, DecodeError> {
+    let value = take_varint(bytes)?;
+    Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Result<u64, DecodeError> {
+    decode_varint(bytes).map_err(|error| DecodeError::new(format!("a number: {error}")))
+}
+
+fn take_bytes<'b>(bytes: &mut &'b [u8]) -> Result<&'b [u8], DecodeError> {
+    let length = take_varint(bytes)?;
+    take(bytes, usize::try_from(length).unwrap_or(usize::MAX))
+}
+
+fn take<'b>(bytes: &mut &'b [u8], length: usize) -> Result<&'b [u8], DecodeError> {
+    let (taken, rest) = bytes
+        .split_at_checked(length)
+        .ok_or_else(|| DecodeError::new(format!("{length} bytes are missing or too many")))?;
+    *bytes = rest;
+    Ok(taken)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::record::{Field, FieldForm};
+
+    fn field(name: &str, ty: Type, nullable: bool) -> Field {
+        Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }
+    }
+
+    fn schema() -> Schema {
+        Schema {
+            fields: vec![
+                field("s", Type::String, false),
+                field("b", Type::Bool, false),
+                field("i", Type::Int, true),
+                field("d", Type::Double, false),
+                field("t", Type::Timestamp, false),
+                field("u", Type::Duration, false),
+                field("y", Type::Bytes, true),
+            ],
+        }
+    }
+
+    fn block(rows: &[(i64, Vec<Slot<'_>>)]) -> Vec<u8> {
+        let encoder = RowEncoder::new(&schema());
+        let mut block = BlockRows::default();
+        for (time_ms, row) in rows {
+            block.push(*time_ms, |out| encoder.put(row, *time_ms, out));
+        }
+        let layout = encoder.layout().to_vec();
+        let bytes =
+            block.take(BlockHeader { stream: "s".into(), partition: 3, layout, ..Default::default() });
+        assert!(block.is_empty() && block.bytes() == 0);
+        bytes
+    }
+
+    fn rows<'b>(
+        bytes: &'b [u8],
+        schema: &Schema,
+        arena: &'b Bump,
+    ) -> Result<Vec<(i64, Row<'b>)>, DecodeError> {
+        let mut decoder = RowDecoder::new(schema);
+        let mut block = Block::read(bytes)?;
+        decoder.expect(&block.header.layout)?;
+        let mut rows = Vec::new();
+        while let Some((time_ms, rest)) = block.next_row()? {
+            rows.push((time_ms, decoder.get(time_ms, rest, arena)?));
+        }
+        Ok(rows)
+    }
+
+    fn row(text: &str, number: i64) -> Vec<Slot<'_>> {
+        let int = if number % 3 == 0 { Slot::Null } else { Slot::Int(number) };
+        vec![
+            Slot::String(text),
+            Slot::Bool(number % 2 == 0),
+            int,
+            Slot::Double(number as f64 / 3.0),
+            Slot::Timestamp(number),
+            Slot::Duration(number.wrapping_mul(7)),
+            if text.is_empty() { Slot::Null } else { Slot::Bytes(text.as_bytes()) },
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_back_as_they_were(given in prop::collection::vec((".{0,9}", any::<i64>(), any::<i64>()), 0..20)) {
+            let given: Vec<_> = given.iter().map(|(text, number, time)| (*time, row(text, *number))).collect();
+            let (bytes, arena) = (block(&given), Bump::new());
+            let read = rows(&bytes, &schema(), &arena).unwrap();
+            prop_assert_eq!(read.len(), given.len());
+            for ((time, row), (read_time, read_row)) in given.iter().zip(read) {
+                prop_assert_eq!(*time, read_time);
+                prop_assert_eq!(&row[..], read_row);
+            }
+        }
+
+        #[test]
+        fn damaged_bytes_are_an_error_or_other_rows(at in 0..200_usize, with in any::<u8>(), cut in 0..200_usize) {
+            let mut bytes = block(&[(5, row("abc", 1)), (9, row("", 3)), (2, row("xyz", i64::MIN))]);
+            let place = at % bytes.len();
+            bytes[place] = with;
+            bytes.truncate(bytes.len() - cut % bytes.len());
+            let _ = rows(&bytes, &schema(), &Bump::new());
+        }
+    }
+
+    /// What was written once must be read for ever.
+    #[test]
+    fn the_bytes_never_change() {
+        let bytes = block(&[(1_000, row("ab", 1)), (900, row("", 3))]);
+        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn rows_of_another_layout_are_read_if_they_can_be() {
+        let bytes = block(&[(1_000, row("ab", 1))]);
+        let arena = Bump::new();
+        let changed = Schema {
+            fields: vec![
+                field("new", Type::Int, true),
+                field("i", Type::Int, true),
+                field("s", Type::String, true),
+            ],
+        };
+        let read = rows(&bytes, &changed, &arena).unwrap();
+        assert_eq!(read, [(1_000, &[Slot::Null, Slot::Int(1), Slot::String("ab")][..])]);
+
+        let refused =
+            |fields: Vec<Field>| rows(&bytes, &Schema { fields }, &Bump::new()).unwrap_err().message;
+        assert_eq!(refused(vec![field("new", Type::Int, false)]), "the rows have no field `new`");
+        assert_eq!(
+            refused(vec![field("i", Type::Int, false)]),
+            "the rows' field `i` is of type int?, not int"
+        );
+        assert_eq!(
+            refused(vec![field("s", Type::Int, false)]),
+            "the rows' field `s` is of type string, not int"
+        );
+    }
+
+    #[test]
+    fn a_block_of_a_later_version_is_refused() {
+        let later = BlockHeader { version: BLOCK_VERSION + 1, ..Default::default() };
+        let refused = Block::read(&later.encode_length_delimited_to_vec()).err().map(|error| error.message);
+        assert_eq!(
+            refused.as_deref(),
+            Some("the block has version 2, this program reads up to 1: a newer one wrote it")
+        );
+    }
+
+    #[test]
+    fn bytes_behind_the_last_row_are_an_error() {
+        let mut bytes = block(&[(5, row("abc", 1))]);
+        bytes.push(0);
+        let refused = rows(&bytes, &schema(), &Bump::new()).unwrap_err();
+        assert_eq!(refused.message, "1 bytes follow the block's last row");
+    }
+}

@@ -1,0 +1,132 @@
+//! Changes of keys: rows are sent through a topic of the engine's own, so that all rows of a key meet in one task.
+//!
+//! - [`Repartition`], at the end of a stage: puts each row into a block for the partition of its key.
+//! - [`Outgoing`]: a task's blocks. They leave with the checkpoint, each with the task's watermark behind it.
+//! - [`RepartitionSource`], at the head of the next stage: takes blocks apart; its watermark is the least of all
+//!   tasks that write the topic ([`Upstreams`](upstream::Upstreams)).
+
+mod outgoing;
+mod source;
+mod upstream;
+
+use std::sync::Arc;
+
+use bumpalo::Bump;
+
+use super::{Context, ErrorPolicy, KeySelector, Operator, OperatorError, Progress};
+use crate::format::block::{RowDecoder, RowEncoder};
+use crate::format::key::partition;
+use crate::record::{Dynamic, Event, RecordType, Row, Schema};
+use crate::state::Stateful;
+use crate::state::key::STATE_KEY_BYTES_MAX;
+
+pub use outgoing::Exchange;
+pub(super) use outgoing::Outgoing;
+pub use source::RepartitionSource;
+
+/// How records become bytes between two stages, and records again.
+pub trait Transfer<R: RecordType> {
+    /// What the receiver is told of records that are [put](Transfer::put).
+    fn layout(&self) -> &Arc<[u8]>;
+    /// Appends a record.
+    fn put(&self, record: &R::Of<'_>, time_ms: i64, out: &mut Vec<u8>);
+    /// Gets ready for records of this layout, perhaps that of an earlier version of the application; or says why
+    /// they cannot be read.
+    fn expect(&mut self, layout: &[u8]) -> Result<(), String>;
+    /// Takes a record off `bytes`.
+    fn get<'b>(&self, time_ms: i64, bytes: &mut &'b [u8], arena: &'b Bump) -> Result<R::Of<'b>, String>;
+}
+
+/// Rows between two stages.
+pub struct RowTransfer {
+    encoder: RowEncoder,
+    decoder: RowDecoder,
+}
+
+impl RowTransfer {
+    /// Of rows with these fields.
+    pub fn new(schema: &Schema) -> RowTransfer {
+        RowTransfer { encoder: RowEncoder::new(schema), decoder: RowDecoder::new(schema) }
+    }
+}
+
+impl Transfer<Dynamic> for RowTransfer {
+    fn layout(&self) -> &Arc<[u8]> {
+        self.encoder.layout()
+    }
+
+    fn put(&self, record: &Row<'_>, time_ms: i64, out: &mut Vec<u8>) {
+        self.encoder.put(record, time_ms, out);
+    }
+
+    fn expect(&mut self, layout: &[u8]) -> Result<(), String> {
+        self.decoder.expect(layout).map_err(|error| error.message)
+    }
+
+    fn get<'b>(&self, time_ms: i64, bytes: &mut &'b [u8], arena: &'b Bump) -> Result<Row<'b>, String> {
+        self.decoder.get(time_ms, bytes, arena).map_err(|error| error.message)
+    }
+}
+
+/// Sends records to the tasks of their keys. `K` selects keys, `T` makes bytes.
+pub struct Repartition<K, T> {
+    exchange: Arc<Exchange>,
+    /// Its place among the pipeline's exchanges.
+    place: usize,
+    keys: K,
+    transfer: T,
+    errors: ErrorPolicy,
+    key: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
+impl<K, T> Repartition<K, T> {
+    /// Sends records through `exchange`, the one at `place` among those of the [pipeline](super::Pipeline::exchanges).
+    pub fn new(exchange: Arc<Exchange>, place: usize, keys: K, transfer: T, errors: ErrorPolicy) -> Self {
+        Repartition { exchange, place, keys, transfer, errors, key: Vec::new(), bytes: Vec::new() }
+    }
+}
+
+impl<R: RecordType, K: KeySelector<R>, T: Transfer<R>> Operator<R> for Repartition<K, T> {
+    fn process<'b>(
+        &mut self,
+        event: Event<'b, R>,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<(), OperatorError> {
+        self.key.clear();
+        self.bytes.clear();
+        let selected = self.keys.select(&event.record, &mut self.key).map_err(|error| error.message);
+        let refused = selected.and_then(|()| {
+            if self.key.len() > STATE_KEY_BYTES_MAX {
+                let bytes = self.key.len();
+                return Err(format!("the key takes {bytes} bytes, more than {STATE_KEY_BYTES_MAX}"));
+            }
+            self.transfer.put(&event.record, event.time_ms, &mut self.bytes);
+            self.exchange.fits(self.bytes.len())
+        });
+        if let Err(message) = refused {
+            let render = || self.keys.render(&event.record);
+            return self.errors.handle(&message, event.source.as_ref(), render, context.staged);
+        }
+        // A topic has partitions.
+        let partition = partition(Some(&self.key), self.exchange.target.partitions).unwrap_or_default();
+        context.staged.send(self.place, partition, event.time_ms, &self.bytes);
+        Ok(())
+    }
+
+    fn advance<'b>(
+        &mut self,
+        watermark_ms: i64,
+        context: &mut Context<'_, 'b>,
+    ) -> Result<Progress, OperatorError> {
+        context.staged.outgoing(self.place).advance(watermark_ms);
+        Ok(Progress::Done)
+    }
+
+    fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        context.staged.outgoing(self.place).end();
+        Ok(Progress::Done)
+    }
+
+    fn visit(&mut self, _: &mut dyn FnMut(&mut dyn Stateful)) {}
+}

@@ -1,0 +1,279 @@
+//! Blocks on their way out of a task.
+
+use std::sync::Arc;
+
+use super::upstream::Mark;
+use crate::format::block::{BlockHeader, BlockRows};
+use crate::operator::OutputTarget;
+use crate::planted::{Bug, is_planted};
+use crate::record::OutputRecord;
+use crate::time::MIN_TIME_MS;
+
+/// A block holds at most so many rows: the reader takes it as one record, whose rows it cannot leave off in the
+/// middle of.
+const ROWS_MAX: u32 = 64;
+/// And is closed when its rows take so many bytes.
+const BYTES_MAX: usize = 16 << 10;
+/// What a block's header takes beside the stream's id and the layout, at most.
+const HEADER_BYTES: usize = 64;
+
+/// A way from one stage to the next: a stream that is written into a repartition topic.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The topic.
+    pub target: Arc<OutputTarget>,
+    /// The id of the stream: by it and by partition numbers readers tell the tasks apart that write the topic.
+    pub stream: Arc<str>,
+    /// That of its records.
+    pub layout: Arc<[u8]>,
+}
+
+impl Exchange {
+    /// Whether a block can hold a row of this size, or why not.
+    pub fn fits(&self, row_bytes: usize) -> Result<(), String> {
+        let bytes = row_bytes + self.layout.len() + self.stream.len() + HEADER_BYTES;
+        let OutputTarget { topic, record_bytes_max: limit, .. } = &*self.target;
+        if bytes <= *limit {
+            return Ok(());
+        }
+        Err(format!("the row of {bytes} bytes is larger than the {limit} bytes that topic {topic} takes"))
+    }
+}
+
+/// What a task sends through an exchange, and what it has told each of its readers.
+///
+/// A block carries the task's mark as it is behind the block's rows. So that a reader without rows hears of it
+/// as well, every partition is told now and then, in the same transactions as everything else.
+#[derive(Debug)]
+pub struct Outgoing {
+    exchange: Arc<Exchange>,
+    /// The number of the task's partition.
+    task: i32,
+    /// The block of each partition that is being filled.
+    blocks: Vec<BlockRows>,
+    mark: Mark,
+    /// What each partition was told last.
+    told: Vec<Mark>,
+    /// When all were told; `None`: not yet.
+    told_ms: Option<u64>,
+}
+
+impl Outgoing {
+    /// Nothing yet, of the task with this partition number.
+    pub fn new(exchange: Arc<Exchange>, task: i32) -> Outgoing {
+        let partitions = usize::try_from(exchange.target.partitions).unwrap_or_default();
+        Outgoing {
+            exchange,
+            task,
+            blocks: std::iter::repeat_with(BlockRows::default).take(partitions).collect(),
+            mark: Mark::NONE,
+            told: vec![Mark::NONE; partitions],
+            told_ms: None,
+        }
+    }
+
+    /// The topic.
+    pub fn topic(&self) -> &Arc<str> {
+        &self.exchange.target.topic
+    }
+
+    /// Adds a row for a partition. Returns the block that has to leave before it, if there is one.
+    pub fn push(&mut self, partition: i32, time_ms: i64, row: &[u8]) -> Option<OutputRecord> {
+        let place = usize::try_from(partition).unwrap_or_default();
+        let limit = BYTES_MAX.min(self.exchange.target.record_bytes_max / 2);
+        let block = &self.blocks[place];
+        let full = block.len() >= ROWS_MAX || (!block.is_empty() && block.bytes() + row.len() > limit);
+        let sealed = full.then(|| self.seal(place));
+        self.blocks[place].push(time_ms, |out| out.extend_from_slice(row));
+        sealed
+    }
+
+    /// The task's watermark has come to here.
+    pub fn advance(&mut self, watermark_ms: i64) {
+        self.mark.watermark_ms = self.mark.watermark_ms.max(watermark_ms);
+    }
+
+    /// The task expects nothing for now, or does again.
+    pub fn set_idle(&mut self, idle: bool) {
+        self.mark.idle = idle;
+    }
+
+    /// The task has come to the end of its bounded run.
+    pub fn end(&mut self) {
+        self.mark.ended = true;
+    }
+
+    /// The task came to that end before, and has told everybody.
+    pub fn has_ended(&mut self) {
+        self.end();
+        self.told.fill(self.mark);
+    }
+
+    /// Whether there is something to send: rows, or a mark that it is time to tell.
+    pub fn is_due(&self, now_ms: u64, interval_ms: u64) -> bool {
+        self.blocks.iter().any(|block| !block.is_empty()) || self.is_mark_due(now_ms, interval_ms)
+    }
+
+    /// A watermark is told at intervals; that there is none to wait for, or is again, at once. Behind the end there is
+    /// nothing more to say: its readers may have gone.
+    fn is_mark_due(&self, now_ms: u64, interval_ms: u64) -> bool {
+        let Mark { idle, ended, .. } = self.mark;
+        self.told.iter().any(|told| !told.ended && *told != self.mark)
+            && (self.told_ms.is_none_or(|told_ms| now_ms >= told_ms.saturating_add(interval_ms))
+                || self.told.iter().any(|told| (told.idle, told.ended) != (idle, ended)))
+    }
+
+    /// Hands over all blocks that are begun, and one without rows for each partition that has to be told.
+    pub fn take(&mut self, now_ms: u64, interval_ms: u64, mut put: impl FnMut(OutputRecord)) {
+        let tells = self.is_mark_due(now_ms, interval_ms);
+        let keeps_rows = tells && is_planted(Bug::MarkBeforeRows);
+        for place in 0..self.blocks.len() {
+            let kept =
+                if keeps_rows { std::mem::take(&mut self.blocks[place]) } else { BlockRows::default() };
+            if !self.blocks[place].is_empty() || (tells && self.told[place] != self.mark) {
+                put(self.seal(place));
+            }
+            if keeps_rows {
+                self.blocks[place] = kept;
+            }
+        }
+        if tells {
+            self.told_ms = Some(now_ms);
+        }
+    }
+
+    fn seal(&mut self, place: usize) -> OutputRecord {
+        let block = &mut self.blocks[place];
+        let Mark { watermark_ms, idle, ended } = self.mark;
+        self.told[place] = self.mark;
+        let Exchange { target, stream, layout } = &*self.exchange;
+        let header = BlockHeader {
+            stream: stream.to_string(),
+            partition: self.task,
+            watermark_ms: (watermark_ms > MIN_TIME_MS).then_some(watermark_ms),
+            idle,
+            ended,
+            layout: if block.is_empty() { Vec::new() } else { layout.to_vec() },
+            ..BlockHeader::default()
+        };
+        OutputRecord {
+            topic: target.topic.clone(),
+            // It is one of `i32` partitions.
+            partition: place as i32,
+            key: None,
+            value: Some(block.take(header)),
+            headers: Vec::new(),
+            timestamp_ms: -1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::block::Block;
+
+    const INTERVAL_MS: u64 = 1_000;
+
+    fn outgoing() -> Outgoing {
+        let target = OutputTarget { topic: "t".into(), partitions: 2, record_bytes_max: 1 << 20 };
+        Outgoing::new(
+            Arc::new(Exchange { target: target.into(), stream: "s".into(), layout: [7; 1].into() }),
+            5,
+        )
+    }
+
+    /// Partition, rows, watermark, idle, ended.
+    type Seen = (i32, u32, Option<i64>, bool, bool);
+
+    fn seen(record: &OutputRecord) -> Seen {
+        let header = Block::read(record.value.as_deref().unwrap()).unwrap().header;
+        assert_eq!((&*header.stream, header.partition), ("s", 5));
+        assert_eq!(header.layout.is_empty(), header.rows == 0);
+        (record.partition, header.rows, header.watermark_ms, header.idle, header.ended)
+    }
+
+    fn taken(outgoing: &mut Outgoing, now_ms: u64) -> Vec<Seen> {
+        let due = outgoing.is_due(now_ms, INTERVAL_MS);
+        let mut taken = Vec::new();
+        outgoing.take(now_ms, INTERVAL_MS, |record| taken.push(seen(&record)));
+        assert_eq!(due, !taken.is_empty());
+        taken
+    }
+
+    #[test]
+    fn every_partition_is_told_the_watermark_at_intervals() {
+        let mut outgoing = outgoing();
+        assert!(taken(&mut outgoing, 0).is_empty(), "there is nothing to say");
+        outgoing.advance(10);
+        assert_eq!(
+            taken(&mut outgoing, 100),
+            [(0, 0, Some(10), false, false), (1, 0, Some(10), false, false)]
+        );
+        assert!(taken(&mut outgoing, 9_000).is_empty(), "all know it");
+        outgoing.advance(20);
+        outgoing.advance(15);
+        assert_eq!(
+            taken(&mut outgoing, 9_000),
+            [(0, 0, Some(20), false, false), (1, 0, Some(20), false, false)]
+        );
+        outgoing.advance(30);
+        assert!(taken(&mut outgoing, 9_999).is_empty(), "the interval is not over");
+        assert!(outgoing.push(1, 35, b"row").is_none());
+        assert_eq!(
+            taken(&mut outgoing, 9_999),
+            [(1, 1, Some(30), false, false)],
+            "who gets rows hears it with them"
+        );
+        assert_eq!(taken(&mut outgoing, 10_000), [(0, 0, Some(30), false, false)]);
+    }
+
+    #[test]
+    fn being_idle_and_ended_is_told_at_once() {
+        let mut outgoing = outgoing();
+        outgoing.advance(10);
+        assert_eq!(taken(&mut outgoing, 0).len(), 2);
+        outgoing.set_idle(true);
+        assert_eq!(taken(&mut outgoing, 1), [(0, 0, Some(10), true, false), (1, 0, Some(10), true, false)]);
+        outgoing.set_idle(false);
+        assert!(outgoing.push(1, 35, b"row").is_none());
+        assert_eq!(taken(&mut outgoing, 2), [(0, 0, Some(10), false, false), (1, 1, Some(10), false, false)]);
+        outgoing.end();
+        assert_eq!(taken(&mut outgoing, 3), [(0, 0, Some(10), false, true), (1, 0, Some(10), false, true)]);
+        outgoing.set_idle(true);
+        outgoing.advance(20);
+        assert!(taken(&mut outgoing, 9_999).is_empty(), "whoever has ended says nothing more");
+    }
+
+    #[test]
+    fn a_task_that_ended_before_its_restart_says_nothing() {
+        let mut outgoing = outgoing();
+        outgoing.has_ended();
+        outgoing.advance(20);
+        assert!(taken(&mut outgoing, 0).is_empty());
+    }
+
+    #[test]
+    fn an_idle_task_that_never_had_a_record_says_so() {
+        let mut outgoing = outgoing();
+        outgoing.set_idle(true);
+        assert_eq!(taken(&mut outgoing, 0), [(0, 0, None, true, false), (1, 0, None, true, false)]);
+    }
+
+    #[test]
+    fn blocks_are_bounded() {
+        let mut outgoing = outgoing();
+        let mut sealed = Vec::new();
+        for time_ms in 0..150 {
+            sealed.extend(outgoing.push(0, time_ms, b"row"));
+            outgoing.advance(time_ms);
+        }
+        let seen: Vec<Seen> = sealed.iter().map(seen).collect();
+        assert_eq!(seen, [(0, 64, Some(63), false, false), (0, 64, Some(127), false, false)]);
+        assert_eq!(taken(&mut outgoing, 0)[0], (0, 22, Some(149), false, false));
+
+        let large = vec![0; BYTES_MAX * 3 / 4];
+        assert!(outgoing.push(1, 1, &large).is_none());
+        assert!(outgoing.push(1, 1, &large).is_some());
+    }
+}

@@ -1,0 +1,127 @@
+//! Generated windows and changes of keys.
+
+use super::aggregate::{aggregate, count};
+use super::{Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
+use crate::record::{Field, Type};
+use crate::topology::plan::Emit;
+
+impl Maker<'_> {
+    pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
+        let key = self.new_key(input);
+        let carried = key.iter().map(|slot| vec![*slot]).collect();
+        let made = Stream { carried, meta: false, rekeyed: true, ..input.clone() };
+        let partitions = self.random.one_in(2).then(|| 1 + self.random.below(4) as i32);
+        (OperatorKind::Repartition(Repartition { key, partitions }), made)
+    }
+
+    /// A key by which rows may not lie together.
+    fn new_key(&mut self, input: &Stream) -> Vec<usize> {
+        let slots = groupable(&input.fields);
+        let mut key = vec![*self.random.pick(&slots)];
+        let other = *self.random.pick(&slots);
+        if self.random.one_in(3) && !key.contains(&other) {
+            key.push(other);
+        }
+        key
+    }
+
+    pub(super) fn window(
+        &mut self,
+        input: &Stream,
+        id: &str,
+        number: usize,
+        rekeys: bool,
+    ) -> (OperatorKind, Stream) {
+        let late = match self.random.one_in(2) || self.idles {
+            true => Some(self.topic(&format!("{id}-late"), 2)),
+            false => None,
+        };
+        let key = if rekeys { self.new_key(input) } else { self.covering_key(input) };
+        let covered = |slots: &Vec<usize>| slots.iter().any(|slot| key.contains(slot));
+        let rekeys = input.carried.is_empty() || !input.carried.iter().all(covered);
+        let input = &Stream {
+            meta: input.meta && !rekeys,
+            rekeyed: input.rekeyed || rekeys,
+            carried: if rekeys {
+                key.iter().map(|slot| vec![*slot]).collect()
+            } else {
+                input.carried.clone()
+            },
+            ..input.clone()
+        };
+        let only_counts = self.idles && rekeys;
+        let random = &mut *self.random;
+        let size_ms = match input.size_ms {
+            Some(size_ms) => size_ms * *random.pick(&[1, 2, 3]),
+            None => *random.pick(&[1_000, 3_000, 5_000, 10_000]),
+        };
+        let mut aggregates = Vec::new();
+        if only_counts {
+            aggregates.push(count(format!("a{number}_all")));
+        }
+        for part in 0..1 + random.below(4) {
+            let made = aggregate(format!("a{number}_{part}"), input, random);
+            aggregates.extend((!only_counts).then_some(made));
+        }
+        let steps = *random.pick(&[1, 2, 4, 5]);
+        let shape = match random.below(6) {
+            _ if only_counts => Shape::Tumbling,
+            5 => Shape::Session,
+            0 => Shape::Sliding { slide_ms: *random.pick(&[size_ms / 5, size_ms * 3 / 10, size_ms * 3 / 2]) },
+            1 => Shape::Sliding { slide_ms: size_ms },
+            2 => Shape::Cumulative { step_ms: size_ms / steps },
+            _ => Shape::Tumbling,
+        };
+        let size_ms = match shape {
+            Shape::Cumulative { step_ms } => step_ms * steps,
+            _ => size_ms,
+        };
+        let offset_ms = if shape != Shape::Session && random.one_in(4) { size_ms / 10 } else { 0 };
+        // Updates show in which order rows came.
+        let updates = if input.rekeyed || only_counts { Emit::OnClose } else { Emit::OnUpdate };
+        let emit = *random.pick(&[Emit::OnClose, Emit::OnClose, Emit::OnTime, updates]);
+        let emit = if only_counts { Emit::OnClose } else { emit };
+        let mut fields: Vec<Field> =
+            key.iter().map(|slot| Field { nullable: false, ..input.fields[*slot].clone() }).collect();
+        let carried = input.carried.iter().map(|slots| {
+            let places = key.iter().enumerate().filter(|(_, slot)| slots.contains(slot));
+            places.map(|(place, _)| place).collect()
+        });
+        let carried = carried.collect();
+        fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
+        fields.extend(aggregates.iter().map(|aggregate| field(&aggregate.name, aggregate.ty, true)));
+        if let Some(mark) = emit.mark() {
+            fields.push(field(mark, Type::Bool, false));
+        }
+        let allowed_lateness_ms = *random.pick(&[0, 0, 1_000, 4_000]);
+        let window =
+            Window { key, rekeys, shape, size_ms, offset_ms, allowed_lateness_ms, emit, late, aggregates };
+        let made = Stream { fields, meta: false, carried, size_ms: Some(size_ms), ..input.clone() };
+        (OperatorKind::Window(window), made)
+    }
+
+    /// A key that covers what the rows are partitioned by.
+    fn covering_key(&mut self, input: &Stream) -> Vec<usize> {
+        let random = &mut *self.random;
+        let mut key: Vec<usize> = input.carried.iter().map(|slots| *random.pick(slots)).collect();
+        let others = groupable(&input.fields);
+        if !others.is_empty() && random.one_in(3) {
+            key.push(*random.pick(&others));
+        }
+        key.sort();
+        key.dedup();
+        if random.one_in(4) {
+            key.reverse();
+        }
+        key
+    }
+}
+
+/// The slots that rows may be grouped by.
+pub(super) fn groupable(fields: &[Field]) -> Vec<usize> {
+    let groups = |field: &Field| {
+        matches!(field.ty, Type::Int | Type::String | Type::Bool)
+            && !OF_WINDOWS.contains(&field.name.as_str())
+    };
+    (0..fields.len()).filter(|slot| groups(&fields[*slot])).collect()
+}
