@@ -77,6 +77,7 @@ fn a_full_disk_stops_it_and_room_is_all_that_it_takes_to_go_on() {
     let disk = Disk::mount(&scene.dir().join("disk"), 192);
     let mut start = scene.application.start("state").busy_state();
     start.state_dir = disk.path.join("state");
+    start.log = Some(scene.dir().join("full.log"));
     let mut process = scene.flushed(&start);
     let ballast = disk.fill();
     wait_for("the process's end", LIMIT, || {

@@ -19,6 +19,8 @@ pub fn init_logging(format: LogFormat, filter: &str) -> Result<(), String> {
         )
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // It would tell on the same stderr, and panic if that does not take it: the log's disk may be full.
+    let builder = builder.log_internal_errors(false);
     let result = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
@@ -87,6 +89,26 @@ mod tests {
         let actor = std::thread::Builder::new().name("actor".into()).spawn(|| panic!("the {}", "cause"));
         // The panic is not passed on by joining: the process must be gone before.
         let _ = actor.unwrap().join();
+    }
+
+    #[test]
+    fn a_log_that_nobody_takes_does_not_end_the_process() {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let status = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "--nocapture", "telemetry::logging::tests::logs_and_exits"])
+            .stderr(full)
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert_eq!(status.unwrap().code(), Some(7));
+    }
+
+    #[test]
+    #[ignore = "the other half of a_log_that_nobody_takes_does_not_end_the_process"]
+    fn logs_and_exits() {
+        init_logging(LogFormat::Text, "info").unwrap();
+        end_process_on_panic();
+        tracing::error!("nobody reads this");
+        std::process::exit(7)
     }
 
     #[test]

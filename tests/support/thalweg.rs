@@ -66,6 +66,8 @@ pub struct Start {
     pub bootstrap: String,
     /// The state directory.
     pub state_dir: PathBuf,
+    /// Where its log goes; `None`: beside the state directory.
+    pub log: Option<PathBuf>,
     /// Worker threads.
     pub workers: u32,
     /// Such as `100ms`.
@@ -87,6 +89,7 @@ impl Start {
             file: file.to_path_buf(),
             bootstrap: bootstrap.to_string(),
             state_dir: state_dir.to_path_buf(),
+            log: None,
             workers: 1,
             commit_interval: "100ms".to_string(),
             bounded: false,
@@ -141,9 +144,9 @@ impl Start {
     /// Starts the process.
     pub fn spawn(&self) -> Thalweg {
         // Not below the state directory: the process may find that missing, and tests delete it.
-        let mut log = self.state_dir.clone().into_os_string();
-        log.push(".log");
-        let log = PathBuf::from(log);
+        let mut beside = self.state_dir.clone().into_os_string();
+        beside.push(".log");
+        let log = self.log.clone().unwrap_or_else(|| PathBuf::from(beside));
         let out = std::fs::File::options().create(true).append(true).open(&log).expect("the log file");
         let port = free_port();
         let mut command = Command::new(binary());
