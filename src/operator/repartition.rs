@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
+use super::window::select;
 use super::{Context, ErrorPolicy, KeySelector, Operator, OperatorError, Progress};
 use crate::format::block::{RowDecoder, RowEncoder};
 use crate::format::key::partition;
 use crate::record::{Dynamic, Event, RecordType, Row, Schema};
 use crate::state::Stateful;
-use crate::state::key::STATE_KEY_BYTES_MAX;
 
 pub use outgoing::Exchange;
 pub(super) use outgoing::Outgoing;
@@ -93,14 +93,9 @@ impl<R: RecordType, K: KeySelector<R>, T: Transfer<R>> Operator<R> for Repartiti
         event: Event<'b, R>,
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
-        self.key.clear();
         self.bytes.clear();
-        let selected = self.keys.select(&event.record, &mut self.key).map_err(|error| error.message);
+        let selected = select(&self.keys, &event.record, &mut self.key).map_err(|error| error.message);
         let refused = selected.and_then(|()| {
-            if self.key.len() > STATE_KEY_BYTES_MAX {
-                let bytes = self.key.len();
-                return Err(format!("the key takes {bytes} bytes, more than {STATE_KEY_BYTES_MAX}"));
-            }
             self.transfer.put(&event.record, event.time_ms, &mut self.bytes);
             self.exchange.fits(self.bytes.len())
         });

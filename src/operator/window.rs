@@ -264,7 +264,7 @@ impl<O: RecordType, F> Outlet<O, F> {
 }
 
 /// Takes a record's key into `key`, whatever that held.
-fn select<R: RecordType>(
+pub(super) fn select<R: RecordType>(
     keys: &impl KeySelector<R>,
     record: &R::Of<'_>,
     key: &mut Vec<u8>,

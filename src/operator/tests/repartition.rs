@@ -120,6 +120,16 @@ fn rows_that_cannot_be_sent_go_to_on_error() {
 }
 
 #[test]
+fn rows_on_their_way_count_for_the_checkpoint() {
+    let mut pipeline = sending(1, 1 << 20);
+    let mut staged = Staged::new(usize::MAX, 200).with_exchanges(pipeline.exchanges());
+    let batch = Batch::new((0..20).map(|at_ms| order("somebody", "1", at_ms)).collect());
+    let records: Vec<SourceRecord<'_>> = (0..20).map(|index| batch.record(index)).collect();
+    let (taken, _) = pipeline.process_run(&records, &Bump::new(), &mut staged).unwrap();
+    assert!(staged.outputs.is_empty() && staged.is_full() && taken < 20, "{taken} were taken");
+}
+
+#[test]
 fn a_damaged_block_stops_the_task_and_says_where_it_lies() {
     let failed = |value: Vec<u8>| {
         let input = Input { offset: 7, value: Some(value), ..Input::default() };

@@ -236,3 +236,19 @@ fn a_repartition_topic_that_would_lose_rows_is_refused() {
     let error = prepared(&mut cluster, &rekeyed(None)).err().unwrap().to_string();
     assert!(error.contains("does not exist: rows that were on their way were deleted with it"), "{error}");
 }
+
+/// What it says of the group's offsets would not be true when it is needed again.
+#[test]
+fn a_stage_that_needs_its_changelog_no_more_goes_on_with_it() {
+    let mut cluster = Cluster::with(ALL);
+    prepared(&mut cluster, &rekeyed(None)).unwrap();
+    cluster.topics.retain(|topic, _| !topic.contains("orders-counts"));
+    let mut plan = rekeyed(None);
+    plan.repartitions.clear();
+    plan.operators.clear();
+    plan.sinks.iter_mut().for_each(|sink| sink.input = StreamRef::Source(0));
+    let topics = prepared(&mut cluster, &plan).unwrap();
+    assert_eq!(topics.changelogs[0].as_ref().map(|log| &*log.name), Some("thalweg.app.orders.changelog"));
+    let fresh = prepared(&mut Cluster::with(ALL), &plan).unwrap();
+    assert!(fresh.changelogs[0].is_none(), "without one it gets none");
+}
