@@ -212,6 +212,7 @@ impl Committed {
             drop_state: Vec::new(),
             repartitioned_by: None,
             idle_timeout_ms: None,
+            sends_to: Vec::new(),
         };
         let limits = TaskLimits {
             staged_records_max: course.rows,

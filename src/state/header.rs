@@ -47,6 +47,9 @@ pub struct Header {
     /// The task is done: a bounded run has read and closed everything.
     #[prost(bool, tag = "10")]
     pub finished: bool,
+    /// Of a task that is done: the topics through which it sends to later stages, all of whose readers it has told so.
+    #[prost(string, repeated, tag = "11")]
+    pub ended_to: Vec<String>,
 }
 
 /// How far a task has read a source partition.

@@ -56,6 +56,8 @@ pub struct TaskSpec {
     /// When the source has had nothing for so long, the stages behind it do not wait for it any more; `None`: they
     /// always do.
     pub idle_timeout_ms: Option<u64>,
+    /// The topics through which it sends to later stages.
+    pub sends_to: Vec<String>,
 }
 
 /// A task's changelog.

@@ -258,6 +258,16 @@ fn check_bounded(spec: &TaskSpec, header: Option<&Header>) -> Result<(), Restore
             spec.id
         )));
     }
+    // A task that is done reads nothing more: what came for a later stage that is new is gone, and its end untold.
+    if let Some(ended) = header.filter(|header| header.finished)
+        && let Some(topic) = spec.sends_to.iter().find(|topic| !ended.ended_to.contains(topic))
+    {
+        return Err(RestoreError::Changed(format!(
+            "task {}: its bounded run was over before the topology sent its rows on through {topic}: start anew with \
+             `thalweg reset`",
+            spec.id
+        )));
+    }
     Ok(())
 }
 

@@ -405,6 +405,11 @@ impl Plan {
         self.routes(stream).iter().any(|route| route.stage == stage)
     }
 
+    /// The changes of keys that a stage ends with.
+    pub fn sends_of(&self, stage: usize) -> impl Iterator<Item = &RepartitionPlan> {
+        self.repartitions.iter().filter(move |repartition| self.is_of_stage(repartition.input, stage))
+    }
+
     /// How many partitions a new repartition topic gets, if each stage has so many tasks.
     pub fn partitions_of(&self, repartition: &RepartitionPlan, tasks: &[i32]) -> i32 {
         let before = self.routes(repartition.input).into_iter().map(|route| tasks[route.stage]);

@@ -220,7 +220,7 @@ impl Wanted {
 /// readers yet and may have no record to make again; behind one, what was heard of the tasks before it.
 fn keeps_state(plan: &Plan, stage: usize, bounded: bool) -> bool {
     let is_repartition = matches!(plan.head_of(stage), StreamRef::Repartition(_));
-    let sends = plan.repartitions.iter().any(|repartition| plan.is_of_stage(repartition.input, stage));
+    let sends = plan.sends_of(stage).next().is_some();
     bounded || is_repartition || sends || !stateful_operators(plan, stage).is_empty()
 }
 
@@ -247,6 +247,7 @@ pub fn stages(plan: &Arc<Plan>, topics: &Topics) -> Result<Vec<StageSpec>, Build
             },
             start,
             idle_timeout_ms: idle_timeout_ms.and_then(|ms| u64::try_from(ms).ok()),
+            sends_to: plan.sends_of(number).map(|repartition| plan.repartition_topic(repartition)).collect(),
             changelog: changelog.as_ref().map(|log| (log.name.clone(), log.id, log.record_bytes_max)),
             operators: stateful_operators(plan, number),
             pipelines: pipeline_factory(plan.clone(), number, topics.targets.clone(), topics.tasks.clone())?,

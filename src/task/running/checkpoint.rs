@@ -80,6 +80,7 @@ impl Task {
             sweep: sweep.under_way.clone(),
             restore_point: sweep.restore_point,
             finished: self.finished,
+            ended_to: if self.finished { self.spec.sends_to.clone() } else { Vec::new() },
             ..Header::default()
         };
         let mut records = durable.delta.finish(&header);

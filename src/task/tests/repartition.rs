@@ -129,3 +129,42 @@ fn a_repartition_topic_is_cut_behind_what_is_committed() {
     task.cut(&source(0), None);
     assert_eq!(task.cut_source_job(40_000), Some((source(0), 2)), "it failed, and is tried again");
 }
+
+/// Another stage beside what there was.
+fn with_another_stage(text: String) -> String {
+    text.replace("operators:\n", "operators:\n  r: { type: repartition, input: in, key_by: [v] }\n")
+        .replace("sinks:\n", "sinks:\n  again: { input: r, topic: late, key: [k], format: { type: json } }\n")
+}
+
+/// A bounded run.
+fn bounded(
+    cluster: &Cluster,
+    stores: &MemoryStores,
+    change: fn(String) -> String,
+) -> Result<Task, RestoreError> {
+    let pipeline = stage(change).1();
+    let sends_to = pipeline.exchanges().iter().map(|exchange| exchange.target.topic.to_string()).collect();
+    task_of(cluster, stores, TaskSpec { bounded: true, sends_to, ..task_spec(0) }, change)
+}
+
+#[test]
+fn a_stage_that_is_new_when_a_bounded_run_is_over_is_refused() {
+    for (before, refused) in [((|text| text) as fn(String) -> String, true), (with_another_stage, false)] {
+        let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+        cluster.content().append(&source(0), &record("a", 1, 1_000));
+        let mut task = bounded(&cluster, &stores, before).unwrap();
+        feed(&cluster, &mut task);
+        task.run(10).unwrap();
+        sent(&cluster, &mut task, 0);
+        assert!(task.is_finished());
+        drop(task);
+        assert!(bounded(&cluster, &stores, before).unwrap().is_finished());
+        match bounded(&cluster, &stores, with_another_stage) {
+            Ok(task) => assert!(task.is_finished() && !refused),
+            Err(RestoreError::Changed(why)) => {
+                assert!(refused && why.contains("r.repartition") && why.contains("reset"), "{why}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}

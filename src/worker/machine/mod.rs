@@ -40,6 +40,8 @@ pub struct StageSpec {
     pub start: Start,
     /// When a partition has had nothing for so long, the stages behind it do not wait for it any more.
     pub idle_timeout_ms: Option<u64>,
+    /// The topics through which it sends to later stages.
+    pub sends_to: Vec<String>,
     /// Its changelog topic, that topic's identity and largest record; `None` without state.
     pub changelog: Option<(String, TopicId, usize)>,
     /// Ids and fingerprints of its stateful operators.

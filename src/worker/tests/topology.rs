@@ -105,6 +105,7 @@ pub fn task_spec(number: i32) -> TaskSpec {
         drop_state: Vec::new(),
         repartitioned_by: None,
         idle_timeout_ms: None,
+        sends_to: Vec::new(),
     }
 }
 
@@ -118,6 +119,7 @@ pub fn worker_spec() -> WorkerSpec {
             repartitioned_by: None,
             start: Start::Earliest,
             idle_timeout_ms: None,
+            sends_to: Vec::new(),
             changelog: Some(("log".into(), TOPIC_ID, 1 << 20)),
             operators,
             pipelines,
