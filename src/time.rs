@@ -1,4 +1,4 @@
-//! Instants and spans of time, their texts, and the clock that the engine is given.
+//! Instants and spans of time, and their texts.
 
 use std::fmt::Write;
 
@@ -7,14 +7,6 @@ use jiff::civil::DateTime;
 
 /// An event time or watermark before all others: nothing has been seen yet.
 pub const MIN_TIME_MS: i64 = i64::MIN;
-
-/// Where the engine takes the time from; it never reads the machine's clock itself.
-pub trait Clock: Send {
-    /// Milliseconds since an arbitrary start; never goes back. For intervals and deadlines.
-    fn monotonic_ms(&self) -> u64;
-    /// Milliseconds since the Unix epoch. May jump.
-    fn wall_ms(&self) -> i64;
-}
 
 const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
 /// 0000-01-01T00:00:00Z and 9999-12-31T23:59:59.999Z: the instants that RFC 3339 can write.

@@ -19,7 +19,7 @@ use thalweg::state::memory::MemoryStores;
 use thalweg::state::store::StoreFactory;
 use thalweg::task::{Changelog, Restored, Task, TaskId, TaskLimits, TaskSpec};
 use thalweg::topology::plan::Start;
-use thalweg::window::AlignedWindows;
+use thalweg::window::{AlignedWindows, TimeDomain};
 
 const WINDOW_MS: i64 = 10;
 const OUT_OF_ORDER_MS: i64 = 4;
@@ -88,6 +88,7 @@ fn pipeline() -> Box<dyn Pipeline> {
     let key = |spread: &Spread| Some(spread.customer.clone().into_bytes());
     let sink = Sink::new(Json::<Spread, _>::new(key), target("spreads"), rejected("spreads"));
     let spec = WindowSpec {
+        time: TimeDomain::Event,
         id: "spread".into(),
         fingerprint: "least and greatest sale by customer".into(),
         windows: AlignedWindows::tumbling(WINDOW_MS),

@@ -70,6 +70,8 @@ pub struct Context<'c, 'b> {
     pub arena: &'b Bump,
     /// What leaves with the next checkpoint.
     pub staged: &'c mut Staged,
+    /// What the process's clock shows, in milliseconds since the Unix epoch. It may have been set back.
+    pub clock_ms: i64,
     /// How many more rows operators may make by themselves in this call.
     rows_left: usize,
 }
@@ -80,7 +82,7 @@ const CALL_BYTES_MAX: usize = 4 << 20;
 impl<'c, 'b> Context<'c, 'b> {
     /// Of one call of a pipeline.
     pub fn new(arena: &'b Bump, staged: &'c mut Staged) -> Self {
-        Context { arena, rows_left: staged.rows_per_call(), staged }
+        Context { arena, rows_left: staged.rows_per_call(), clock_ms: staged.clock_ms(), staged }
     }
 
     /// Counts a row that an operator made by itself, of which it may make any number. Returns whether

@@ -11,6 +11,7 @@ use crate::planted::{Bug, is_planted};
 use crate::record::{Dynamic, Event, RecordType, Row, Slot, SourceRecord, SourceSchema};
 use crate::state::Stateful;
 use crate::state::header::UpstreamPosition;
+use crate::time::MIN_TIME_MS;
 use crate::topology::plan::EventTime;
 
 /// A decoded record.
@@ -217,10 +218,9 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
     }
 
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
-        match self.watermark_ms {
-            Some(watermark_ms) => self.readers.advance(watermark_ms, &mut Context::new(arena, staged)),
-            None => Ok(Progress::Done),
-        }
+        // Without a watermark there may be something due all the same, by the clock.
+        let watermark_ms = self.watermark_ms.unwrap_or(MIN_TIME_MS);
+        self.readers.advance(watermark_ms, &mut Context::new(arena, staged))
     }
 
     fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {

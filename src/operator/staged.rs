@@ -66,6 +66,12 @@ pub struct Staged {
     pub counters: Counters,
     /// What goes to other stages.
     outgoing: Vec<Outgoing>,
+    /// What the clock shows.
+    clock_ms: i64,
+    /// When an operator has something due by the clock.
+    due_ms: Option<i64>,
+    /// When those that go by the clock are told the time if nothing is due before.
+    tick_ms: Option<i64>,
     /// The number of the task's partition.
     partition: i32,
     bytes: usize,
@@ -74,6 +80,8 @@ pub struct Staged {
     rows_per_call: usize,
 }
 
+/// How often operators that go by the clock are told the time.
+const TICK_MS: i64 = 1_000;
 /// How many rows operators make by themselves in one call of a pipeline, at most.
 const ROWS_PER_CALL_MAX: usize = 10_000;
 /// What a record costs in memory beside its bytes.
@@ -88,6 +96,9 @@ impl Staged {
             outputs: Vec::new(),
             counters: Counters::default(),
             outgoing: Vec::new(),
+            clock_ms: 0,
+            due_ms: None,
+            tick_ms: None,
             partition: 0,
             bytes: 0,
             records_max,
@@ -157,6 +168,34 @@ impl Staged {
     /// What goes through the exchange at `place`.
     pub(super) fn outgoing(&mut self, place: usize) -> &mut Outgoing {
         &mut self.outgoing[place]
+    }
+
+    /// What the clock shows, in milliseconds since the Unix epoch.
+    pub fn clock_ms(&self) -> i64 {
+        self.clock_ms
+    }
+
+    /// Learns what the clock shows. Returns whether it is time to tell the operators, who will
+    /// [ask](Staged::wake_at) anew for the next time.
+    pub fn tell_time(&mut self, clock_ms: i64) -> bool {
+        self.clock_ms = clock_ms;
+        let is_due = self.due_ms.into_iter().chain(self.tick_ms).any(|due_ms| due_ms <= clock_ms);
+        if is_due {
+            (self.due_ms, self.tick_ms) = (None, None);
+        }
+        is_due
+    }
+
+    /// An operator has something due by the clock at `due_ms`, if at all. It is told the time then, and now and then
+    /// meanwhile.
+    pub(super) fn wake_at(&mut self, due_ms: Option<i64>) {
+        self.due_ms = self.due_ms.into_iter().chain(due_ms).min();
+        self.tick_ms = Some(self.clock_ms.saturating_add(TICK_MS));
+    }
+
+    /// When an operator has something due by the clock, if any has.
+    pub fn due_ms(&self) -> Option<i64> {
+        self.due_ms
     }
 
     /// Whether anything goes to other stages.

@@ -1,6 +1,7 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
 mod errors;
+mod processing;
 mod repartition;
 mod session;
 mod window;
@@ -24,7 +25,7 @@ use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
 use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Windows};
-use crate::window::{AlignedWindows, SessionWindows};
+use crate::window::{AlignedWindows, SessionWindows, TimeDomain};
 
 /// A record of the topic `orders`.
 #[derive(Clone, Debug, Default)]
@@ -172,6 +173,7 @@ pub(super) fn session(gap_ms: i64) -> Windows {
 pub(super) struct Windowed {
     pub id: &'static str,
     pub windows: Windows,
+    pub time: TimeDomain,
     pub allowed_lateness_ms: i64,
     pub emit: EmitRows,
     pub late: LateRecords,
@@ -184,7 +186,8 @@ impl Windowed {
         let aggregates = vec![aggregate(&orders(), "rows", AggregateFunction::Count, None, Type::Int)];
         let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
         let windows = tumbling(10);
-        Windowed { id, windows, allowed_lateness_ms: 0, emit, late, aggregates }
+        let time = TimeDomain::Event;
+        Windowed { id, windows, time, allowed_lateness_ms: 0, emit, late, aggregates }
     }
 
     pub fn schema(&self, input: &Schema) -> Schema {
@@ -200,6 +203,7 @@ impl Windowed {
 
     pub fn reads(&self, input: &Schema, readers: Vec<Reader>) -> Reader {
         let spec = WindowSpec {
+            time: self.time,
             id: self.id.into(),
             fingerprint: "of a test".into(),
             windows: (),

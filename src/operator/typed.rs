@@ -22,7 +22,7 @@
 //! use thalweg::operator::typed::{Aggregate, Custom, Json, WindowValue};
 //! use thalweg::operator::*;
 //! use thalweg::record::Owned;
-//! use thalweg::window::AlignedWindows;
+//! use thalweg::window::{AlignedWindows, TimeDomain};
 //!
 //! #[derive(Clone, Serialize, Deserialize)]
 //! struct Order { customer: String, cents: i64, at_ms: i64 }
@@ -56,6 +56,7 @@
 //!     let key = |row: &Largest| Some(row.customer.clone().into_bytes());
 //!     let sink = Sink::new(Json::<Largest, _>::new(key), topic, ErrorPolicy::fail("largest"));
 //!     let spec = WindowSpec {
+//!         time: TimeDomain::Event,
 //!         id: "per_minute".into(),
 //!         fingerprint: "largest order by customer, minutes, i64".into(),
 //!         windows: AlignedWindows::tumbling(60_000),

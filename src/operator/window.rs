@@ -22,7 +22,7 @@ use crate::state::header::OperatorState;
 use crate::state::key::STATE_KEY_BYTES_MAX;
 use crate::state::{ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
-use crate::window::{AlignedWindows, WindowRange};
+use crate::window::{AlignedWindows, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
 pub use rows::{RowKey, RowResults, row_windows};
@@ -108,6 +108,8 @@ pub struct WindowSpec<W = AlignedWindows> {
     pub fingerprint: String,
     /// Which windows there are.
     pub windows: W,
+    /// Whose time they are cut from.
+    pub time: TimeDomain,
     /// How long after its end a window still takes records.
     pub allowed_lateness_ms: i64,
     /// When it makes records.
@@ -119,8 +121,8 @@ pub struct WindowSpec<W = AlignedWindows> {
 impl<W> WindowSpec<W> {
     /// The same of other windows.
     pub fn with_windows<V>(self, windows: V) -> WindowSpec<V> {
-        let WindowSpec { id, fingerprint, allowed_lateness_ms, emit, late, .. } = self;
-        WindowSpec { id, fingerprint, windows, allowed_lateness_ms, emit, late }
+        let WindowSpec { id, fingerprint, time, allowed_lateness_ms, emit, late, .. } = self;
+        WindowSpec { id, fingerprint, windows, time, allowed_lateness_ms, emit, late }
     }
 
     /// Windows that end at or before this instant are due when the watermark is at `watermark_ms`.

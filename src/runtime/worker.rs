@@ -13,8 +13,8 @@ use crate::kafka::{KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
 use crate::operator::Counters;
 use crate::record::TopicPartition;
 use crate::task::{Task, TaskId, TaskSpec};
-use crate::telemetry::Health;
 use crate::telemetry::metrics::{SourceMetrics, TaskMetrics, WorkerMetrics};
+use crate::telemetry::{Health, clock_ms};
 use crate::worker::port::{ChangelogReader, Log, TransactionLog};
 use crate::worker::{Exit, Job, JobDone, Phase, Step, Worker, WorkerEvent, WorkerSpec};
 
@@ -386,7 +386,7 @@ impl Handler<DoStep> for WorkerActor {
         self.idle_timer = None;
         if !self.ended {
             let now_ms = self.now_ms();
-            let step = self.worker.step(now_ms);
+            let step = self.worker.step(now_ms, clock_ms());
             self.took(step, context);
         }
     }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
+use crate::window::TimeDomain;
 use formula::{Formula, Scope};
 use window::groupable;
 
@@ -158,6 +159,8 @@ pub struct Window {
     pub rekeys: bool,
     /// Which windows there are.
     pub shape: Shape,
+    /// Whose time they are cut from.
+    pub time: TimeDomain,
     /// The length of the longest.
     pub size_ms: i64,
     /// How much later than the epoch they begin.
@@ -303,6 +306,8 @@ struct Stream {
     carried: Vec<Vec<usize>>,
     /// Keys were changed before it.
     rekeyed: bool,
+    /// Its rows depend on what the clock showed.
+    of_clock: bool,
     /// All of its sources are calm.
     calm: bool,
     /// One of its sources may be idle.
@@ -386,6 +391,8 @@ impl Maker<'_> {
         };
         // What becomes of rows that may have come late is not followed any further.
         let place = if self.idles && self.streams[place].rekeyed { first } else { place };
+        // Nor what a clock has grouped.
+        let place = if self.streams[place].of_clock { first } else { place };
         let input = self.streams[place].clone();
         let number = self.generated.operators.len();
         let can_group = !input.carried.is_empty() && input.carried.iter().all(|slots| !slots.is_empty());

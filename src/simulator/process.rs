@@ -175,7 +175,7 @@ impl Seat {
     /// Lets the worker do a step.
     pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
         let over = self.intake_over_limit(&common.spec);
-        let step = self.worker.step(common.shared.now_ms());
+        let step = self.worker.step(common.shared.now_ms(), common.shared.clock_ms());
         self.check_intake(&common.spec, over)?;
         if self.worker.log().revoked.take() && self.worker.phase() == Phase::Committing {
             common.shared.note(self.who, "commit ends while partitions are wanted back", String::new);

@@ -23,6 +23,7 @@ use super::generate::{
 };
 use crate::record::{Field, FieldForm, TopicPartition, Type};
 use crate::topology::plan::{Emit, OnError, StreamRef};
+use crate::window::TimeDomain;
 use evaluate::{Environment, Failed, Origin};
 use fold::Fold;
 use group::result;
@@ -89,6 +90,7 @@ pub fn expected(
     let shape = Shape::new(generated);
     let changed = change.map(|(changed, _)| (changed, Shape::new(&changed.generated)));
     let mut sent = Sent::default();
+    let mut by_clock = ByClock::new();
     for (partition, records) in records {
         let Some(index) =
             generated.sources.iter().position(|source| source.topic.as_str() == &*partition.topic)
@@ -106,6 +108,7 @@ pub fn expected(
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
             sent: &mut sent,
+            by_clock: &mut by_clock,
             out: &mut expected,
         };
         let end = ends.map(|ends| ends.get(partition).copied().unwrap_or(0));
@@ -125,7 +128,9 @@ pub fn expected(
         task.tell(index);
         task.end();
     }
-    rekeyed::behind(generated, &shape, &mut sent, &mut expected);
+    rekeyed::behind(generated, &shape, &mut sent, &mut by_clock, &mut expected);
+    let of_clock = by_clock.iter().filter_map(|(index, rows)| kept::kept(generated, *index, rows, &[]));
+    expected.kept.extend(of_clock.flatten());
     expected
 }
 
@@ -206,6 +211,9 @@ struct Event<'r> {
     origin: Option<Origin<'r>>,
 }
 
+/// The rows that windows of processing time take, with their event times, by their operators.
+type ByClock = BTreeMap<usize, Vec<(Vec<Value>, i64)>>;
+
 /// One source partition.
 struct Task<'t, 'g> {
     generated: &'g Generated,
@@ -221,6 +229,7 @@ struct Task<'t, 'g> {
     /// That of the one on its way.
     passing_ms: BTreeMap<usize, i64>,
     sent: &'t mut Sent,
+    by_clock: &'t mut ByClock,
     out: &'t mut Expected,
 }
 
@@ -279,6 +288,9 @@ impl<'t, 'g> Task<'t, 'g> {
                 Ok(())
             }
             OperatorKind::Repartition(repartition) => self.send(index, &repartition.key, event),
+            OperatorKind::Window(window) if window.time == TimeDomain::Processing => {
+                self.count(index, window, event)
+            }
             OperatorKind::Window(window) if window.rekeys => self.send(index, &window.key, event),
             OperatorKind::Window(window) if window.shape == WindowShape::Session => {
                 self.follow(index, operator, window, fields, event)
@@ -288,6 +300,15 @@ impl<'t, 'g> Task<'t, 'g> {
         if result.is_err() {
             self.failed(&operator.id, &operator.on_error, event.origin, || object(fields, event.row));
         }
+    }
+
+    /// A row of a window of processing time.
+    fn count(&mut self, index: usize, window: &Window, event: &Event<'_>) -> Result<(), Failed> {
+        if window.key.iter().any(|slot| event.row[*slot] == Value::Null) {
+            return Err(Failed);
+        }
+        self.by_clock.entry(index).or_default().push((event.row.to_vec(), event.time_ms));
+        Ok(())
     }
 
     /// No earlier row is expected on a stream any more.

@@ -52,6 +52,8 @@ impl FaultSource {
     }
 }
 
+/// What a clock on the wall shows when the virtual time begins: 2025-01-01T00:00:00Z, when all usual windows begin.
+pub(in crate::simulator) const CLOCK_BEGIN_MS: i64 = 1_735_689_600_000;
 /// A request is lost, late, repeated or refused once in so many.
 const REQUESTS_PER_FAULT: u64 = 50;
 /// The same of the end of a transaction, on which the most depends.
@@ -90,6 +92,8 @@ pub struct Shared {
     pub commits: Cell<u64>,
     /// The process that has come to where it dies.
     pub dying: Cell<Option<usize>>,
+    /// Of a clock on the wall that does not go on by itself: for how long it has.
+    stopped_clock_ms: Cell<Option<u64>>,
     /// What brokers answered that does not pass by itself, and to which process: it may end because of it.
     answers: RefCell<BTreeSet<(usize, String)>>,
     /// Who restored a task last.
@@ -118,6 +122,7 @@ impl Shared {
             crash_at: Cell::new(None),
             commits: Cell::new(0),
             dying: Cell::new(None),
+            stopped_clock_ms: Cell::new(None),
             answers: RefCell::default(),
             owners: RefCell::default(),
             cutters: RefCell::default(),
@@ -129,6 +134,22 @@ impl Shared {
     /// The virtual time.
     pub fn now_ms(&self) -> u64 {
         self.cluster.now_ms()
+    }
+
+    /// What a clock on the wall shows.
+    pub fn clock_ms(&self) -> i64 {
+        let since_ms = self.stopped_clock_ms.get().unwrap_or_else(|| self.now_ms());
+        CLOCK_BEGIN_MS.saturating_add_unsigned(since_ms)
+    }
+
+    /// The clock on the wall goes on only when it is told to.
+    pub fn stop_clock(&self) {
+        self.stopped_clock_ms.set(Some(0));
+    }
+
+    /// Tells it to.
+    pub fn turn_clock(&self, ms: u64) {
+        self.stopped_clock_ms.set(self.stopped_clock_ms.get().map(|at_ms| at_ms + ms));
     }
 
     /// Notes what happened.

@@ -119,6 +119,9 @@ impl World {
         };
         let faults = FaultSource::new(fault_seed, seeded, left_out);
         let shared = Rc::new(Shared::new(cluster, faults, Trace::new(story)));
+        if scenario.pace == Pace::OneByOne {
+            shared.stop_clock();
+        }
         if let Faults::CrashAt { commit, point } = scenario.faults {
             shared.crash_at.set(Some((commit, point)));
         }
@@ -253,7 +256,10 @@ impl World {
                     format!("a record of the input is for {}, which does not exist", input.partition)
                 })?;
             }
-            Step::Advance(ms) if passing => self.common.shared.cluster.advance(*ms),
+            Step::Advance(ms) if passing => {
+                self.common.shared.cluster.advance(*ms);
+                self.common.shared.turn_clock(*ms);
+            }
             Step::Advance(_) => {}
         }
         Ok(true)

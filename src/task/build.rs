@@ -168,6 +168,7 @@ impl Builder<'_> {
             id: operator.id.as_str().into(),
             fingerprint: operator.fingerprint().unwrap_or_default(),
             windows: (),
+            time: window.time,
             allowed_lateness_ms: window.allowed_lateness_ms,
             emit: match window.emit {
                 Emit::OnClose => EmitRows::OnClose,

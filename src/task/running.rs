@@ -332,6 +332,16 @@ impl Task {
         }
     }
 
+    /// Learns what the clock shows, in milliseconds since the Unix epoch.
+    pub fn tell_time(&mut self, clock_ms: i64) {
+        self.resume |= self.staged.tell_time(clock_ms);
+    }
+
+    /// When something is due by the clock, whether records come or not.
+    pub fn due_ms(&self) -> Option<i64> {
+        self.staged.due_ms()
+    }
+
     /// Processes up to `records_max` queued records; stops early when a checkpoint is due. Returns how
     /// many records it took.
     pub fn run(&mut self, records_max: usize) -> Result<usize, OperatorError> {

@@ -28,5 +28,12 @@ pub fn monotonic() -> Monotonic {
     })
 }
 
+/// What the machine's clock shows, in milliseconds since the Unix epoch. It may be set back.
+pub fn clock_ms() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "the runtime is where time comes from")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
 use crate::topology::Plan;
 use crate::topology::case::Case;
 use crate::topology::plan::{Emit, OperatorKind};
+use crate::window::TimeDomain;
 
 /// The variant that is played first: if it fails, the others tell nothing.
 pub(super) const PLAIN: &str = "one-by-one";
@@ -94,6 +95,12 @@ impl Variant {
 
     /// Whether it shows anything in a case whose plain variant ended as `plain`; if not, why.
     pub(super) fn fits(&self, plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
+        if let Some(id) = goes_by_the_clock(plan).filter(|_| self.pace != Pace::OneByOne) {
+            return Err(format!(
+                "it has the window `{id}` of processing time, and the clock shows what `advance` says only if each \
+                 record is committed before the next one comes"
+            ));
+        }
         match self.faults {
             Faults::None if self.name == SPLIT_NAME => can_be_split(plan, case, plain),
             Faults::None => Ok(()),
@@ -135,6 +142,16 @@ fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String>
         return Err(format!("it has the window `{}`, and {because}", operator.id));
     }
     Ok(())
+}
+
+/// A window operator of processing time, if there is one.
+fn goes_by_the_clock(plan: &Plan) -> Option<&str> {
+    let mut operators = plan.operators.iter();
+    let by_clock = operators.find(|operator| match &operator.kind {
+        OperatorKind::Window(window) => window.time == TimeDomain::Processing,
+        _ => false,
+    });
+    by_clock.map(|operator| operator.id.as_str())
 }
 
 /// What to say about a name that no variant has.

@@ -18,7 +18,7 @@ impl OperatorPlan {
         for field in &self.schema.fields[..window.key.len()] {
             let _ = writeln!(text, "key {}: {}", field.name, field.ty);
         }
-        let _ = writeln!(text, "window: {}", description(&window.windows));
+        let _ = writeln!(text, "window: {}", description(window));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
         for aggregate in &window.aggregates {
             let line = |expression: &Expression| {

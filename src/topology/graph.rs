@@ -130,7 +130,7 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
         OperatorKind::Window(window) => {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
-            let what = format!("{} by {}", description(&window.windows), key.join(", "));
+            let what = format!("{} by {}", description(window), key.join(", "));
             format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::expression::Expression;
 use crate::record::{Schema, SourceSchema, Type};
-use crate::window::{AlignedWindows, SessionWindows};
+use crate::window::{AlignedWindows, SessionWindows, TimeDomain};
 
 /// A topology whose names, types and keys have been checked.
 #[derive(Debug)]
@@ -173,6 +173,8 @@ pub struct WindowPlan {
     pub key: Vec<usize>,
     /// Which windows there are.
     pub windows: Windows,
+    /// Whose time they are cut from.
+    pub time: TimeDomain,
     /// How long after its end a window still takes records.
     pub allowed_lateness_ms: i64,
     /// In declared order.

@@ -1,7 +1,7 @@
 //! Window operators of a topology file.
 
 use crate::record::{Field, FieldForm, Type};
-use crate::window::{AlignedWindows, SessionWindows, WindowKind};
+use crate::window::{AlignedWindows, SessionWindows, TimeDomain, WindowKind};
 
 use super::aggregate::check_aggregates;
 use super::diagnostic::Span;
@@ -85,11 +85,13 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     }
     let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
-        let (windows, allowed_lateness_ms) = windows?;
+        let ReadWindows { windows, time, allowed_lateness_ms } = windows?;
+        check_time(fields, time, emit?, reader)?;
         check_updates(fields, &windows, emit?, allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
+            time,
             allowed_lateness_ms,
             aggregates: aggregates?,
             emit: emit?,
@@ -122,8 +124,16 @@ fn check_key(
     Some((slots, names.into_iter().map(|name| name.value).collect()))
 }
 
-/// The windows and the allowed lateness in milliseconds.
-fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)> {
+/// What `window` says.
+struct ReadWindows {
+    windows: Windows,
+    time: TimeDomain,
+    allowed_lateness_ms: i64,
+}
+
+const TIMES: [(&str, TimeDomain); 2] = [("event", TimeDomain::Event), ("processing", TimeDomain::Processing)];
+
+fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
     let help = "as in `window: { type: tumbling, size: 1m }`";
     let node = reader.required(fields, "window", help)?;
     let owner = fields.entry("window").map_or(fields.owner, |entry| entry.key_span);
@@ -139,7 +149,7 @@ fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)> 
         Some(Shape::Cumulative) => Some(("step", "say how much longer each window is, as in `step: 10s`")),
         _ => None,
     };
-    let mut known = vec!["type", "size", "offset", "allowed_lateness"];
+    let mut known = vec!["type", "time", "size", "offset", "allowed_lateness"];
     match ty {
         None => known.extend(["slide", "step", "gap"]),
         Some(_) => known.extend(interval.map(|(key, _)| key)),
@@ -152,11 +162,11 @@ fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)> 
         Some((key, help)) => read_length(&inner, key, help, reader).map(Some),
         None => Some(None),
     };
-    let mut optional = |key: &str| match inner.get(key) {
-        Some(node) => reader.duration(node, &format!("`{key}`")),
+    let offset = match inner.get("offset") {
+        Some(node) => reader.duration(node, "`offset`"),
         None => Some(0),
     };
-    let (lateness, offset) = (optional("allowed_lateness"), optional("offset"));
+    let within = read_time(&inner, reader);
     let (size, interval) = (size?, interval?);
     let windows = match (ty, interval) {
         (Shape::Sliding, Some(slide)) => AlignedWindows::sliding(size, slide),
@@ -165,19 +175,54 @@ fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)> 
     };
     let offset = offset?;
     check_lengths(&inner, &windows, offset, reader)?;
-    Some((Windows::Aligned(windows.with_offset(offset)), lateness?))
+    let (time, allowed_lateness_ms) = within?;
+    Some(ReadWindows { windows: Windows::Aligned(windows.with_offset(offset)), time, allowed_lateness_ms })
 }
 
-/// Sessions and the allowed lateness in milliseconds.
-fn read_sessions(fields: &Fields, reader: &mut Reader) -> Option<(Windows, i64)> {
-    reader.check_keys(fields, &["type", "gap", "allowed_lateness"]);
+fn read_sessions(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
+    reader.check_keys(fields, &["type", "time", "gap", "allowed_lateness"]);
     let help = "say after which time without rows a session ends, as in `gap: 30m`";
     let gap = read_length(fields, "gap", help, reader);
-    let lateness = match fields.get("allowed_lateness") {
-        Some(node) => reader.duration(node, "`allowed_lateness`"),
-        None => Some(0),
+    let (time, allowed_lateness_ms) = read_time(fields, reader)?;
+    Some(ReadWindows { windows: Windows::Session(SessionWindows::new(gap?)), time, allowed_lateness_ms })
+}
+
+/// Whose time windows are cut from, and the allowed lateness in milliseconds.
+fn read_time(fields: &Fields, reader: &mut Reader) -> Option<(TimeDomain, i64)> {
+    let time = match fields.get("time") {
+        Some(node) => reader.choice(node, "a window's time", &TIMES, &[]),
+        None => Some(TimeDomain::default()),
     };
-    Some((Windows::Session(SessionWindows::new(gap?)), lateness?))
+    let Some(node) = fields.get("allowed_lateness") else { return Some((time?, 0)) };
+    let lateness = reader.duration(node, "`allowed_lateness`");
+    if time == Some(TimeDomain::Processing) {
+        refuse_in_processing_time("`allowed_lateness`", node.span, reader);
+        return None;
+    }
+    Some((time?, lateness?))
+}
+
+/// Whether what is said beside `window` can be of its time; reports it if not.
+fn check_time(fields: &Fields, time: TimeDomain, emit: Emit, reader: &mut Reader) -> Option<()> {
+    if time == TimeDomain::Event {
+        return Some(());
+    }
+    if let Some(node) = fields.get("late") {
+        refuse_in_processing_time("`late`", node.span, reader);
+        return None;
+    }
+    if let Some(node) = fields.get("emit").filter(|_| emit == Emit::OnTime) {
+        refuse_in_processing_time("`emit: on_time`", node.span, reader);
+        return None;
+    }
+    Some(())
+}
+
+fn refuse_in_processing_time(what: &str, span: Span, reader: &mut Reader) {
+    reader
+        .problems
+        .error(span, format!("{what} means nothing in processing time"))
+        .help("a row happens when it is processed, so none comes late");
 }
 
 /// A length of more than 0, in milliseconds.
@@ -262,11 +307,18 @@ fn check_updates(
 }
 
 /// Windows as text, for people and for fingerprints: its form never changes.
-pub(super) fn description(windows: &Windows) -> String {
-    let windows = match windows {
-        Windows::Aligned(windows) => windows,
-        Windows::Session(windows) => return format!("session {}", duration(windows.gap_ms())),
+pub(super) fn description(window: &WindowPlan) -> String {
+    let mut text = match &window.windows {
+        Windows::Aligned(windows) => aligned_description(windows),
+        Windows::Session(windows) => format!("session {}", duration(windows.gap_ms())),
     };
+    if window.time == TimeDomain::Processing {
+        text.push_str(" of processing time");
+    }
+    text
+}
+
+fn aligned_description(windows: &AlignedWindows) -> String {
     let mut text = match windows.kind() {
         WindowKind::Tumbling { size_ms } => format!("tumbling {}", duration(size_ms)),
         WindowKind::Sliding { size_ms, slide_ms } => {

@@ -12,6 +12,16 @@ pub struct WindowRange {
     pub end_ms: i64,
 }
 
+/// Whose time windows are cut from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum TimeDomain {
+    /// That of the records: windows close when the watermark says so.
+    #[default]
+    Event,
+    /// That of the process's clock, on which a record happens when it is processed.
+    Processing,
+}
+
 /// The kinds of windows that are aligned to the clock; all lengths in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowKind {

@@ -12,6 +12,7 @@ use crate::operator::{Context, OperatorError, Pipeline, Progress, Readers, Stage
 use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType, SourceRecord};
 use crate::state::Stateful;
+use crate::time::MIN_TIME_MS;
 
 /// How many rows the operators are handed at once, as a source's records are.
 const RUN_ROWS_MAX: usize = 16;
@@ -100,10 +101,9 @@ impl<R: RecordType, T: Transfer<R>> Pipeline for RepartitionSource<R, T> {
     }
 
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {
-        match self.upstreams.watermark_ms() {
-            Some(watermark_ms) => self.readers.advance(watermark_ms, &mut Context::new(arena, staged)),
-            None => Ok(Progress::Done),
-        }
+        // Without a watermark there may be something due all the same, by the clock.
+        let watermark_ms = self.upstreams.watermark_ms().unwrap_or(MIN_TIME_MS);
+        self.readers.advance(watermark_ms, &mut Context::new(arena, staged))
     }
 
     fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError> {

@@ -371,6 +371,7 @@ pub(in crate::operator) fn numbers() -> Box<dyn Pipeline> {
 
 pub(in crate::operator) fn numbers_by(windows: AlignedWindows) -> Box<dyn Pipeline> {
     let spec = WindowSpec {
+        time: TimeDomain::Event,
         id: "sums".into(),
         fingerprint: String::new(),
         windows,

@@ -230,6 +230,7 @@ where
         event: Event<'b, R>,
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
+        let event = self.state.dated(event, context);
         let pane_end_ms = self.state.spec.windows.pane_end(event.time_ms);
         // Between windows a record belongs to none.
         let Some(last_ms) = self.state.spec.windows.last_end(pane_end_ms) else { return Ok(()) };
@@ -237,7 +238,11 @@ where
             return self.state.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
         }
         match self.add(&event, pane_end_ms, context)? {
-            Ok(entry) => self.updated(pane_end_ms, entry, context),
+            Ok(entry) => {
+                let WindowState { spec, fired, .. } = &self.state;
+                self.state.wake(|| spec.windows.next_end(pane_end_ms, fired.end_ms), context);
+                self.updated(pane_end_ms, entry, context)
+            }
             Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
         }
     }
@@ -253,12 +258,13 @@ where
         watermark_ms: i64,
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
-        self.state.fired.watermark_ms = self.state.fired.watermark_ms.max(watermark_ms);
+        self.state.advance(watermark_ms, context);
         if self.state.fired.watermark_ms >= self.state.derived.until_ms
             && self.fire_due(context)? == Progress::Full
         {
             return Ok(Progress::Full);
         }
+        self.state.wake(|| self.next_end(), context);
         // Rows of windows that are still open lie at or after this instant: behind this operator,
         // time stands as far back as the lateness that it allows.
         let behind_ms = self.state.closed_ms();

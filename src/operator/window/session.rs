@@ -401,6 +401,17 @@ where
         Ok(Progress::Done)
     }
 
+    /// No session ends before this instant; `None` if there is none that has not fired.
+    fn next_end(&self) -> Option<i64> {
+        let fired_ms = self.state.fired.end_ms;
+        let bucket_end_ms = self.state.table.first_end_where(|end_ms| end_ms > fired_ms)?;
+        let timers = self.state.derived.as_ref().filter(|timers| timers.bucket_end_ms == bucket_end_ms);
+        Some(match timers {
+            Some(timers) => timers.ends.peek().map_or(bucket_end_ms, |Reverse((end_ms, _))| *end_ms),
+            None => self.state.spec.windows.bucket_start(bucket_end_ms) + 1,
+        })
+    }
+
     /// Removes the buckets whose sessions have all fired and are done.
     fn remove(&mut self, is_done: impl Fn(&Self, i64) -> bool) {
         while let Some(bucket_end_ms) = self.state.table.first_end_ms()
@@ -425,6 +436,7 @@ where
         event: Event<'b, R>,
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
+        let event = self.state.dated(event, context);
         let alone = self.state.spec.windows.alone(event.time_ms);
         let added = match select(&self.keys, &event.record, &mut self.key) {
             Ok(()) => {
@@ -442,6 +454,7 @@ where
         match added {
             Ok(joined) => {
                 self.note_end(&joined);
+                self.state.wake(|| Some(joined.whole.end_ms), context);
                 self.updated(joined.whole, context)
             }
             Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
@@ -459,11 +472,12 @@ where
         watermark_ms: i64,
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
-        self.state.fired.watermark_ms = self.state.fired.watermark_ms.max(watermark_ms);
+        self.state.advance(watermark_ms, context);
         if self.fire(self.state.spec.due_ms(self.state.fired.watermark_ms), context)? == Progress::Full {
             return Ok(Progress::Full);
         }
         self.remove(|operator, bucket_end_ms| operator.state.is_closed(bucket_end_ms));
+        self.state.wake(|| self.next_end(), context);
         // Rows of sessions that are still open lie at or after this instant.
         let behind_ms = self.state.closed_ms();
         self.outlet.readers.advance(behind_ms, context)

@@ -3,10 +3,13 @@
 use std::sync::Arc;
 
 use super::{Fired, WindowSpec};
+use crate::operator::Context;
+use crate::record::{Event, RecordType};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
 use crate::state::store::{Store, StoreError};
 use crate::state::{MemoryUse, PutEntry, Stateful, ValueCodec, WindowTable};
+use crate::window::TimeDomain;
 
 /// What an operator remembers of its state and can make anew from it: it starts without, and goes when memory is short.
 pub(super) trait Derived: Default {
@@ -27,6 +30,32 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
         let table = WindowTable::new(&spec.id, codec);
         WindowState { spec, table, fired: Fired::nothing(), derived: D::default() }
+    }
+
+    /// The event as the windows date it: in processing time it happens now, and never before what has happened.
+    pub fn dated<'b, R: RecordType>(&self, event: Event<'b, R>, context: &Context<'_, 'b>) -> Event<'b, R> {
+        match self.spec.time {
+            TimeDomain::Event => event,
+            TimeDomain::Processing => {
+                Event { time_ms: context.clock_ms.max(self.fired.watermark_ms), ..event }
+            }
+        }
+    }
+
+    /// Time has come to the watermark; in processing time to what the clock shows, whatever the watermark.
+    pub fn advance(&mut self, watermark_ms: i64, context: &Context<'_, '_>) {
+        let at_ms = match self.spec.time {
+            TimeDomain::Event => watermark_ms,
+            TimeDomain::Processing => context.clock_ms,
+        };
+        self.fired.watermark_ms = self.fired.watermark_ms.max(at_ms);
+    }
+
+    /// In processing time: asks to be told the time when the next window is due, which `due_ms` knows.
+    pub fn wake(&self, due_ms: impl FnOnce() -> Option<i64>, context: &mut Context<'_, '_>) {
+        if self.spec.time == TimeDomain::Processing {
+            context.staged.wake_at(due_ms());
+        }
     }
 
     /// Whether the window that ends at `end_ms` is closed.

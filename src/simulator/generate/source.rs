@@ -74,6 +74,7 @@ impl Maker<'_> {
             meta: true,
             carried: source.partitioned_by.iter().map(|slot| vec![*slot]).collect(),
             rekeyed: false,
+            of_clock: false,
             calm: self.calm,
             idles: self.idles,
             size_ms: None,

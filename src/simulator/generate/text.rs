@@ -6,6 +6,7 @@ use super::formula::Formula;
 use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window};
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
+use crate::window::TimeDomain;
 
 impl Generated {
     /// The topology file. Writing to text cannot fail.
@@ -145,11 +146,11 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     if window.offset_ms > 0 {
         let _ = write!(lengths, ", offset: {}ms", window.offset_ms);
     }
-    let (size_ms, lateness_ms) = (window.size_ms, window.allowed_lateness_ms);
-    let _ = writeln!(
-        out,
-        "    window: {{ {lengths}, {length}: {size_ms}ms, allowed_lateness: {lateness_ms}ms }}"
-    );
+    let _ = match window.time {
+        TimeDomain::Processing => write!(lengths, ", time: processing"),
+        TimeDomain::Event => write!(lengths, ", allowed_lateness: {}ms", window.allowed_lateness_ms),
+    };
+    let _ = writeln!(out, "    window: {{ {lengths}, {length}: {}ms }}", window.size_ms);
     match window.emit {
         Emit::OnClose => {}
         Emit::OnTime => out.push_str("    emit: on_time\n"),

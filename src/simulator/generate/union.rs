@@ -10,11 +10,13 @@ impl Maker<'_> {
         let names = |stream: &Stream| -> Vec<Field> {
             stream.fields.iter().map(|field| Field { nullable: false, ..field.clone() }).collect()
         };
-        let fits =
-            |other: &Stream| !other.idles && other.calm == stream.calm && names(other) == names(stream);
+        let fits = |other: &Stream| {
+            !other.idles && !other.of_clock && other.calm == stream.calm && names(other) == names(stream)
+        };
         let others = (0..self.streams.len()).filter(|at| *at != place && fits(&self.streams[*at]));
         let others: Vec<usize> = others.collect();
-        let wanted = !stream.idles && !others.is_empty() && self.random.fork("union").one_in(4);
+        let wanted =
+            !stream.idles && !stream.of_clock && !others.is_empty() && self.random.fork("union").one_in(4);
         wanted.then(|| *self.random.fork("other").pick(&others))
     }
 

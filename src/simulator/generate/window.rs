@@ -4,6 +4,7 @@ use super::aggregate::{aggregate, count};
 use super::{Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
 use crate::topology::plan::Emit;
+use crate::window::TimeDomain;
 
 impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
@@ -32,7 +33,8 @@ impl Maker<'_> {
         number: usize,
         rekeys: bool,
     ) -> (OperatorKind, Stream) {
-        let late = match self.random.one_in(2) || self.idles {
+        let by_clock = !rekeys && !self.idles && self.random.one_in(8);
+        let late = match (self.random.one_in(2) && !by_clock) || self.idles {
             true => Some(self.topic(&format!("{id}-late"), 2)),
             false => None,
         };
@@ -49,7 +51,7 @@ impl Maker<'_> {
             },
             ..input.clone()
         };
-        let only_counts = self.idles && rekeys;
+        let only_counts = (self.idles && rekeys) || by_clock;
         let random = &mut *self.random;
         let size_ms = match input.size_ms {
             Some(size_ms) => size_ms * *random.pick(&[1, 2, 3]),
@@ -65,6 +67,7 @@ impl Maker<'_> {
         }
         let steps = *random.pick(&[1, 2, 4, 5]);
         let shape = match random.below(6) {
+            5 if by_clock => Shape::Session,
             _ if only_counts => Shape::Tumbling,
             5 => Shape::Session,
             0 => Shape::Sliding { slide_ms: *random.pick(&[size_ms / 5, size_ms * 3 / 10, size_ms * 3 / 2]) },
@@ -93,10 +96,22 @@ impl Maker<'_> {
         if let Some(mark) = emit.mark() {
             fields.push(field(mark, Type::Bool, false));
         }
-        let allowed_lateness_ms = *random.pick(&[0, 0, 1_000, 4_000]);
-        let window =
-            Window { key, rekeys, shape, size_ms, offset_ms, allowed_lateness_ms, emit, late, aggregates };
-        let made = Stream { fields, meta: false, carried, size_ms: Some(size_ms), ..input.clone() };
+        let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
+        let time = if by_clock { TimeDomain::Processing } else { TimeDomain::Event };
+        let window = Window {
+            key,
+            rekeys,
+            shape,
+            time,
+            size_ms,
+            offset_ms,
+            allowed_lateness_ms,
+            emit,
+            late,
+            aggregates,
+        };
+        let size_ms = Some(size_ms);
+        let made = Stream { fields, meta: false, carried, of_clock: by_clock, size_ms, ..input.clone() };
         (OperatorKind::Window(window), made)
     }
 

@@ -1,5 +1,6 @@
 //! Behind sources that may be idle: which rows come late depends on what was there when, so that nobody can say what
-//! a window counts. But each row counts once in its window, or is late for it, once.
+//! a window counts. But each row counts once in its window, or is late for it, once. Nor can anybody say in which window
+//! of processing time a row counts; but it does in one, once.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use crate::simulator::Written;
 use crate::simulator::generate::{Generated, OperatorKind, Window};
 use crate::simulator::reference::windows;
 use crate::topology::plan::StreamRef;
+use crate::window::TimeDomain;
 
 /// For each key, as the text of its JSON values, and each window by its end: how many rows.
 type Counts = BTreeMap<(i64, String), i64>;
@@ -42,20 +44,29 @@ pub(super) fn kept(
     let mut counts = Counts::new();
     for (row, time_ms) in rows {
         let key = key_of(&names, &object(&fields, row))?;
-        for end_ms in windows::ends(window, *time_ms) {
+        for end_ms in ends(window, *time_ms) {
             *counts.entry((end_ms, key.clone())).or_default() += 1;
         }
     }
     // All are idle in the end, and the watermark is the greatest.
     let watermark_ms = told_ms.iter().max().copied().flatten();
     let closed = |end_ms: i64| watermark_ms.is_some_and(|at_ms| end_ms + window.allowed_lateness_ms <= at_ms);
-    counts.retain(|(end_ms, _), _| generated.bounded || closed(*end_ms));
-    let late = window.late.clone()?;
+    let by_clock = window.time == TimeDomain::Processing;
+    counts.retain(|(end_ms, _), _| generated.bounded || by_clock || closed(*end_ms));
+    let late = window.late.clone().unwrap_or_default();
     let count = window.aggregates.first()?.name.clone();
     let window = window.clone();
     let kept = Kept { sink: String::new(), late, window, count, names, counts };
     let sinks = generated.sinks.iter().filter(|sink| sink.input == StreamRef::Operator(index));
     Some(sinks.map(|sink| Kept { sink: sink.topic.clone(), ..kept.clone() }).collect())
+}
+
+/// The ends of the windows that a row counts in; of processing time nobody knows which it is, but that it is one.
+fn ends(window: &Window, time_ms: i64) -> Vec<i64> {
+    match window.time {
+        TimeDomain::Event => windows::ends(window, time_ms),
+        TimeDomain::Processing => vec![0],
+    }
 }
 
 impl Kept {
@@ -70,6 +81,7 @@ impl Kept {
             let key = key_of(&self.names, value).ok_or_else(|| unreadable(row))?;
             let end_ms = number(value, "window_end").ok_or_else(|| unreadable(row))?;
             let count = number(value, &self.count).ok_or_else(|| unreadable(row))?;
+            let end_ms = if self.window.time == TimeDomain::Processing { 0 } else { end_ms };
             *counts.entry((end_ms, key)).or_default() += count;
         }
         for row in rows(&self.late) {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::kept::kept;
-use super::{Event, Expected, Failed, OpenWindows, Row, Shape, Task, Value, Writer};
+use super::{ByClock, Event, Expected, Failed, OpenWindows, Row, Shape, Task, Value, Writer};
 use crate::record::TopicPartition;
 use crate::simulator::generate::{Generated, OperatorKind, Shape as WindowShape};
 use crate::topology::plan::StreamRef;
@@ -68,7 +68,13 @@ impl Task<'_, '_> {
 }
 
 /// What the stages behind changes of keys write.
-pub(super) fn behind(generated: &Generated, shape: &Shape<'_>, sent: &mut Sent, out: &mut Expected) {
+pub(super) fn behind(
+    generated: &Generated,
+    shape: &Shape<'_>,
+    sent: &mut Sent,
+    by_clock: &mut ByClock,
+    out: &mut Expected,
+) {
     for index in (0..generated.operators.len()).filter(|index| generated.rekeys(*index)) {
         let partition = TopicPartition::new(&format!("behind {}", generated.operators[index].id), 0);
         let rows = sent.rows.remove(&index).unwrap_or_default();
@@ -87,6 +93,7 @@ pub(super) fn behind(generated: &Generated, shape: &Shape<'_>, sent: &mut Sent, 
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
             sent: &mut *sent,
+            by_clock: &mut *by_clock,
             out: &mut *out,
         };
         for (row, time_ms) in &rows {

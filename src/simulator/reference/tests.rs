@@ -141,6 +141,12 @@ impl Engine {
         if idles {
             staged.set_idle(true);
         }
+        // At the end of time.
+        let mut is_due = staged.tell_time(crate::simulator::shared::CLOCK_BEGIN_MS);
+        while is_due && pipeline.resume(&arena, &mut staged).unwrap() == Progress::Full {
+            self.take(&mut staged);
+            is_due = true;
+        }
         while bounded && pipeline.finish(&arena, &mut staged).unwrap() == Progress::Full {
             self.take(&mut staged);
         }

@@ -114,11 +114,14 @@ impl World {
         }
         let partitions: i32 = self.common.sources.iter().map(|source| self.partitions(source)).sum();
         let cluster = &self.common.shared.cluster;
+        let clock_ms = self.common.shared.clock_ms();
         let mut owned = 0;
         for seat in self.processes.iter_mut().filter(|process| !process.leaving).flat_map(|p| &mut p.seats) {
             let consumer = seat.consumer();
             for task in seat.worker.tasks_mut() {
-                let waits = self.over_soon && task.awaits_idleness();
+                // What is due only by the clock is waited for at the very end.
+                let is_due = |due_ms: i64| self.over_soon || due_ms <= clock_ms;
+                let waits = (self.over_soon && task.awaits_idleness()) || task.due_ms().is_some_and(is_due);
                 if task.is_going_on() || task.is_dirty(u64::MAX) || waits {
                     return false;
                 }

@@ -210,16 +210,17 @@ impl<L: Log> Worker<L> {
         self.stopping = true;
     }
 
-    /// Does a bounded amount of work. `now_ms` is a monotonic time.
-    pub fn step(&mut self, now_ms: u64) -> Step {
-        if let Err(exit) = self.try_step(now_ms) {
+    /// Does a bounded amount of work. `now_ms` is a monotonic time, `clock_ms` what the clock shows, in milliseconds
+    /// since the Unix epoch.
+    pub fn step(&mut self, now_ms: u64, clock_ms: i64) -> Step {
+        if let Err(exit) = self.try_step(now_ms, clock_ms) {
             self.cancelled.store(true, Ordering::Relaxed);
             self.step.exit = Some(exit);
         }
         std::mem::take(&mut self.step)
     }
 
-    fn try_step(&mut self, now_ms: u64) -> Result<(), Exit> {
+    fn try_step(&mut self, now_ms: u64, clock_ms: i64) -> Result<(), Exit> {
         if !matches!(self.phase, Phase::Leaving | Phase::Stopped) {
             self.poll()?;
         }
@@ -229,8 +230,8 @@ impl<L: Log> Worker<L> {
         match self.phase {
             Phase::Starting => self.start_producer(now_ms),
             Phase::Restoring => self.restore_next(now_ms)?,
-            Phase::Running => self.run(now_ms)?,
-            Phase::Committing if is_planted(Bug::CommitDuringCommit) => self.run(now_ms)?,
+            Phase::Running => self.run(now_ms, clock_ms)?,
+            Phase::Committing if is_planted(Bug::CommitDuringCommit) => self.run(now_ms, clock_ms)?,
             Phase::Leaving if self.flushes_running == 0 => {
                 self.become_phase(Phase::Stopped);
                 self.step.exit = Some(Exit::Stopped);

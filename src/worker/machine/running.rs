@@ -9,7 +9,7 @@ use crate::worker::job::{Exit, Job};
 use crate::worker::port::{Log, LogError};
 
 impl<L: Log> Worker<L> {
-    pub(super) fn run(&mut self, now_ms: u64) -> Result<(), Exit> {
+    pub(super) fn run(&mut self, now_ms: u64, clock_ms: i64) -> Result<(), Exit> {
         let pinned: usize = self.tasks.values_mut().map(|task| task.memory().pinned).sum();
         let over = pinned > self.spec.pinned_bytes_max && !is_planted(Bug::MemoryUnbounded);
         let due = over || self.commit_due(now_ms);
@@ -23,7 +23,7 @@ impl<L: Log> Worker<L> {
         }
         self.fetch()?;
         self.look_for_idle_sources(now_ms);
-        self.process()?;
+        self.process(clock_ms)?;
         self.cut_sources(now_ms);
         Ok(())
     }
@@ -101,9 +101,10 @@ impl<L: Log> Worker<L> {
         Ok(())
     }
 
-    fn process(&mut self) -> Result<(), Exit> {
+    fn process(&mut self, clock_ms: i64) -> Result<(), Exit> {
         let mut failed = None;
         for (id, task) in &mut self.tasks {
+            task.tell_time(clock_ms);
             match task.run(self.spec.batch_records_max) {
                 Ok(taken) => self.step.busy |= taken > 0 || task.is_full() || task.is_going_on(),
                 Err(error) => {

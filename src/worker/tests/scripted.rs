@@ -89,7 +89,7 @@ impl Rig {
     }
 
     fn step(&mut self) {
-        let step = self.worker.step(self.now_ms);
+        let step = self.worker.step(self.now_ms, 0);
         self.took(step);
     }
 

@@ -1,0 +1,146 @@
+//! Windows of processing time.
+
+use super::window::range;
+use super::*;
+
+fn processing(windows: Windows) -> Windowed {
+    Windowed { windows, time: TimeDomain::Processing, ..Windowed::new("w") }
+}
+
+/// A pipeline and what the clock shows it.
+struct Clocked {
+    pipeline: Box<dyn Pipeline>,
+    staged: Staged,
+}
+
+fn pipeline(window: &Windowed) -> Box<dyn Pipeline> {
+    let schema = orders();
+    source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
+}
+
+impl Clocked {
+    fn new(window: &Windowed) -> Clocked {
+        let mut pipeline = pipeline(window);
+        start(&mut *pipeline);
+        Clocked { pipeline, staged: Staged::new(usize::MAX, usize::MAX) }
+    }
+
+    /// The clock shows this; what is due happens.
+    fn at(&mut self, clock_ms: i64) -> &mut Clocked {
+        if self.staged.tell_time(clock_ms) {
+            assert_eq!(self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap(), Progress::Done);
+        }
+        self
+    }
+
+    /// Rows of a customer come, with an event time that is of no account.
+    fn rows(&mut self, customer: &str, rows: usize) -> &mut Clocked {
+        let batch = Batch::new((0..rows).map(|_| order(customer, "1", 7)).collect());
+        for index in 0..rows {
+            let record = batch.record(index);
+            let progress = self.pipeline.process(record, &Bump::new(), &mut self.staged).unwrap();
+            assert_eq!(progress, Progress::Done);
+        }
+        self
+    }
+
+    fn written(&mut self) -> Vec<String> {
+        let written = written(&self.staged, "out");
+        self.staged.take();
+        written
+    }
+}
+
+#[test]
+fn rows_belong_to_the_window_in_which_they_are_processed() {
+    let mut clocked = Clocked::new(&processing(tumbling(10)));
+    clocked.at(101).rows("a", 2).at(108).rows("a", 1).rows("b", 1);
+    assert!(clocked.written().is_empty());
+    assert!(clocked.at(109).written().is_empty(), "the window is not over");
+    assert_eq!(clocked.at(110).written(), [range(100, 110, 3, None), of_b(range(100, 110, 1, None))]);
+    clocked.rows("a", 1).at(119);
+    assert!(clocked.written().is_empty());
+    assert_eq!(clocked.at(140).written(), [range(110, 120, 1, None)]);
+    assert_eq!(clocked.staged.counters.late, [].into());
+}
+
+fn of_b(row: String) -> String {
+    row.replace("\"a\"", "\"b\"")
+}
+
+#[test]
+fn a_clock_that_is_set_back_stands_until_it_has_caught_up() {
+    let mut clocked = Clocked::new(&processing(tumbling(10)));
+    clocked.at(105).rows("a", 1).at(112);
+    assert_eq!(clocked.written(), [range(100, 110, 1, None)]);
+    clocked.at(50).rows("a", 1).at(100).rows("a", 1);
+    assert_eq!(clocked.at(130).written(), [range(110, 120, 2, None)]);
+}
+
+#[test]
+fn what_became_due_while_nobody_ran_is_made_first() {
+    for windows in [tumbling(10), session(8)] {
+        let window = processing(windows);
+        let mut clocked = Clocked::new(&window);
+        clocked.at(101).rows("a", 2);
+        let mut next = Clocked::new(&window);
+        hand_over(&mut *clocked.pipeline, &mut *next.pipeline, |_| ());
+        // As a task does that starts.
+        next.staged.tell_time(1_000);
+        assert_eq!(next.pipeline.resume(&Bump::new(), &mut next.staged).unwrap(), Progress::Done);
+        let (start_ms, end_ms) = if windows == tumbling(10) { (100, 110) } else { (101, 109) };
+        assert_eq!(next.written(), [range(start_ms, end_ms, 2, None)]);
+    }
+}
+
+#[test]
+fn sessions_end_when_nothing_was_processed_for_a_gap() {
+    let mut clocked = Clocked::new(&processing(session(10)));
+    clocked.at(3).rows("a", 1).at(9).rows("a", 1).at(12).rows("b", 1);
+    assert!(clocked.at(18).written().is_empty());
+    assert_eq!(clocked.at(19).written(), [range(3, 19, 2, None)]);
+    assert_eq!(clocked.at(22).written(), [of_b(range(12, 22, 1, None))]);
+    assert!(clocked.at(5_000).written().is_empty());
+}
+
+#[test]
+fn sliding_windows_and_updates_are_those_of_the_clock() {
+    let mut clocked = Clocked::new(&processing(sliding(10, 5)));
+    clocked.at(6).rows("a", 1).at(12).rows("a", 1).at(40);
+    let expected = [range(0, 10, 1, None), range(5, 15, 2, None), range(10, 20, 1, None)];
+    assert_eq!(clocked.written(), expected);
+
+    let mut clocked = Clocked::new(&Windowed { emit: EmitRows::OnUpdate, ..processing(tumbling(10)) });
+    clocked.at(6).rows("a", 2);
+    assert_eq!(clocked.written(), [range(0, 10, 1, Some(false)), range(0, 10, 2, Some(false))]);
+    assert_eq!(clocked.at(10).written(), [range(0, 10, 2, Some(true))]);
+}
+
+#[test]
+fn behind_processing_time_the_clock_is_the_watermark() {
+    let schema = orders();
+    let inner = processing(tumbling(10));
+    let rows = inner.schema(&schema);
+    let aggregates = vec![aggregate(&rows, "rows", AggregateFunction::Sum, Some("rows"), Type::Int)];
+    let outer = Windowed { id: "outer", windows: tumbling(1_000), aggregates, ..Windowed::new("outer") };
+    let reader = outer.reads(&rows, vec![sink(&outer.schema(&rows), "out")]);
+    let mut pipeline = source(0, vec![inner.reads(&schema, vec![reader])]);
+    start(&mut *pipeline);
+    let mut clocked = Clocked { pipeline, staged: Staged::new(usize::MAX, usize::MAX) };
+    clocked.at(105).rows("a", 2).at(205).rows("a", 1);
+    for clock_ms in (300..1_000).step_by(50) {
+        assert!(clocked.at(clock_ms).written().is_empty());
+    }
+    // Nothing is open in the first window any more: it tells the time all the same.
+    clocked.at(2_500);
+    assert_eq!(clocked.written(), [range(0, 1_000, 3, None)]);
+}
+
+#[test]
+fn the_end_of_a_bounded_run_ends_them() {
+    let mut clocked = Clocked::new(&processing(tumbling(10)));
+    clocked.at(6).rows("a", 1);
+    let progress = clocked.pipeline.finish(&Bump::new(), &mut clocked.staged).unwrap();
+    assert_eq!(progress, Progress::Done);
+    assert_eq!(clocked.written(), [range(0, 10, 1, None)]);
+}

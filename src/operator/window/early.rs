@@ -1,0 +1,171 @@
+//! Early rows: what windows that are not over have so far, made now and then by the clock.
+//!
+//! What has changed since the last time is remembered, but no part of the state: an operator that does not know it,
+//! since it has just been restored or too much has changed, makes a row of every window that is not over.
+
+use std::collections::BTreeMap;
+
+use ahash::RandomState;
+use hashbrown::HashSet;
+
+/// So many keys and windows that have changed are remembered.
+const CHANGED_MAX: usize = 16_384;
+/// What one takes beside its key, about.
+const CHANGED_BYTES: usize = 40;
+
+/// What early rows are due of.
+pub(super) struct Early {
+    every_ms: i64,
+    /// When the next are due; `None`: nothing has changed.
+    due_ms: Option<i64>,
+    /// The keys that have changed, by their windows' ends.
+    changed: BTreeMap<i64, HashSet<Box<[u8]>, RandomState>>,
+    count: usize,
+    bytes: usize,
+    /// Whatever has changed is not known.
+    all: bool,
+    round: Option<Round>,
+}
+
+/// The rows that are being made.
+pub(super) enum Round {
+    /// Of these windows' ends and keys, the next one last.
+    Changed(Vec<(i64, Box<[u8]>)>),
+    /// Of all windows that are not over, from this one's end and this key on.
+    All {
+        /// The end.
+        end_ms: i64,
+        /// The key.
+        from: Vec<u8>,
+    },
+}
+
+impl Early {
+    /// Every so often; nothing is known of what has changed.
+    pub fn new(every_ms: i64) -> Early {
+        Early {
+            every_ms,
+            due_ms: None,
+            changed: BTreeMap::new(),
+            count: 0,
+            bytes: 0,
+            all: true,
+            round: None,
+        }
+    }
+
+    /// A key has changed in the window that ends at `end_ms`. Returns when its row is due.
+    pub fn note(&mut self, end_ms: i64, key: &[u8], clock_ms: i64) -> i64 {
+        if !self.all {
+            // Fixed seeds: the order of the set never shows, and a run can be repeated exactly.
+            let seeded = || HashSet::with_hasher(RandomState::with_seeds(0x6561, 0x726c, 0x7920, 0x726f));
+            let keys = self.changed.entry(end_ms).or_insert_with(seeded);
+            if !keys.contains(key) {
+                keys.insert(key.into());
+                self.count += 1;
+                self.bytes += CHANGED_BYTES + key.len();
+            }
+            if self.count > CHANGED_MAX {
+                self.forget();
+            }
+        }
+        self.set_due(clock_ms)
+    }
+
+    /// Nothing is known of what has changed any more.
+    pub fn forget(&mut self) {
+        *self = Early { due_ms: self.due_ms, round: self.round.take(), ..Early::new(self.every_ms) };
+    }
+
+    /// They are due at multiples of the interval, those of all keys at once.
+    fn set_due(&mut self, clock_ms: i64) -> i64 {
+        let next_ms = || clock_ms - clock_ms.rem_euclid(self.every_ms) + self.every_ms;
+        *self.due_ms.get_or_insert_with(next_ms)
+    }
+
+    /// What is to be made now that the clock shows this. It is given [back](Early::go_on_with) if it is left in the
+    /// middle.
+    pub fn round(&mut self, clock_ms: i64) -> Option<Round> {
+        if let Some(round) = self.round.take() {
+            return Some(round);
+        }
+        if self.due_ms.is_none() && self.all {
+            self.set_due(clock_ms);
+        }
+        self.due_ms.take_if(|due_ms| *due_ms <= clock_ms)?;
+        let Early { changed, all, .. } = std::mem::replace(self, Early::new(self.every_ms));
+        self.all = false;
+        if all {
+            return Some(Round::All { end_ms: i64::MIN, from: Vec::new() });
+        }
+        let of_window = |(end_ms, keys): (i64, HashSet<Box<[u8]>, RandomState>)| {
+            keys.into_iter().map(move |key| (end_ms, key))
+        };
+        let mut changed: Vec<(i64, Box<[u8]>)> = changed.into_iter().flat_map(of_window).collect();
+        changed.sort_unstable_by(|one, other| other.cmp(one));
+        Some(Round::Changed(changed))
+    }
+
+    /// Goes on with this the next time.
+    pub fn go_on_with(&mut self, round: Round) {
+        self.round = Some(round);
+    }
+
+    /// When rows are due; `None`: nothing has changed.
+    pub fn due_ms(&self) -> Option<i64> {
+        self.due_ms
+    }
+
+    /// Memory in use, about.
+    pub fn bytes(&self) -> usize {
+        let round = match &self.round {
+            Some(Round::Changed(changed)) => changed.iter().map(|(_, key)| CHANGED_BYTES + key.len()).sum(),
+            _ => 0,
+        };
+        self.bytes + round
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn changed(round: Option<Round>) -> Vec<(i64, Vec<u8>)> {
+        match round {
+            Some(Round::Changed(changed)) => {
+                changed.into_iter().rev().map(|(end_ms, key)| (end_ms, key.to_vec())).collect()
+            }
+            _ => panic!("something else"),
+        }
+    }
+
+    #[test]
+    fn nothing_is_known_at_first_and_what_has_changed_later() {
+        let mut early = Early::new(10);
+        assert!(early.round(103).is_none());
+        assert_eq!(early.due_ms(), Some(110));
+        assert!(matches!(early.round(110), Some(Round::All { end_ms: i64::MIN, .. })));
+        assert_eq!(early.due_ms(), None);
+        assert_eq!(early.note(7, b"b", 112), 120);
+        early.note(5, b"c", 113);
+        early.note(7, b"a", 114);
+        early.note(7, b"b", 131);
+        assert!(early.round(119).is_none());
+        let expected = [(5, b"c".to_vec()), (7, b"a".to_vec()), (7, b"b".to_vec())];
+        assert_eq!(changed(early.round(133)), expected);
+        assert!(early.round(200).is_none());
+        assert_eq!(early.bytes(), 0);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let mut early = Early::new(10);
+        early.round(0);
+        early.round(10);
+        for key in 0..2 * CHANGED_MAX {
+            early.note(0, &key.to_be_bytes(), 11);
+        }
+        assert_eq!(early.bytes(), 0);
+        assert!(matches!(early.round(20), Some(Round::All { .. })));
+    }
+}
