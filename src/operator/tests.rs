@@ -176,6 +176,7 @@ pub(super) struct Windowed {
     pub time: TimeDomain,
     pub allowed_lateness_ms: i64,
     pub emit: EmitRows,
+    pub early_every_ms: Option<i64>,
     pub late: LateRecords,
     pub aggregates: Vec<AggregatePlan>,
 }
@@ -187,7 +188,8 @@ impl Windowed {
         let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
         let windows = tumbling(10);
         let time = TimeDomain::Event;
-        Windowed { id, windows, time, allowed_lateness_ms: 0, emit, late, aggregates }
+        let (allowed_lateness_ms, early_every_ms) = (0, None);
+        Windowed { id, windows, time, allowed_lateness_ms, emit, early_every_ms, late, aggregates }
     }
 
     pub fn schema(&self, input: &Schema) -> Schema {
@@ -195,6 +197,9 @@ impl Windowed {
         fields.push(field("window_start", Type::Timestamp, false));
         fields.push(field("window_end", Type::Timestamp, false));
         fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
+        if self.early_every_ms.is_some() {
+            fields.push(field("early", Type::Bool, false));
+        }
         if self.emit != EmitRows::OnClose {
             fields.push(field("mark", Type::Bool, false));
         }
@@ -209,13 +214,15 @@ impl Windowed {
             windows: (),
             allowed_lateness_ms: self.allowed_lateness_ms,
             emit: self.emit,
+            early_every_ms: self.early_every_ms,
             late: self.late.clone(),
         };
-        let marks = match self.emit {
+        let mark = match self.emit {
             EmitRows::OnClose => None,
             EmitRows::OnTime => Some(Firing::Refinement),
             EmitRows::OnUpdate => Some(Firing::Close),
         };
+        let marks = self.early_every_ms.map(|_| Firing::Early).into_iter().chain(mark).collect();
         let aggregates = RowAggregates::new(self.aggregates.clone());
         let results = RowResults::new(&self.schema(input), 1, aggregates, marks);
         let key = RowKey {

@@ -4,6 +4,7 @@
 //! - [`SessionOperator`]: windows that last as long as records follow one another.
 
 mod aligned;
+mod early;
 mod rows;
 mod session;
 mod state;
@@ -82,6 +83,8 @@ pub enum EmitRows {
 pub enum Firing {
     /// It was updated, and goes on taking records.
     Update,
+    /// It was updated since its last record, and is not over.
+    Early,
     /// The watermark reached its end.
     OnTime,
     /// It was updated after the watermark had reached its end.
@@ -114,6 +117,9 @@ pub struct WindowSpec<W = AlignedWindows> {
     pub allowed_lateness_ms: i64,
     /// When it makes records.
     pub emit: EmitRows,
+    /// It makes records of windows that are not over as well, where something has changed: so often by the clock. Of
+    /// windows that overlap it makes none.
+    pub early_every_ms: Option<i64>,
     /// What becomes of late records.
     pub late: LateRecords,
 }
@@ -121,8 +127,8 @@ pub struct WindowSpec<W = AlignedWindows> {
 impl<W> WindowSpec<W> {
     /// The same of other windows.
     pub fn with_windows<V>(self, windows: V) -> WindowSpec<V> {
-        let WindowSpec { id, fingerprint, time, allowed_lateness_ms, emit, late, .. } = self;
-        WindowSpec { id, fingerprint, windows, time, allowed_lateness_ms, emit, late }
+        let WindowSpec { id, fingerprint, time, allowed_lateness_ms, emit, early_every_ms, late, .. } = self;
+        WindowSpec { id, fingerprint, windows, time, allowed_lateness_ms, emit, early_every_ms, late }
     }
 
     /// Windows that end at or before this instant are due when the watermark is at `watermark_ms`.

@@ -169,6 +169,8 @@ pub struct Window {
     pub allowed_lateness_ms: i64,
     /// When it makes rows.
     pub emit: Emit,
+    /// How often early ones.
+    pub early_every_ms: Option<i64>,
     /// Where late rows go; `None`: nowhere.
     pub late: Option<String>,
     /// What it computes.
@@ -331,7 +333,7 @@ struct Maker<'r> {
 }
 
 /// The fields that windows add to their key and aggregates.
-const OF_WINDOWS: [&str; 4] = ["window_start", "window_end", "refinement", "final"];
+const OF_WINDOWS: [&str; 5] = ["window_start", "window_end", "early", "refinement", "final"];
 
 fn field(name: &str, ty: Type, nullable: bool) -> Field {
     Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }

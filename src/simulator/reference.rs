@@ -13,7 +13,7 @@ mod rekeyed;
 mod tests;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Input;
@@ -46,6 +46,8 @@ pub struct Expected {
     pub records: u64,
     /// Of topics of which only this is known.
     pub kept: Vec<Kept>,
+    /// Topics of windows that make early rows as well: how many depends on the clock.
+    pub with_early: BTreeSet<String>,
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -131,6 +133,14 @@ pub fn expected(
     rekeyed::behind(generated, &shape, &mut sent, &mut by_clock, &mut expected);
     let of_clock = by_clock.iter().filter_map(|(index, rows)| kept::kept(generated, *index, rows, &[]));
     expected.kept.extend(of_clock.flatten());
+    let makes_early = |sink: &&Sink| match sink.input {
+        StreamRef::Operator(index) => match &generated.operators[index].kind {
+            OperatorKind::Window(window) => window.early_every_ms.is_some(),
+            _ => false,
+        },
+        _ => false,
+    };
+    expected.with_early = generated.sinks.iter().filter(makes_early).map(|sink| sink.topic.clone()).collect();
     expected
 }
 

@@ -175,13 +175,15 @@ impl Builder<'_> {
                 Emit::OnTime => EmitRows::OnTime,
                 Emit::OnUpdate => EmitRows::OnUpdate,
             },
+            early_every_ms: window.early_every_ms,
             late,
         };
-        let marks = match window.emit {
+        let mark = match window.emit {
             Emit::OnClose => None,
             Emit::OnTime => Some(Firing::Refinement),
             Emit::OnUpdate => Some(Firing::Close),
         };
+        let marks = window.early_every_ms.map(|_| Firing::Early).into_iter().chain(mark).collect();
         let aggregates = RowAggregates::new(window.aggregates.clone());
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
         let keys = row_key(&window.key, input, encoder);

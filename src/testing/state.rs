@@ -52,13 +52,13 @@ struct StateReader<'p> {
 
 impl StateReader<'_> {
     fn new<'p>(operator: &OperatorPlan, window: &'p WindowPlan) -> StateReader<'p> {
-        let row_fields = operator.schema.fields.len() - usize::from(window.emit.mark().is_some());
+        let row_fields = operator.schema.fields.len() - window.marks().count();
         let schema = Schema { fields: operator.schema.fields[..row_fields].to_vec() };
         let aggregates = || RowAggregates::new(window.aggregates.clone());
         StateReader {
             window,
             codec: aggregates(),
-            results: RowResults::new(&schema, window.key.len(), aggregates(), None),
+            results: RowResults::new(&schema, window.key.len(), aggregates(), Vec::new()),
             encoder: Encoder::new(&schema),
         }
     }

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
 use crate::topology::Plan;
 use crate::topology::case::Case;
-use crate::topology::plan::{Emit, OperatorKind};
+use crate::topology::plan::{Emit, OperatorKind, WindowPlan};
 use crate::window::TimeDomain;
 
 /// The variant that is played first: if it fails, the others tell nothing.
@@ -95,11 +95,17 @@ impl Variant {
 
     /// Whether it shows anything in a case whose plain variant ended as `plain`; if not, why.
     pub(super) fn fits(&self, plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
-        if let Some(id) = goes_by_the_clock(plan).filter(|_| self.pace != Pace::OneByOne) {
+        let goes_by_clock =
+            |window: &WindowPlan| window.time == TimeDomain::Processing || window.early_every_ms.is_some();
+        if let Some(id) = window_that(plan, goes_by_clock).filter(|_| self.pace != Pace::OneByOne) {
             return Err(format!(
-                "it has the window `{id}` of processing time, and the clock shows what `advance` says only if each \
-                 record is committed before the next one comes"
+                "its window `{id}` goes by the clock, which shows what `advance` says only if each record is committed \
+                 before the next one comes"
             ));
+        }
+        let emits_early = |window: &WindowPlan| window.early_every_ms.is_some();
+        if let Some(id) = window_that(plan, emits_early).filter(|_| self.faults != Faults::None) {
+            return Err(format!("its window `{id}` emits early rows of all that is open after a start"));
         }
         match self.faults {
             Faults::None if self.name == SPLIT_NAME => can_be_split(plan, case, plain),
@@ -144,14 +150,14 @@ fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String>
     Ok(())
 }
 
-/// A window operator of processing time, if there is one.
-fn goes_by_the_clock(plan: &Plan) -> Option<&str> {
+/// The first window operator of this kind.
+fn window_that(plan: &Plan, is_one: impl Fn(&WindowPlan) -> bool) -> Option<&str> {
     let mut operators = plan.operators.iter();
-    let by_clock = operators.find(|operator| match &operator.kind {
-        OperatorKind::Window(window) => window.time == TimeDomain::Processing,
+    let found = operators.find(|operator| match &operator.kind {
+        OperatorKind::Window(window) => is_one(window),
         _ => false,
     });
-    by_clock.map(|operator| operator.id.as_str())
+    found.map(|operator| operator.id.as_str())
 }
 
 /// What to say about a name that no variant has.

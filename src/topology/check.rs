@@ -8,9 +8,7 @@ use super::operator::{
     OperatorDraft, OperatorHead, RepartitionDraft, Word, check_operator, read_head, report_unknown_input,
 };
 use super::order::order;
-use super::plan::{
-    OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, SinkPlan, StreamRef, WindowPlan,
-};
+use super::plan::{OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, SinkPlan, StreamRef};
 use super::reader::{Fields, Reader, Text};
 use super::sink::{SinkDraft, read_sink};
 use super::source::{SourceDraft, read_source};
@@ -109,10 +107,9 @@ fn scope<'d>(
             continue;
         };
         let mut stream = draft.stream.clone();
-        if let Some(OperatorKind::Window(WindowPlan { emit, .. })) = &draft.kind
-            && emit.mark().is_some()
-        {
-            stream.schema.fields.pop(); // the mark is of rows that are emitted
+        if let Some(OperatorKind::Window(window)) = &draft.kind {
+            // The marks are of rows that are emitted.
+            stream.schema.fields.truncate(stream.schema.fields.len() - window.marks().count());
         }
         scope.windows.push((&head.id, stream));
     }

@@ -165,8 +165,8 @@ pub enum MapSlot {
     Expression(Arc<Expression>),
 }
 
-/// A keyed window. Its rows: the key fields, `window_start`, `window_end`, the aggregates, and perhaps a
-/// [mark](Emit::mark).
+/// A keyed window. Its rows: the key fields, `window_start`, `window_end`, the aggregates, and perhaps
+/// [marks](WindowPlan::marks).
 #[derive(Debug)]
 pub struct WindowPlan {
     /// The input slots of the key, in declared order.
@@ -181,9 +181,21 @@ pub struct WindowPlan {
     pub aggregates: Vec<AggregatePlan>,
     /// When rows are emitted.
     pub emit: Emit,
+    /// How often by the clock rows are emitted of windows that are not over.
+    pub early_every_ms: Option<i64>,
     /// What becomes of late records.
     pub late: Late,
 }
+
+impl WindowPlan {
+    /// The bool fields at the end of the rows that tell them apart.
+    pub fn marks(&self) -> impl Iterator<Item = &'static str> {
+        self.early_every_ms.map(|_| EARLY_MARK).into_iter().chain(self.emit.mark())
+    }
+}
+
+/// The bool field that is true for rows of windows that are not over.
+pub const EARLY_MARK: &str = "early";
 
 /// Which windows there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::window::{AlignedWindows, SessionWindows, TimeDomain, WindowKind};
 use super::aggregate::check_aggregates;
 use super::diagnostic::Span;
 use super::operator::{RepartitionDraft, check_key_by};
-use super::plan::{Emit, Late, WindowPlan, Windows};
+use super::plan::{EARLY_MARK, Emit, Late, WindowPlan, Windows};
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
 use super::yaml::Data;
@@ -71,34 +71,58 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         stream.add(name, Some(field), fields.owner, &fields.what, reader);
     }
     let aggregates = check_aggregates(fields, input, &mut stream, reader);
-    let emit = match fields.get("emit") {
-        Some(node) => {
-            let choices =
-                [("on_close", Emit::OnClose), ("on_time", Emit::OnTime), ("on_update", Emit::OnUpdate)];
-            reader.choice(node, "`emit`", &choices, &[])
-        }
-        None => Some(Emit::default()),
-    };
-    if let Some(mark) = emit.and_then(Emit::mark) {
+    let emits = read_emit(fields, reader);
+    let marks = emits
+        .into_iter()
+        .flat_map(|(emit, early_every_ms)| early_every_ms.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
+    for mark in marks {
         let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
         stream.add(mark, Some(plain(mark, Type::Bool, false)), span, &fields.what, reader);
     }
     let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
         let ReadWindows { windows, time, allowed_lateness_ms } = windows?;
-        check_time(fields, time, emit?, reader)?;
-        check_updates(fields, &windows, emit?, allowed_lateness_ms, reader)?;
+        let (emit, early_every_ms) = emits?;
+        check_time(fields, time, emit, reader)?;
+        check_early(fields, &windows, early_every_ms, reader)?;
+        check_updates(fields, &windows, emit, allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
             time,
             allowed_lateness_ms,
             aggregates: aggregates?,
-            emit: emit?,
+            emit,
+            early_every_ms,
             late,
         })
     })();
     WindowDraft { plan, stream, repartition, late_span }
+}
+
+const EMITS: [(&str, Emit); 3] =
+    [("on_close", Emit::OnClose), ("on_time", Emit::OnTime), ("on_update", Emit::OnUpdate)];
+
+/// When rows are emitted, and how often early ones, in milliseconds:
+/// `on_close | on_time | on_update | { early: { every: 10s }, then: on_close | on_time }`.
+fn read_emit(fields: &Fields, reader: &mut Reader) -> Option<(Emit, Option<i64>)> {
+    let Some(entry) = fields.entry("emit") else { return Some((Emit::default(), None)) };
+    if !matches!(entry.value.data, Data::Mapping(_)) {
+        return Some((reader.choice(&entry.value, "`emit`", &EMITS, &["{ early: … }"])?, None));
+    }
+    let help = "as in `emit: { early: { every: 10s } }`";
+    let inner = reader.fields(&entry.value, &format!("`emit` of {}", fields.what), entry.key_span)?;
+    reader.check_keys(&inner, &["early", "then"]);
+    let then = match inner.get("then") {
+        // Rows on update are early enough.
+        Some(node) => reader.choice(node, "`then`", &EMITS[..2], &[]),
+        None => Some(Emit::default()),
+    };
+    let early = reader.required(&inner, "early", help)?;
+    let early = reader.fields(early, &format!("`early` of {}", fields.what), entry.key_span)?;
+    reader.check_keys(&early, &["every"]);
+    let every = reader.required(&early, "every", help).and_then(|node| reader.length(node, "`every`", help));
+    Some((then?, Some(every?)))
 }
 
 /// A field that is computed.
@@ -304,6 +328,26 @@ fn check_updates(
         )
         .help("let windows begin less often, or emit `on_close`");
     None
+}
+
+/// Whether windows can emit early rows; reports it if not.
+fn check_early(
+    fields: &Fields,
+    windows: &Windows,
+    early_every_ms: Option<i64>,
+    reader: &mut Reader,
+) -> Option<()> {
+    match windows {
+        Windows::Aligned(windows) if early_every_ms.is_some() && windows.overlap() > 1 => {
+            let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
+            reader
+                .problems
+                .error(span, "windows that overlap emit no early rows")
+                .help("a row of the input belongs to several; let a window begin, or a step end, more often");
+            None
+        }
+        _ => Some(()),
+    }
 }
 
 /// Windows as text, for people and for fingerprints: its form never changes.

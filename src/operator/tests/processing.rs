@@ -144,3 +144,81 @@ fn the_end_of_a_bounded_run_ends_them() {
     assert_eq!(progress, Progress::Done);
     assert_eq!(clocked.written(), [range(0, 10, 1, None)]);
 }
+
+fn early(windows: Windows) -> Windowed {
+    Windowed { windows, early_every_ms: Some(100), ..Windowed::new("w") }
+}
+
+/// Rows with event times.
+fn rows_at(clocked: &mut Clocked, customer: &str, times: &[i64]) {
+    let batch = Batch::new(times.iter().map(|at_ms| order(customer, "1", *at_ms)).collect());
+    for index in 0..times.len() {
+        let record = batch.record(index);
+        let progress = clocked.pipeline.process(record, &Bump::new(), &mut clocked.staged).unwrap();
+        assert_eq!(progress, Progress::Done);
+    }
+}
+
+fn marked(start_ms: i64, end_ms: i64, rows: i64, early: bool) -> String {
+    range(start_ms, end_ms, rows, Some(early)).replace("mark", "early")
+}
+
+#[test]
+fn early_rows_are_of_what_has_changed() {
+    let mut clocked = Clocked::new(&early(tumbling(10)));
+    clocked.at(1_000);
+    rows_at(&mut clocked, "a", &[1, 2]);
+    rows_at(&mut clocked, "b", &[3]);
+    assert!(clocked.at(1_099).written().is_empty());
+    assert_eq!(clocked.at(1_100).written(), [marked(0, 10, 2, true), of_b(marked(0, 10, 1, true))]);
+    assert!(clocked.at(1_250).written().is_empty(), "nothing has changed");
+    rows_at(&mut clocked, "a", &[4]);
+    assert_eq!(clocked.at(1_300).written(), [marked(0, 10, 3, true)]);
+    // When the window is over its row is made as ever, and no early one.
+    rows_at(&mut clocked, "a", &[5, 12]);
+    assert_eq!(clocked.written(), [marked(0, 10, 4, false), of_b(marked(0, 10, 1, false))]);
+    assert_eq!(clocked.at(1_400).written(), [marked(10, 20, 1, true)]);
+}
+
+#[test]
+fn early_rows_of_sessions_are_those_of_what_they_have_become() {
+    let mut clocked = Clocked::new(&early(session(10)));
+    clocked.at(1_000);
+    rows_at(&mut clocked, "a", &[1, 9]);
+    rows_at(&mut clocked, "b", &[2]);
+    // Nothing is known at first of what has changed, so all come, by their keys.
+    assert_eq!(clocked.at(1_100).written(), [marked(1, 19, 2, true), of_b(marked(2, 12, 1, true))]);
+    rows_at(&mut clocked, "a", &[18]);
+    assert_eq!(clocked.written(), [of_b(marked(2, 12, 1, false))]);
+    assert_eq!(clocked.at(1_200).written(), [marked(1, 28, 3, true)]);
+}
+
+#[test]
+fn early_rows_behind_a_restart_are_of_all_that_is_open() {
+    for windows in [tumbling(10), session(8)] {
+        let window = early(windows);
+        let mut clocked = Clocked::new(&window);
+        clocked.at(1_000);
+        rows_at(&mut clocked, "a", &[1]);
+        rows_at(&mut clocked, "b", &[1]);
+        assert_eq!(clocked.at(1_100).written().len(), 2);
+        rows_at(&mut clocked, "b", &[2]);
+        let mut next = Clocked::new(&window);
+        hand_over(&mut *clocked.pipeline, &mut *next.pipeline, |_| ());
+        next.staged.tell_time(1_150);
+        // A row at a time, as a full checkpoint has it.
+        let mut pieces = Vec::new();
+        next.staged = Staged::new(1, usize::MAX);
+        next.staged.tell_time(1_150);
+        assert_eq!(next.pipeline.resume(&Bump::new(), &mut next.staged).unwrap(), Progress::Done);
+        assert!(next.staged.tell_time(1_200));
+        while next.pipeline.resume(&Bump::new(), &mut next.staged).unwrap() == Progress::Full {
+            pieces.extend(next.written());
+        }
+        pieces.extend(next.written());
+        let end_of = |at_ms: i64| if windows == tumbling(10) { 10 } else { at_ms + 8 };
+        let start_ms = if windows == tumbling(10) { 0 } else { 1 };
+        let expected = [marked(start_ms, end_of(1), 1, true), of_b(marked(start_ms, end_of(2), 2, true))];
+        assert_eq!(pieces, expected);
+    }
+}

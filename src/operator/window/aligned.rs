@@ -4,6 +4,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
+use super::early::Round;
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
@@ -205,6 +206,83 @@ where
         Ok(Progress::Done)
     }
 
+    /// Makes the early records that are due.
+    fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
+        let Some(round) = self.state.early.as_mut().and_then(|early| early.round(context.clock_ms)) else {
+            return Ok(Progress::Done);
+        };
+        let left = match round {
+            Round::Changed(changed) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Round::All { end_ms, from } => self.fire_all(end_ms, from, context)?,
+        };
+        match (left, &mut self.state.early) {
+            (Some(left), Some(early)) => {
+                early.go_on_with(left);
+                Ok(Progress::Full)
+            }
+            _ => Ok(Progress::Done),
+        }
+    }
+
+    /// Early records of these windows' ends and keys, the last one first; what is left over.
+    fn fire_changed(
+        &mut self,
+        mut changed: Vec<(i64, Box<[u8]>)>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Vec<(i64, Box<[u8]>)>>, OperatorError> {
+        while let Some((end_ms, key)) = changed.pop() {
+            if end_ms <= self.state.fired.end_ms {
+                continue;
+            }
+            let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
+            let mut emitted = Ok(());
+            // Windows that do not overlap are a pane each.
+            self.state.table.visit_key(end_ms..=end_ms, &key, |_, value| {
+                emitted = outlet.emit((&key, window, Ok(value), Firing::Early), context);
+                ControlFlow::Continue(())
+            })?;
+            emitted?;
+            if context.made_row() {
+                return Ok(Some(changed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Early records of all windows that have not fired, from this one's end and this key on; what is left over.
+    fn fire_all(
+        &mut self,
+        mut end_ms: i64,
+        mut from: Vec<u8>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Round>, OperatorError> {
+        let fired_ms = self.state.fired.end_ms;
+        let is_next = |end_ms: i64| move |other_ms: i64| other_ms > fired_ms && other_ms >= end_ms;
+        while let Some(next_ms) = self.state.table.first_end_where(is_next(end_ms)) {
+            if next_ms > end_ms {
+                (end_ms, from) = (next_ms, Vec::new());
+            }
+            let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
+            let mut next = Vec::new();
+            let flow =
+                self.state.table.visit::<OperatorError>(end_ms..=end_ms, &from, &mut |_, key, values| {
+                    for value in values {
+                        outlet.emit((key, window, Ok(*value), Firing::Early), context)?;
+                    }
+                    if context.made_row() {
+                        next = behind(key);
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            if flow.is_break() {
+                return Ok(Some(Round::All { end_ms, from: next }));
+            }
+            (end_ms, from) = (end_ms + 1, Vec::new());
+        }
+        Ok(None)
+    }
+
     /// Removes the panes whose windows have all fired and are done.
     fn remove(&mut self, is_done: impl Fn(&Self, i64) -> bool) {
         while let Some(pane_end_ms) = self.state.table.first_end_ms() {
@@ -241,6 +319,7 @@ where
             Ok(entry) => {
                 let WindowState { spec, fired, .. } = &self.state;
                 self.state.wake(|| spec.windows.next_end(pane_end_ms, fired.end_ms), context);
+                self.state.changed(last_ms, &self.key, context);
                 self.updated(pane_end_ms, entry, context)
             }
             Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
@@ -262,6 +341,9 @@ where
         if self.state.fired.watermark_ms >= self.state.derived.until_ms
             && self.fire_due(context)? == Progress::Full
         {
+            return Ok(Progress::Full);
+        }
+        if self.fire_early(context)? == Progress::Full {
             return Ok(Progress::Full);
         }
         self.state.wake(|| self.next_end(), context);

@@ -43,15 +43,7 @@ pub(super) enum Round {
 impl Early {
     /// Every so often; nothing is known of what has changed.
     pub fn new(every_ms: i64) -> Early {
-        Early {
-            every_ms,
-            due_ms: None,
-            changed: BTreeMap::new(),
-            count: 0,
-            bytes: 0,
-            all: true,
-            round: None,
-        }
+        Early { every_ms, due_ms: None, changed: BTreeMap::new(), count: 0, bytes: 0, all: true, round: None }
     }
 
     /// A key has changed in the window that ends at `end_ms`. Returns when its row is due.

@@ -38,20 +38,20 @@ impl KeySelector<Dynamic> for RowKey {
     }
 }
 
-/// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps a mark.
+/// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps marks.
 pub struct RowResults {
     key_fields: usize,
     aggregates: RowAggregates,
-    marks: Option<Firing>,
+    marks: Vec<Firing>,
     row_fields: usize,
     /// Writes the key's fields and the window's start and end.
     head: Encoder,
 }
 
 impl RowResults {
-    /// Rows of `schema`, of whose fields the first `key_fields` are the key's. If there are `marks`, the last is a bool
-    /// that is true for rows of that firing.
-    pub fn new(schema: &Schema, key_fields: usize, aggregates: RowAggregates, marks: Option<Firing>) -> Self {
+    /// Rows of `schema`, of whose fields the first `key_fields` are the key's. The last ones are
+    /// bools, one for each of `marks`, that are true for rows of that firing.
+    pub fn new(schema: &Schema, key_fields: usize, aggregates: RowAggregates, marks: Vec<Firing>) -> Self {
         let head = Schema { fields: schema.fields[..key_fields + 2].to_vec() };
         let (row_fields, head) = (schema.fields.len(), Encoder::new(&head));
         RowResults { key_fields, aggregates, marks, row_fields, head }
@@ -87,8 +87,8 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
         let row = self.begin(key, window, self.row_fields, arena)?;
         let results = &mut row[self.key_fields + 2..];
         self.aggregates.results(value, results, arena);
-        if let (Some(marked), Some(mark)) = (self.marks, results.last_mut()) {
-            *mark = Slot::Bool(firing == marked);
+        for (marked, mark) in self.marks.iter().rev().zip(results.iter_mut().rev()) {
+            *mark = Slot::Bool(firing == *marked);
         }
         Ok(row)
     }

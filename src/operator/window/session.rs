@@ -15,6 +15,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use prost::encoding::{decode_varint, encode_varint};
 use smallvec::SmallVec;
 
+use super::early::Round;
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
@@ -128,6 +129,11 @@ fn visit_session<A: ValueCodec>(
         session.iter().filter(|session| session.range.end_ms == end_ms).for_each(&mut visit);
         ControlFlow::Continue(())
     })
+}
+
+/// Whether a session has fired, of those that have up to an end and, one millisecond later, before a key.
+fn has_fired((fired_ms, from): (i64, &[u8]), end_ms: i64, key: &[u8]) -> bool {
+    end_ms <= fired_ms || (end_ms == fired_ms.saturating_add(1) && key < from)
 }
 
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
@@ -329,8 +335,7 @@ where
 
     /// Whether a session has fired.
     fn has_fired(&self, end_ms: i64, key: &[u8]) -> bool {
-        end_ms <= self.state.fired.end_ms
-            || (end_ms == self.state.fired.end_ms.saturating_add(1) && key < &self.state.fired.from[..])
+        has_fired((self.state.fired.end_ms, &self.state.fired.from), end_ms, key)
     }
 
     /// The ends of the bucket's sessions that have not fired.
@@ -355,16 +360,16 @@ where
         Ok(timers)
     }
 
-    /// Makes the record of the session of `key` that ends at `end_ms`. Returns whether there is one.
+    /// Makes a record of the session of `key` that ends at `end_ms`. Returns whether there is one.
     fn fire_one(
         &mut self,
         end_ms: i64,
         key: &[u8],
+        firing: Firing,
         context: &mut Context<'_, '_>,
     ) -> Result<bool, OperatorError> {
         let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
-        let (firing, outlet) = (self.state.spec.due_firing(), &mut self.outlet);
-        let mut emitted = None;
+        let (outlet, mut emitted) = (&mut self.outlet, None);
         visit_session(&self.state.table, bucket_end_ms, key, end_ms, |session| {
             emitted = Some(outlet.emit((key, session.range, Ok(&session.value), firing), context));
         })?;
@@ -382,7 +387,7 @@ where
                 _ => self.timers(bucket_end_ms)?,
             };
             while let Some((end_ms, key)) = timers.pop(due_ms) {
-                if self.fire_one(end_ms, &key, context)? && context.made_row() {
+                if self.fire_one(end_ms, &key, self.state.spec.due_firing(), context)? && context.made_row() {
                     (self.state.fired.end_ms, self.state.fired.from) = (end_ms - 1, behind(&key));
                     self.state.derived = Some(timers);
                     return Ok(Progress::Full);
@@ -399,6 +404,77 @@ where
             (self.state.fired.end_ms, self.state.fired.from) = (due_ms, Vec::new());
         }
         Ok(Progress::Done)
+    }
+
+    /// Makes the early records that are due.
+    fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
+        let Some(round) = self.state.early.as_mut().and_then(|early| early.round(context.clock_ms)) else {
+            return Ok(Progress::Done);
+        };
+        let left = match round {
+            Round::Changed(changed) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Round::All { end_ms, from } => self.fire_all(end_ms, from, context)?,
+        };
+        match (left, &mut self.state.early) {
+            (Some(left), Some(early)) => {
+                early.go_on_with(left);
+                Ok(Progress::Full)
+            }
+            _ => Ok(Progress::Done),
+        }
+    }
+
+    /// Early records of these sessions' ends and keys, the last one first; what is left over. Those that have grown
+    /// since stand there again with another end.
+    fn fire_changed(
+        &mut self,
+        mut changed: Vec<(i64, Box<[u8]>)>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Vec<(i64, Box<[u8]>)>>, OperatorError> {
+        while let Some((end_ms, key)) = changed.pop() {
+            if self.has_fired(end_ms, &key) {
+                continue;
+            }
+            if self.fire_one(end_ms, &key, Firing::Early, context)? && context.made_row() {
+                return Ok(Some(changed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Early records of all sessions that have not fired, from this bucket's end and this key on; what is left over.
+    fn fire_all(
+        &mut self,
+        mut bucket_end_ms: i64,
+        mut from: Vec<u8>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Round>, OperatorError> {
+        let (fired_ms, fired_from) = (self.state.fired.end_ms, self.state.fired.from.clone());
+        let is_next = |end_ms: i64| move |other_ms: i64| other_ms > fired_ms && other_ms >= end_ms;
+        while let Some(next_ms) = self.state.table.first_end_where(is_next(bucket_end_ms)) {
+            if next_ms > bucket_end_ms {
+                (bucket_end_ms, from) = (next_ms, Vec::new());
+            }
+            let (outlet, mut next) = (&mut self.outlet, Vec::new());
+            let bucket = bucket_end_ms..=bucket_end_ms;
+            let flow = self.state.table.visit::<OperatorError>(bucket, &from, &mut |_, key, values| {
+                for Session { range, value } in values.iter().filter_map(|session| session.as_ref()) {
+                    if !has_fired((fired_ms, &fired_from), range.end_ms, key) {
+                        outlet.emit((key, *range, Ok(value), Firing::Early), context)?;
+                    }
+                }
+                if context.made_row() {
+                    next = behind(key);
+                    return Ok(ControlFlow::Break(()));
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            if flow.is_break() {
+                return Ok(Some(Round::All { end_ms: bucket_end_ms, from: next }));
+            }
+            (bucket_end_ms, from) = (bucket_end_ms + 1, Vec::new());
+        }
+        Ok(None)
     }
 
     /// No session ends before this instant; `None` if there is none that has not fired.
@@ -455,6 +531,7 @@ where
             Ok(joined) => {
                 self.note_end(&joined);
                 self.state.wake(|| Some(joined.whole.end_ms), context);
+                self.state.changed(joined.whole.end_ms, &self.key, context);
                 self.updated(joined.whole, context)
             }
             Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
@@ -477,6 +554,9 @@ where
             return Ok(Progress::Full);
         }
         self.remove(|operator, bucket_end_ms| operator.state.is_closed(bucket_end_ms));
+        if self.fire_early(context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
         self.state.wake(|| self.next_end(), context);
         // Rows of sessions that are still open lie at or after this instant.
         let behind_ms = self.state.closed_ms();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::early::Early;
 use super::{Fired, WindowSpec};
 use crate::operator::Context;
 use crate::record::{Event, RecordType};
@@ -23,13 +24,16 @@ pub(super) struct WindowState<W, C: ValueCodec, D> {
     pub table: WindowTable<C>,
     pub fired: Fired,
     pub derived: D,
+    /// Where rows are made of windows that are not over.
+    pub early: Option<Early>,
 }
 
 impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     /// Nothing, to be restored before use.
     pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
         let table = WindowTable::new(&spec.id, codec);
-        WindowState { spec, table, fired: Fired::nothing(), derived: D::default() }
+        let early = spec.early_every_ms.map(Early::new);
+        WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early }
     }
 
     /// The event as the windows date it: in processing time it happens now, and never before what has happened.
@@ -51,11 +55,28 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         self.fired.watermark_ms = self.fired.watermark_ms.max(at_ms);
     }
 
-    /// In processing time: asks to be told the time when the next window is due, which `due_ms` knows.
+    /// In processing time: asks to be told the time when the next window is due, which `due_ms` knows. And when early
+    /// rows are.
     pub fn wake(&self, due_ms: impl FnOnce() -> Option<i64>, context: &mut Context<'_, '_>) {
         if self.spec.time == TimeDomain::Processing {
             context.staged.wake_at(due_ms());
         }
+        if let Some(early) = &self.early {
+            context.staged.wake_at(early.due_ms());
+        }
+    }
+
+    /// `key` has changed in the window that ends at `end_ms`.
+    pub fn changed(&mut self, end_ms: i64, key: &[u8], context: &mut Context<'_, '_>) {
+        if let Some(early) = self.early.as_mut().filter(|_| end_ms > self.fired.end_ms) {
+            let due_ms = early.note(end_ms, key, context.clock_ms);
+            context.staged.wake_at(Some(due_ms));
+        }
+    }
+
+    /// Memory in use beside the entries, about.
+    fn remembered_bytes(&self) -> usize {
+        self.derived.bytes() + self.early.as_ref().map_or(0, Early::bytes)
     }
 
     /// Whether the window that ends at `end_ms` is closed.
@@ -101,6 +122,7 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
         }
         self.fired = Fired::restored(saved, &self.spec);
         self.derived = D::default();
+        self.early = self.spec.early_every_ms.map(Early::new);
         Ok(())
     }
 
@@ -127,16 +149,17 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
 
     fn memory(&self) -> MemoryUse {
         let mut memory = self.table.memory();
-        memory.total += self.derived.bytes();
+        memory.total += self.remembered_bytes();
         memory
     }
 
     fn evict(&mut self, bytes: usize) {
         let MemoryUse { total, pinned, .. } = self.table.memory();
         self.table.evict(bytes);
-        if bytes > total - pinned && self.derived.bytes() > 0 {
+        if bytes > total - pinned && self.remembered_bytes() > 0 {
             // It comes last: whoever needs it again reads entries anew.
             self.derived = D::default();
+            self.early.iter_mut().for_each(Early::forget);
         }
     }
 }

@@ -151,7 +151,12 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         TimeDomain::Event => write!(lengths, ", allowed_lateness: {}ms", window.allowed_lateness_ms),
     };
     let _ = writeln!(out, "    window: {{ {lengths}, {length}: {}ms }}", window.size_ms);
+    if let Some(every_ms) = window.early_every_ms {
+        let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
+        let _ = writeln!(out, "    emit: {{ early: {{ every: {every_ms}ms }}, then: {then} }}");
+    }
     match window.emit {
+        _ if window.early_every_ms.is_some() => {}
         Emit::OnClose => {}
         Emit::OnTime => out.push_str("    emit: on_time\n"),
         Emit::OnUpdate => out.push_str("    emit: on_update\n"),

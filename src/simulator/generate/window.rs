@@ -3,7 +3,7 @@
 use super::aggregate::{aggregate, count};
 use super::{Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
-use crate::topology::plan::Emit;
+use crate::topology::plan::{EARLY_MARK, Emit};
 use crate::window::TimeDomain;
 
 impl Maker<'_> {
@@ -93,7 +93,14 @@ impl Maker<'_> {
         let carried = carried.collect();
         fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
         fields.extend(aggregates.iter().map(|aggregate| field(&aggregate.name, aggregate.ty, true)));
-        if let Some(mark) = emit.mark() {
+        let overlaps = match shape {
+            Shape::Tumbling | Shape::Session => false,
+            Shape::Sliding { slide_ms } => slide_ms < size_ms,
+            Shape::Cumulative { step_ms } => step_ms < size_ms,
+        };
+        let may_be_early = !overlaps && !only_counts && emit != Emit::OnUpdate;
+        let early_every_ms = (may_be_early && random.one_in(8)).then(|| *random.pick(&[50, 700, 5_000]));
+        for mark in early_every_ms.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
             fields.push(field(mark, Type::Bool, false));
         }
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
@@ -107,11 +114,12 @@ impl Maker<'_> {
             offset_ms,
             allowed_lateness_ms,
             emit,
+            early_every_ms,
             late,
             aggregates,
         };
-        let size_ms = Some(size_ms);
-        let made = Stream { fields, meta: false, carried, of_clock: by_clock, size_ms, ..input.clone() };
+        let (size_ms, of_clock) = (Some(size_ms), by_clock || early_every_ms.is_some());
+        let made = Stream { fields, meta: false, carried, of_clock, size_ms, ..input.clone() };
         (OperatorKind::Window(window), made)
     }
 

@@ -195,6 +195,7 @@ pub(super) fn result(
         }
         row.push(fold.result(aggregate.function));
     }
+    row.extend(window.early_every_ms.map(|_| Value::Bool(false)));
     row.extend(window.emit.mark().map(|_| Value::Bool(mark)));
     Ok(row)
 }
