@@ -4,7 +4,7 @@ use prost::encoding::{WireType, encode_key, encode_varint};
 use super::*;
 use crate::operator::tests::aggregate;
 use crate::operator::tests::expression;
-use crate::record::{Field, FieldForm, Schema};
+use crate::record::{Field, FieldForm, Schema, Type};
 use crate::state::ValueCodec;
 
 /// Every function on every type that it takes: of fields `i`, `d`, `t`, `s`.
