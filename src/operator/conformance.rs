@@ -231,10 +231,7 @@ fn all_aggregates() -> Vec<AggregatePlan> {
         AggregatePlan { by: Some(expression(&schema, "amount")), ..least },
         AggregatePlan { condition: Some(expression(&schema, "amount > 0")), ..paid },
         // A sixth amount of a key is an error.
-        told(
-            Parameter::Max(5),
-            aggregate(&schema, "amounts", CountDistinct, Some("amount"), Type::Int),
-        ),
+        told(Parameter::Max(5), aggregate(&schema, "amounts", CountDistinct, Some("amount"), Type::Int)),
         aggregate(&schema, "about", ApproxCountDistinct, Some("amount"), Type::Int),
         told(
             Parameter::Quantile(0.5),

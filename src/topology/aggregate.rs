@@ -61,9 +61,8 @@ pub(super) fn check_aggregates(
     for entry in entries {
         check_field_name(&entry.key, entry.key_span, "choose another name", reader);
         let aggregate = check_aggregate(entry, input, reader);
-        let field = aggregate
-            .as_ref()
-            .map(|aggregate| plain(&entry.key, aggregate.ty, !counts(aggregate.function)));
+        let field =
+            aggregate.as_ref().map(|aggregate| plain(&entry.key, aggregate.ty, !counts(aggregate.function)));
         stream.add(&entry.key, field, entry.key_span, &fields.what, reader);
         aggregates.extend(aggregate);
     }
@@ -80,7 +79,8 @@ fn check_reserved(aggregates: &[AggregatePlan], node: &Node, fields: &Fields, re
             "{}: its aggregates may keep {reserved} bytes for a key and window, more than {most}",
             fields.what
         );
-        let help = "lower a `max` of `count_distinct`, which keeps 10 bytes for each value, or use another window";
+        let help =
+            "lower a `max` of `count_distinct`, which keeps 10 bytes for each value, or use another window";
         reader.problems.error(node.span, message).help(help);
     }
 }
@@ -167,7 +167,8 @@ fn check_short_parameter(
         Ok(parameter) => Some((parameter, comma)),
         Err(must) => {
             let message = format!("the second argument of `{name}` must be {must}");
-            reader.problems.error(text.part(comma + 1, end), message);
+            let blanks = written.chars().take_while(|c| c.is_whitespace()).count();
+            reader.problems.error(text.part(comma + 1 + blanks, end), message);
             None
         }
     }

@@ -358,11 +358,7 @@ fn fingerprints_tell_what_differs() {
             "{ min_by: { of: k, by: ' n' } }",
             "aggregate b: sum(n) int is now min_by(k by n) string",
         ),
-        (
-            "sum( n )",
-            "count_distinct(k)",
-            "aggregate b: sum(n) int is now count_distinct(k: string) int",
-        ),
+        ("sum( n )", "count_distinct(k)", "aggregate b: sum(n) int is now count_distinct(k: string) int"),
     ] {
         let now = fingerprint(&base.replace(old, new));
         assert_eq!(fingerprint_difference(&was, &now).as_deref(), Some(difference), "{old} → {new}");
@@ -401,13 +397,13 @@ fn a_second_argument_is_a_parameter() {
     };
     let found = parameters(
         "a: count_distinct(k), b: 'count_distinct( k , 7 )', c: { count_distinct: { of: k, max: 20000 } }, \
-         d: 'approx_quantile(d > 1.0 ? [d, 2.0][0] : 1.0, 0.99)', e: { approx_quantile: { of: n, q: 0 } }, f: sum(n)",
+         d: 'approx_quantile(d in [1.0, 2.0] ? d : 1.0, 0.99)', e: { approx_quantile: { of: n, q: 0 } }, f: sum(n)",
     );
     let expected = [
         ("k", Parameter::Max(1_000)),
         ("k", Parameter::Max(7)),
         ("k", Parameter::Max(20_000)),
-        ("d > 1.0 ? [d, 2.0][0] : 1.0", Parameter::Quantile(0.99)),
+        ("d in [1.0, 2.0] ? d : 1.0", Parameter::Quantile(0.99)),
         ("n", Parameter::Quantile(0.0)),
         ("n", Parameter::None),
     ];

@@ -355,7 +355,9 @@ impl Accumulator {
             {
                 *best = Some(later.clone());
             }
-            (Accumulator::Distinct(distinct), Accumulator::Distinct(later)) => distinct.merge(later, bounds)?,
+            (Accumulator::Distinct(distinct), Accumulator::Distinct(later)) => {
+                distinct.merge(later, bounds)?
+            }
             (Accumulator::HyperLogLog(sketch), Accumulator::HyperLogLog(later)) => sketch.merge(later),
             (Accumulator::DdSketch(sketch), Accumulator::DdSketch(later)) => sketch.merge(later),
             // Both are of the same kind: `later` holds nothing, or nothing better.

@@ -79,7 +79,10 @@ impl HyperLogLog {
                 hashes.iter().for_each(|hash| raise(registers, *hash));
             }
             (HyperLogLog::Registers(registers), HyperLogLog::Registers(others)) => {
-                registers.iter_mut().zip(&**others).for_each(|(register, other)| *register = *other.max(register));
+                registers
+                    .iter_mut()
+                    .zip(&**others)
+                    .for_each(|(register, other)| *register = *other.max(register));
             }
         }
     }

@@ -117,6 +117,13 @@ fn beyond_the_bound_the_least_values_lose_their_places() {
         let exact = values[place.min(values.len() - 1)];
         assert!(error(sketch.quantile(q.min(1.0)).unwrap(), exact) <= 0.01, "{place}");
     }
+    // In another order, and in parts, it comes to the same.
+    let mut parts = [(); 3].map(|()| DdSketch::default());
+    values.iter().rev().enumerate().for_each(|(place, value)| parts[place % 3].add(*value));
+    let [mut merged, second, third] = parts;
+    merged.merge(&third);
+    merged.merge(&second);
+    assert_eq!(merged, sketch);
     // Negative ones have a bound of their own: it is the ones near zero that lose theirs.
     let mut negative = DdSketch::default();
     values.iter().for_each(|value| negative.add(-value));
@@ -133,7 +140,9 @@ fn heap_of(accumulator: &Accumulator) -> usize {
             }
             super::super::distinct::Distinct::Texts(texts) => {
                 let texts = texts.sorted();
-                size_of_val(&**distinct) + size_of_val(texts) + texts.iter().map(|text| text.len()).sum::<usize>()
+                size_of_val(&**distinct)
+                    + size_of_val(texts)
+                    + texts.iter().map(|text| text.len()).sum::<usize>()
             }
         },
         Accumulator::HyperLogLog(sketch) => match &**sketch {
@@ -160,9 +169,6 @@ fn memory_is_counted() {
         // A vector may have room for as many again as are in it.
         assert!((held + accumulators..2 * held + accumulators + 1_000).contains(&said), "{said} of {held}");
     }
-    let read = aggregates.decode(&encoded(&aggregates, &value)).unwrap();
-    assert_eq!(read, value);
-    assert!(aggregates.heap_bytes(&read) <= aggregates.heap_bytes(&value), "no more than is in use");
 }
 
 #[test]
@@ -236,11 +242,11 @@ proptest! {
     /// Whatever their order, and however parts of them are merged, equal sets of values have equal bytes.
     #[test]
     fn what_is_stored_follows_from_the_values_alone(
-        rows in proptest::collection::vec((0..3_000_i64, doubles(), 0..4_usize), 0..6_000),
+        rows in proptest::collection::vec((0..3_000_i64, doubles(), 0..4_usize), 0..5_000),
         backwards in any::<bool>(),
     ) {
         let aggregates = RowAggregates::new(sets().aggregates.into_iter().map(|plan| match plan.parameter {
-            Parameter::Max(_) => AggregatePlan { parameter: Parameter::Max(20_000), ..plan },
+            Parameter::Max(_) => AggregatePlan { parameter: Parameter::Max(4_000), ..plan },
             _ => plan,
         }).collect());
         let (mut whole, mut parts) = (aggregates.create(), [(); 4].map(|()| aggregates.create()));
