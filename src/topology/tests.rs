@@ -396,13 +396,13 @@ fn a_second_argument_is_a_parameter() {
         window.aggregates.iter().map(of).collect::<Vec<_>>()
     };
     let found = parameters(
-        "a: count_distinct(k), b: 'count_distinct( k , 7 )', c: { count_distinct: { of: k, max: 20000 } }, \
+        "a: count_distinct(k), b: 'count_distinct( k , 7 )', c: { count_distinct: { of: k, max: 9999 } }, \
          d: 'approx_quantile(d in [1.0, 2.0] ? d : 1.0, 0.99)', e: { approx_quantile: { of: n, q: 0 } }, f: sum(n)",
     );
     let expected = [
         ("k", Parameter::Max(1_000)),
         ("k", Parameter::Max(7)),
-        ("k", Parameter::Max(20_000)),
+        ("k", Parameter::Max(9_999)),
         ("d in [1.0, 2.0] ? d : 1.0", Parameter::Quantile(0.99)),
         ("n", Parameter::Quantile(0.0)),
         ("n", Parameter::None),
