@@ -101,6 +101,17 @@ pub fn encode_state_key(slots: &[Slot<'_>], out: &mut Vec<u8>) {
     }
 }
 
+/// The number that a value has in a state key behind its tag: equal for equal values of a type and in their order. `None`
+/// for null, text and bytes.
+pub fn state_key_number(slot: &Slot<'_>) -> Option<u64> {
+    Some(match *slot {
+        Slot::Bool(value) => u64::from(value),
+        Slot::Int(value) | Slot::Timestamp(value) | Slot::Duration(value) => value as u64 ^ SIGN,
+        Slot::Double(value) => ordered_bits(value),
+        Slot::Null | Slot::String(_) | Slot::Bytes(_) => return None,
+    })
+}
+
 fn push_number(tag: u8, bits: u64, out: &mut Vec<u8>) {
     out.push(tag);
     out.extend_from_slice(&bits.to_be_bytes());

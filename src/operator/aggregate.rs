@@ -1,7 +1,10 @@
 //! The aggregates of topology files.
 
 mod accumulator;
+mod ddsketch;
+mod distinct;
 mod encoding;
+mod hyperloglog;
 
 use std::sync::Arc;
 
@@ -9,44 +12,53 @@ use bumpalo::Bump;
 
 use super::window::Aggregator;
 use crate::expression::{Environment, EvaluationError, Expression};
-use crate::record::{Dynamic, Event, Slot, Type};
+use crate::record::{Dynamic, Event, Slot};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
-use crate::topology::plan::{AggregateFunction, AggregatePlan};
-use accumulator::Sample;
+use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter};
 pub use accumulator::{Accumulator, Accumulators};
+use accumulator::{Refusal, Sample, is_text, of_texts};
+use distinct::Bounds;
 
 /// The aggregates of a window.
 pub struct RowAggregates {
     aggregates: Vec<AggregatePlan>,
     /// The longest text that one of them keeps.
     text_bytes_max: usize,
+    /// How long the different texts may be together that one of them keeps.
+    distinct_bytes_max: usize,
     /// Whether one of them compares something else than its argument.
     compares: bool,
 }
 
 impl RowAggregates {
-    /// Computes these.
+    /// Computes these. Together they [reserve](reserved_bytes) at most
+    /// [`STATE_RESERVED_BYTES_MAX`](crate::state::key::STATE_RESERVED_BYTES_MAX), which a topology's check sees to.
     pub fn new(aggregates: Vec<AggregatePlan>) -> Self {
-        let is_text = |ty| matches!(ty, Type::String | Type::Bytes);
-        let texts = aggregates.iter().map(|plan| {
-            let by = plan.by.as_ref().is_some_and(|by| is_text(by.ty()));
-            usize::from(keeps_argument(plan.function) && is_text(plan.ty)) + usize::from(by)
-        });
-        let texts = texts.sum::<usize>().max(1);
-        let text_bytes_max = STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts);
+        let keepers: usize = aggregates.iter().map(text_keepers).sum();
+        let reserved: usize = aggregates.iter().map(reserved_bytes).sum();
+        let share = STATE_TEXTS_BYTES_MAX.saturating_sub(reserved) / keepers.max(1);
         let compares = aggregates.iter().any(|plan| plan.by.is_some());
-        RowAggregates { aggregates, text_bytes_max, compares }
+        let text_bytes_max = STATE_TEXT_BYTES_MAX.min(share);
+        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max: share, compares }
     }
 
     /// Writes the results of `value` to the first slots of `results`, in order.
     pub fn results<'b>(&self, value: &Accumulators, results: &mut [Slot<'b>], arena: &'b Bump) {
         for ((accumulator, plan), slot) in value.iter().zip(&self.aggregates).zip(results) {
-            *slot = accumulator.result(plan.function, plan.ty, arena);
+            *slot = accumulator.result(plan, arena);
         }
     }
 
-    fn failed(&self, index: usize, what: &str) -> EvaluationError {
+    fn failed(&self, index: usize, what: Refusal) -> EvaluationError {
         EvaluationError { message: format!("aggregate `{}`: {what}", self.aggregates[index].name) }
+    }
+
+    fn bounds(&self, index: usize) -> Bounds {
+        let values = match self.aggregates[index].parameter {
+            Parameter::Max(values) => values,
+            Parameter::None | Parameter::Quantile(_) => Parameter::MAX_DEFAULT,
+        };
+        Bounds { values, bytes: self.distinct_bytes_max }
     }
 
     /// The value of an aggregate's expression, which may be kept.
@@ -76,6 +88,31 @@ fn keeps_argument(function: AggregateFunction) -> bool {
     use AggregateFunction::{First, Last, Max, MaxBy, Min, MinBy};
     matches!(function, Min | Max | First | Last | MinBy | MaxBy)
 }
+
+/// How many shares of an entry's texts an aggregate takes.
+fn text_keepers(plan: &AggregatePlan) -> usize {
+    let argument = match plan.function {
+        AggregateFunction::CountDistinct => of_texts(plan),
+        function => keeps_argument(function) && is_text(plan.ty),
+    };
+    usize::from(argument) + usize::from(plan.by.as_ref().is_some_and(|by| is_text(by.ty())))
+}
+
+/// What an aggregate may keep beside texts, in bytes as they are stored. What is of a few bytes does not count.
+pub fn reserved_bytes(plan: &AggregatePlan) -> usize {
+    match (plan.function, plan.parameter) {
+        // Of texts, which share what texts have, it is as many keys of fields and lengths.
+        (AggregateFunction::CountDistinct, Parameter::Max(values)) => values * VARINT_BYTES_MAX,
+        (AggregateFunction::ApproxCountDistinct, _) => hyperloglog::REGISTERS,
+        (AggregateFunction::ApproxQuantile, _) => 2 * ddsketch::BUCKETS_MAX * BUCKET_BYTES,
+        _ => 0,
+    }
+}
+
+/// What protobuf needs at most for a whole number of 64 bits.
+const VARINT_BYTES_MAX: usize = 10;
+/// About what a bucket of a sketch takes at most: a byte or two for its number, the rest for its count, of 2^42 rows.
+const BUCKET_BYTES: usize = 8;
 
 /// What a row adds to the aggregates of a window.
 #[derive(Clone, Copy, Debug)]
@@ -125,13 +162,14 @@ impl Aggregator<Dynamic> for RowAggregates {
     }
 
     fn create(&self) -> Accumulators {
-        self.aggregates.iter().map(|plan| Accumulator::new(plan.function, plan.ty)).collect()
+        self.aggregates.iter().map(Accumulator::new).collect()
     }
 
     fn add(&self, value: &mut Accumulators, input: RowInput<'_>) -> Result<(), EvaluationError> {
         // First what can fail, for all of them; only then is anything changed.
         for (index, accumulator) in value.iter().enumerate() {
-            accumulator.check(&input.arguments[index]).map_err(|what| self.failed(index, what))?;
+            let checked = accumulator.check(&input.arguments[index], self.bounds(index));
+            checked.map_err(|what| self.failed(index, what))?;
         }
         for (index, (accumulator, plan)) in value.iter_mut().zip(&self.aggregates).enumerate() {
             accumulator.add(plan.function, input.sample(index));
@@ -142,7 +180,8 @@ impl Aggregator<Dynamic> for RowAggregates {
     fn merge(&self, value: &mut Accumulators, later: &Accumulators) -> Result<(), EvaluationError> {
         for (index, (accumulator, later)) in value.iter_mut().zip(later).enumerate() {
             let function = self.aggregates[index].function;
-            accumulator.merge(function, later).map_err(|what| self.failed(index, what))?;
+            let merged = accumulator.merge(function, later, self.bounds(index));
+            merged.map_err(|what| self.failed(index, what))?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::{Store, StoreFactory};
-use crate::topology::plan::{AggregateFunction, AggregatePlan, Windows};
+use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, Windows};
 use crate::window::AlignedWindows;
 
 /// How a run is cut.
@@ -211,7 +211,11 @@ fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, u64, u64) {
 
 fn all_aggregates() -> Vec<AggregatePlan> {
     let schema = orders();
-    use AggregateFunction::{Avg, Count, First, Last, Max, Min, MinBy, Stddev, Sum, Variance};
+    use AggregateFunction::{
+        ApproxCountDistinct, ApproxQuantile, Avg, Count, CountDistinct, First, Last, Max, Min, MinBy, Stddev,
+        Sum, Variance,
+    };
+    let told = |parameter: Parameter, plan: AggregatePlan| AggregatePlan { parameter, ..plan };
     let least = aggregate(&schema, "cheapest", MinBy, Some("customer"), Type::String);
     let paid = aggregate(&schema, "paid", Count, None, Type::Int);
     vec![
@@ -226,6 +230,13 @@ fn all_aggregates() -> Vec<AggregatePlan> {
         aggregate(&schema, "newest", Last, Some("customer"), Type::String),
         AggregatePlan { by: Some(expression(&schema, "amount")), ..least },
         AggregatePlan { condition: Some(expression(&schema, "amount > 0")), ..paid },
+        // A sixth amount of a key is an error.
+        told(Parameter::Max(5), aggregate(&schema, "amounts", CountDistinct, Some("amount"), Type::Int)),
+        aggregate(&schema, "about", ApproxCountDistinct, Some("amount"), Type::Int),
+        told(
+            Parameter::Quantile(0.5),
+            aggregate(&schema, "median", ApproxQuantile, Some("amount"), Type::Double),
+        ),
     ]
 }
 

@@ -22,7 +22,7 @@ mod tests;
 
 use bumpalo::Bump;
 
-pub use aggregate::{Accumulators, RowAggregates, RowInput};
+pub use aggregate::{Accumulators, RowAggregates, RowInput, reserved_bytes};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
 pub use map::{Map, MapFunction, RowMap};

@@ -24,7 +24,7 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
-use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Windows};
+use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Parameter, Windows};
 use crate::window::{AlignedWindows, SessionWindows, TimeDomain};
 
 /// A record of the topic `orders`.
@@ -242,7 +242,8 @@ pub(super) fn aggregate(
     ty: Type,
 ) -> AggregatePlan {
     let argument = argument.map(|text| expression(schema, text));
-    AggregatePlan { name: name.into(), function, argument, by: None, condition: None, ty }
+    let parameter = Parameter::None;
+    AggregatePlan { name: name.into(), function, argument, by: None, condition: None, parameter, ty }
 }
 
 /// Gives every operator with state an empty store.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
+use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
 use crate::window::TimeDomain;
 use formula::{Formula, Scope};
 use window::groupable;
@@ -190,6 +190,8 @@ pub struct Aggregate {
     pub by: Option<Formula>,
     /// Only rows for which it is true count.
     pub condition: Option<Formula>,
+    /// What else it is told.
+    pub parameter: Parameter,
     /// The type of the result.
     pub ty: Type,
 }

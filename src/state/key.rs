@@ -38,6 +38,8 @@ pub const STATE_KEY_BYTES_MAX: usize = 64 << 10;
 pub const STATE_TEXT_BYTES_MAX: usize = 64 << 10;
 /// The texts of an entry are at most this long together, in bytes; they share it evenly.
 pub const STATE_TEXTS_BYTES_MAX: usize = 512 << 10;
+/// What an entry's aggregates keep at most beside texts, in bytes. It is taken from what texts have.
+pub const STATE_RESERVED_BYTES_MAX: usize = 256 << 10;
 
 /// An operator's id is at most this long, in bytes.
 pub const OPERATOR_ID_BYTES_MAX: usize = 255;

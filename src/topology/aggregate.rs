@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use crate::expression::Expression;
+use crate::operator::reserved_bytes;
 use crate::record::Type;
+use crate::state::key::STATE_RESERVED_BYTES_MAX;
 
 use super::diagnostic::{Span, known_names};
-use super::plan::{AggregateFunction, AggregatePlan};
-use super::reader::{Fields, Reader};
+use super::plan::{AggregateFunction, AggregatePlan, Parameter};
+use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
 use super::window::plain;
-use super::yaml::{Data, Entry, Node};
+use super::yaml::{Data, Entry, Kind, Node};
 
 /// The functions by name.
-const FUNCTIONS: [(&str, AggregateFunction); 13] = [
+const FUNCTIONS: [(&str, AggregateFunction); 16] = [
     ("count", AggregateFunction::Count),
     ("sum", AggregateFunction::Sum),
     ("min", AggregateFunction::Min),
@@ -27,6 +29,9 @@ const FUNCTIONS: [(&str, AggregateFunction); 13] = [
     ("last", AggregateFunction::Last),
     ("min_by", AggregateFunction::MinBy),
     ("max_by", AggregateFunction::MaxBy),
+    ("count_distinct", AggregateFunction::CountDistinct),
+    ("approx_count_distinct", AggregateFunction::ApproxCountDistinct),
+    ("approx_quantile", AggregateFunction::ApproxQuantile),
 ];
 
 /// The function called `name`.
@@ -56,13 +61,34 @@ pub(super) fn check_aggregates(
     for entry in entries {
         check_field_name(&entry.key, entry.key_span, "choose another name", reader);
         let aggregate = check_aggregate(entry, input, reader);
-        let field = aggregate
-            .as_ref()
-            .map(|aggregate| plain(&entry.key, aggregate.ty, aggregate.function != AggregateFunction::Count));
+        let field =
+            aggregate.as_ref().map(|aggregate| plain(&entry.key, aggregate.ty, !counts(aggregate.function)));
         stream.add(&entry.key, field, entry.key_span, &fields.what, reader);
         aggregates.extend(aggregate);
     }
+    check_reserved(&aggregates, node, fields, reader);
     (aggregates.len() == entries.len()).then_some(aggregates)
+}
+
+/// Reports aggregates that together may keep more than an entry of the state holds.
+fn check_reserved(aggregates: &[AggregatePlan], node: &Node, fields: &Fields, reader: &mut Reader) {
+    let reserved: usize = aggregates.iter().map(reserved_bytes).sum();
+    if reserved > STATE_RESERVED_BYTES_MAX {
+        let most = STATE_RESERVED_BYTES_MAX;
+        let message = format!(
+            "{}: its aggregates may keep {reserved} bytes for a key and window, more than {most}",
+            fields.what
+        );
+        let help =
+            "lower a `max` of `count_distinct`, which keeps 10 bytes for each value, or use another window";
+        reader.problems.error(node.span, message).help(help);
+    }
+}
+
+/// Whether a function counts, so that its result is never null.
+fn counts(function: AggregateFunction) -> bool {
+    use AggregateFunction::{ApproxCountDistinct, Count, CountDistinct};
+    matches!(function, Count | CountDistinct | ApproxCountDistinct)
 }
 
 fn check_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<AggregatePlan> {
@@ -93,7 +119,8 @@ fn check_short_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> 
             .help(format!("write it as a mapping: `{}`", long_form(&name)));
         return None;
     }
-    let argument = match call.argument {
+    let (parameter, end) = check_short_parameter(&name, function, &call, &text, reader)?;
+    let argument = match call.argument.map(|(start, _)| (start, end)) {
         Some(part) => Some(input.compile(&text, part, reader)?),
         None if function == AggregateFunction::Count => None,
         None => {
@@ -105,10 +132,99 @@ fn check_short_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> 
             return None;
         }
     };
-    let (start, end) = call.argument.unwrap_or(call.function);
+    let (start, end) = call.argument.map_or(call.function, |(start, _)| (start, end));
     let ty = output_type(function, &name, argument.as_ref(), text.part(start, end), reader)?;
     let argument = argument.map(Arc::new);
-    Some(AggregatePlan { name: entry.key.clone(), function, argument, by: None, condition: None, ty })
+    let (by, condition) = (None, None);
+    Some(AggregatePlan { name: entry.key.clone(), function, argument, by, condition, parameter, ty })
+}
+
+/// What stands behind the comma of `approx_quantile(latency, 0.99)`, and where the argument before it ends.
+fn check_short_parameter(
+    name: &str,
+    function: AggregateFunction,
+    call: &Call,
+    text: &Text,
+    reader: &mut Reader,
+) -> Option<(Parameter, usize)> {
+    let end = call.argument.map_or(call.function.1, |(_, end)| end);
+    let Some(comma) = call.comma else {
+        if function == AggregateFunction::ApproxQuantile && call.argument.is_some() {
+            let span = text.part(call.function.0, end + 1);
+            let message = format!("`{name}` needs a quantile");
+            reader.problems.error(span, message).help(format!("as in `{name}(latency, 0.99)`"));
+            return None;
+        }
+        return Some((default_parameter(function), end));
+    };
+    if parameter_key(function).is_none() {
+        let help = "write one aggregate for each";
+        reader.problems.error(text.part(comma, comma + 1), "an aggregate takes one argument").help(help);
+        return None;
+    }
+    let written: String = text.value.chars().skip(comma + 1).take(end - comma - 1).collect();
+    match parse_parameter(function, written.trim()) {
+        Ok(parameter) => Some((parameter, comma)),
+        Err(must) => {
+            let message = format!("the second argument of `{name}` must be {must}");
+            let blanks = written.chars().take_while(|c| c.is_whitespace()).count();
+            reader.problems.error(text.part(comma + 1 + blanks, end), message);
+            None
+        }
+    }
+}
+
+/// What a function's parameter is called.
+fn parameter_key(function: AggregateFunction) -> Option<&'static str> {
+    match function {
+        AggregateFunction::CountDistinct => Some("max"),
+        AggregateFunction::ApproxQuantile => Some("q"),
+        _ => None,
+    }
+}
+
+/// The parameter where the file gives none.
+fn default_parameter(function: AggregateFunction) -> Parameter {
+    match function {
+        AggregateFunction::CountDistinct => Parameter::Max(Parameter::MAX_DEFAULT),
+        _ => Parameter::None,
+    }
+}
+
+/// A parameter as it is written; the error says what it must be.
+fn parse_parameter(function: AggregateFunction, text: &str) -> Result<Parameter, String> {
+    if function == AggregateFunction::ApproxQuantile {
+        let q = text.parse().ok().filter(|q| (0.0..=1.0).contains(q));
+        return q.map(Parameter::Quantile).ok_or_else(|| "a number from 0 to 1".to_owned());
+    }
+    let values = text.parse().ok().filter(|values| (1..=Parameter::MAX_LIMIT).contains(values));
+    values.map(Parameter::Max).ok_or_else(|| format!("an int from 1 to {}", Parameter::MAX_LIMIT))
+}
+
+/// The parameter of a mapping.
+fn check_long_parameter(
+    function: AggregateFunction,
+    fields: &Fields,
+    help: &str,
+    reader: &mut Reader,
+) -> Option<Parameter> {
+    let Some(key) = parameter_key(function) else { return Some(Parameter::None) };
+    let node = match default_parameter(function) {
+        Parameter::None => reader.required(fields, key, help)?,
+        default => match fields.get(key) {
+            None => return Some(default),
+            Some(node) => node,
+        },
+    };
+    let scalar = reader.scalar(node, &format!("`{key}` of {} must be a number", fields.what))?;
+    let number = matches!(scalar.kind, Kind::Int | Kind::Double).then_some(scalar.text.value.as_str());
+    match parse_parameter(function, number.unwrap_or_default()) {
+        Ok(parameter) => Some(parameter),
+        Err(must) => {
+            reader.mismatch(node, &format!("`{key}` of {} must be {must}", fields.what));
+            None
+        }
+    }
 }
 
 /// An aggregate as a mapping: `{ sum: { of: 'amount', where: 'amount > 10.0' } }`.
@@ -124,9 +240,11 @@ fn check_long_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> O
     let function = known_function(&call.key, call.key_span, reader)?;
     let what = format!("`{}` of `{}`", call.key, entry.key);
     let fields = reader.fields(&call.value, &what, call.key_span)?;
-    let keys: &[&str] = if compares(function) { &["of", "by", "where"] } else { &["of", "where"] };
-    reader.check_keys(&fields, keys);
+    let mut keys = vec!["of", "where"];
+    keys.extend(compares(function).then_some("by").or(parameter_key(function)));
+    reader.check_keys(&fields, &keys);
     let help = format!("as in `{}`", long_form(&call.key));
+    let parameter = check_long_parameter(function, &fields, &help, reader);
     let argument = match function {
         AggregateFunction::Count => fields.get("of"),
         _ => Some(reader.required(&fields, "of", &help)?),
@@ -162,8 +280,8 @@ fn check_long_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> O
     let span = argument.as_ref().map_or(call.key_span, |(_, span)| *span);
     let of = |part: Option<(Expression, Span)>| part.map(|(expression, _)| Arc::new(expression));
     let ty = output_type(function, &call.key, argument.as_ref().map(|(argument, _)| argument), span, reader)?;
-    let (argument, by, condition) = (of(argument), of(by), of(condition));
-    Some(AggregatePlan { name: entry.key.clone(), function, argument, by, condition, ty })
+    let (argument, by, condition, parameter) = (of(argument), of(by), of(condition), parameter?);
+    Some(AggregatePlan { name: entry.key.clone(), function, argument, by, condition, parameter, ty })
 }
 
 /// Whether a function compares something else than its argument.
@@ -173,9 +291,12 @@ fn compares(function: AggregateFunction) -> bool {
 
 /// A function as a mapping, for help.
 fn long_form(name: &str) -> String {
-    match function(name).is_some_and(compares) {
-        true => format!("{{ {name}: {{ of: customer, by: amount }} }}"),
-        false => format!("{{ {name}: {{ of: amount, where: 'amount > 10.0' }} }}"),
+    let function = function(name);
+    match function.and_then(parameter_key) {
+        Some("q") => format!("{{ {name}: {{ of: latency, q: 0.99 }} }}"),
+        Some(key) => format!("{{ {name}: {{ of: customer, {key}: 10000 }} }}"),
+        None if function.is_some_and(compares) => format!("{{ {name}: {{ of: customer, by: amount }} }}"),
+        None => format!("{{ {name}: {{ of: amount, where: 'amount > 10.0' }} }}"),
     }
 }
 
@@ -202,10 +323,12 @@ fn output_type(
     use AggregateFunction as F;
     let Some(ty) = argument.map(Expression::ty) else { return Some(Type::Int) };
     let (accepted, output): (&[Type], Type) = match function {
-        F::Count => return Some(Type::Int),
+        F::Count | F::CountDistinct | F::ApproxCountDistinct => return Some(Type::Int),
         F::First | F::Last | F::MinBy | F::MaxBy => return Some(ty),
         F::Sum => (&NUMBERS, ty),
-        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => (&NUMBERS, Type::Double),
+        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop | F::ApproxQuantile => {
+            (&NUMBERS, Type::Double)
+        }
         F::Min | F::Max => (&ORDERED, ty),
     };
     if accepted.contains(&ty) {
@@ -229,6 +352,8 @@ struct Call {
     pub function: (usize, usize),
     /// `None`: nothing between the parentheses.
     pub argument: Option<(usize, usize)>,
+    /// The first comma directly between the parentheses.
+    pub comma: Option<usize>,
 }
 
 /// Why a text is no aggregate.
@@ -270,20 +395,12 @@ fn split_call(text: &[char]) -> Result<Call, Mistake> {
         let help = "an aggregate is one function; compute with its result in a map behind the window";
         return Err(mistake(close + 1, end, "nothing can follow an aggregate", help));
     }
-    if let Some(comma) = comma {
-        return Err(mistake(
-            comma,
-            comma + 1,
-            "an aggregate takes one argument",
-            "write one aggregate for each",
-        ));
-    }
     let inside = &text[open + 1..close];
     if inside.iter().filter(|c| !blank(c)).eq(['*'].iter()) {
         return Err(mistake(open + 1, close, "`*` is no expression", "`count()` counts rows"));
     }
     let argument = inside.iter().any(|c| !blank(c)).then_some((open + 1, close));
-    Ok(Call { function: (start, name_end), argument })
+    Ok(Call { function: (start, name_end), argument, comma })
 }
 
 /// The parenthesis that closes the one at `open`, and the first comma directly between the two.
@@ -350,7 +467,6 @@ mod tests {
         assert_eq!(no("(amount)"), "this is no aggregate at (amount)");
         assert_eq!(no("sum(a"), "this parenthesis is not closed at (");
         assert_eq!(no("sum(a) / count()"), "nothing can follow an aggregate at  / count()");
-        assert_eq!(no("sum(a, b)"), "an aggregate takes one argument at ,");
         assert_eq!(no("count( * )"), "`*` is no expression at  * ");
         assert_eq!(no(""), "this is no aggregate at ");
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::plan::{OperatorKind, OperatorPlan};
+use super::plan::{AggregateFunction, OperatorKind, OperatorPlan};
 use super::window::{description, duration};
 use crate::expression::Expression;
 
@@ -27,6 +27,12 @@ impl OperatorPlan {
             };
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));
             let _ = write!(text, "{}", aggregate.argument.as_deref().map(line).unwrap_or_default());
+            // Their results do not tell of what type the values are that they hold, or hashes of them.
+            if let (AggregateFunction::CountDistinct | AggregateFunction::ApproxCountDistinct, Some(of)) =
+                (aggregate.function, &aggregate.argument)
+            {
+                let _ = write!(text, ": {}", of.ty());
+            }
             if let Some(by) = &aggregate.by {
                 let _ = write!(text, " by {}", line(by));
             }

@@ -253,8 +253,30 @@ pub struct AggregatePlan {
     pub by: Option<Arc<Expression>>,
     /// Only rows for which this is true count.
     pub condition: Option<Arc<Expression>>,
+    /// What else it is told.
+    pub parameter: Parameter,
     /// The output's type.
     pub ty: Type,
+}
+
+/// What an aggregate is told beside expressions. It says when an argument is refused or how a result is made, not what
+/// the state means, so that another one goes on with the same state.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Parameter {
+    /// Nothing.
+    #[default]
+    None,
+    /// How many different values `count_distinct` keeps at most.
+    Max(usize),
+    /// Which quantile, from 0 to 1.
+    Quantile(f64),
+}
+
+impl Parameter {
+    /// What `count_distinct` keeps if the file does not say.
+    pub const MAX_DEFAULT: usize = 1_000;
+    /// What it may be told to keep.
+    pub const MAX_LIMIT: usize = 20_000;
 }
 
 /// The aggregate functions.
@@ -287,6 +309,12 @@ pub enum AggregateFunction {
     MinBy,
     /// The same of the greatest.
     MaxBy,
+    /// How many different values there are: exactly, of a bounded number of them. An int.
+    CountDistinct,
+    /// The same of any number, about. An int.
+    ApproxCountDistinct,
+    /// A quantile of ints or doubles, about. A double.
+    ApproxQuantile,
 }
 
 /// A change of keys: a stream that goes through a topic of the engine's own, so that all rows of a key meet in one

@@ -358,10 +358,56 @@ fn fingerprints_tell_what_differs() {
             "{ min_by: { of: k, by: ' n' } }",
             "aggregate b: sum(n) int is now min_by(k by n) string",
         ),
+        ("sum( n )", "count_distinct(k)", "aggregate b: sum(n) int is now count_distinct(k: string) int"),
     ] {
         let now = fingerprint(&base.replace(old, new));
         assert_eq!(fingerprint_difference(&was, &now).as_deref(), Some(difference), "{old} → {new}");
     }
+}
+
+#[test]
+fn a_fingerprint_tells_what_values_sets_are_of_and_ignores_what_results_they_give() {
+    let fingerprint = |aggregate: &str| {
+        let window = "type: window\ninput: s\nkey_by: [k]\nwindow: { type: tumbling, size: 60s }";
+        let plan = plan_of(&around(&format!("{window}\naggregate: {{ b: {aggregate} }}")));
+        plan.operators[0].fingerprint().expect("it has state")
+    };
+    let short = fingerprint("'count_distinct(n)'");
+    assert!(short.ends_with("aggregate b: count_distinct(n: int) int\n"), "{short}");
+    // Another bound, or another quantile, goes on with the same state.
+    assert_eq!(fingerprint("{ count_distinct: { of: n, max: 20000 } }"), short);
+    assert_ne!(fingerprint("'count_distinct(d)'"), short);
+    assert_ne!(fingerprint("'approx_count_distinct(n)'"), fingerprint("'approx_count_distinct(d)'"));
+    let median = fingerprint("'approx_quantile(n, 0.5)'");
+    assert!(median.ends_with("aggregate b: approx_quantile(n) double\n"), "{median}");
+    assert_eq!(fingerprint("{ approx_quantile: { of: n, q: 1 } }"), median);
+}
+
+#[test]
+fn a_second_argument_is_a_parameter() {
+    let parameters = |aggregates: &str| {
+        let window = "type: window\ninput: s\nkey_by: [k]\nwindow: { type: tumbling, size: 60s }";
+        let plan = plan_of(&around(&format!("{window}\naggregate: {{ {aggregates} }}")));
+        let OperatorKind::Window(window) = &plan.operators[0].kind else { panic!("it is a window") };
+        let of = |aggregate: &AggregatePlan| {
+            let argument = aggregate.argument.as_ref().expect("it has one").source().trim().to_owned();
+            (argument, aggregate.parameter)
+        };
+        window.aggregates.iter().map(of).collect::<Vec<_>>()
+    };
+    let found = parameters(
+        "a: count_distinct(k), b: 'count_distinct( k , 7 )', c: { count_distinct: { of: k, max: 9999 } }, \
+         d: 'approx_quantile(d in [1.0, 2.0] ? d : 1.0, 0.99)', e: { approx_quantile: { of: n, q: 0 } }, f: sum(n)",
+    );
+    let expected = [
+        ("k", Parameter::Max(1_000)),
+        ("k", Parameter::Max(7)),
+        ("k", Parameter::Max(9_999)),
+        ("d in [1.0, 2.0] ? d : 1.0", Parameter::Quantile(0.99)),
+        ("n", Parameter::Quantile(0.0)),
+        ("n", Parameter::None),
+    ];
+    assert_eq!(found, expected.map(|(argument, parameter)| (argument.to_owned(), parameter)));
 }
 
 #[test]

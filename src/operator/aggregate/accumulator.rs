@@ -1,12 +1,16 @@
 //! What aggregates remember, and how it changes.
 
+use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
+use super::ddsketch::DdSketch;
+use super::distinct::{Bounds, Distinct, Identity, Texts};
+use super::hyperloglog::HyperLogLog;
 use crate::record::{Slot, Type};
-use crate::topology::plan::AggregateFunction;
+use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter};
 
 /// The accumulators of one key and window, in the order of the aggregates.
 pub type Accumulators = SmallVec<[Accumulator; 2]>;
@@ -35,6 +39,12 @@ pub enum Accumulator {
     Timed(Option<Box<Timed>>),
     /// The value of the row in which another one was the least or greatest so far.
     Best(Option<Box<Best>>),
+    /// Different values.
+    Distinct(Box<Distinct>),
+    /// What the number of different values is estimated by.
+    HyperLogLog(Box<HyperLogLog>),
+    /// What quantiles are estimated by.
+    DdSketch(Box<DdSketch>),
 }
 
 /// A value that is kept.
@@ -91,6 +101,9 @@ pub(super) struct Sample<'b> {
     pub by: Slot<'b>,
     pub time_ms: i64,
 }
+
+/// Why something cannot be added.
+pub(super) type Refusal = Cow<'static, str>;
 
 const INT_OVERFLOW: &str = "the sum overflows an int";
 const DOUBLE_OVERFLOW: &str = "the sum overflows a double";
@@ -214,9 +227,9 @@ impl Moments {
 
 impl Accumulator {
     /// Over nothing.
-    pub(super) fn new(function: AggregateFunction, ty: Type) -> Accumulator {
+    pub(super) fn new(plan: &AggregatePlan) -> Accumulator {
         use AggregateFunction as F;
-        match (function, ty) {
+        match (plan.function, plan.ty) {
             (F::Count, _) => Accumulator::Count(0),
             (F::Sum, Type::Int) => Accumulator::SumInt(None),
             (F::Sum, _) => Accumulator::SumDouble(None),
@@ -227,23 +240,33 @@ impl Accumulator {
             }
             (F::First | F::Last, _) => Accumulator::Timed(None),
             (F::MinBy | F::MaxBy, _) => Accumulator::Best(None),
+            (F::CountDistinct, _) => Accumulator::Distinct(Box::new(match of_texts(plan) {
+                true => Distinct::Texts(Texts::default()),
+                false => Distinct::Numbers(Vec::new()),
+            })),
+            (F::ApproxCountDistinct, _) => Accumulator::HyperLogLog(Box::default()),
+            (F::ApproxQuantile, _) => Accumulator::DdSketch(Box::default()),
         }
     }
 
-    /// Whether `argument` can be added; the error says why not.
-    pub(super) fn check(&self, argument: &Slot<'_>) -> Result<(), &'static str> {
+    /// Whether `argument` can be added; the error says why not. What is kept of different values stays within `bounds`.
+    pub(super) fn check(&self, argument: &Slot<'_>, bounds: Bounds) -> Result<(), Refusal> {
         if argument.is_null() {
             return Ok(());
         }
         match (self, argument) {
             (Accumulator::SumInt(Some(sum)), Slot::Int(value)) => {
-                sum.checked_add(*value).map(drop).ok_or(INT_OVERFLOW)
+                sum.checked_add(*value).ok_or(INT_OVERFLOW)?;
             }
-            (Accumulator::SumDouble(sum), value) => finite(sum.unwrap_or(0.0) + double(value)).map(drop),
-            (Accumulator::Avg { sum, .. }, value) => finite(sum + double(value)).map(drop),
-            (Accumulator::Moments(moments), value) => moments.with(double(value)).finite().map(drop),
-            _ => Ok(()),
+            (Accumulator::SumDouble(sum), value) => drop(finite(sum.unwrap_or(0.0) + double(value))?),
+            (Accumulator::Avg { sum, .. }, value) => drop(finite(sum + double(value))?),
+            (Accumulator::Moments(moments), value) => drop(moments.with(double(value)).finite()?),
+            (Accumulator::Distinct(distinct), value) => {
+                Identity::of(value).map_or(Ok(()), |value| distinct.check(value, bounds))?;
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// Adds a sample that was [checked](Accumulator::check).
@@ -287,6 +310,9 @@ impl Accumulator {
                     *best = Some(Box::new(Best { by, time_ms, value: Held::of(&argument) }));
                 }
             }
+            Accumulator::Distinct(distinct) => drop(Identity::of(&argument).map(|value| distinct.add(value))),
+            Accumulator::HyperLogLog(sketch) => drop(Identity::of(&argument).map(|value| sketch.add(value))),
+            Accumulator::DdSketch(sketch) => sketch.add(double(&argument)),
         }
     }
 
@@ -295,7 +321,8 @@ impl Accumulator {
         &mut self,
         function: AggregateFunction,
         later: &Accumulator,
-    ) -> Result<(), &'static str> {
+        bounds: Bounds,
+    ) -> Result<(), Refusal> {
         match (self, later) {
             (Accumulator::Count(count), Accumulator::Count(later)) => *count += later,
             (Accumulator::SumInt(sum), Accumulator::SumInt(Some(later))) => {
@@ -328,25 +355,37 @@ impl Accumulator {
             {
                 *best = Some(later.clone());
             }
+            (Accumulator::Distinct(distinct), Accumulator::Distinct(later)) => {
+                distinct.merge(later, bounds)?
+            }
+            (Accumulator::HyperLogLog(sketch), Accumulator::HyperLogLog(later)) => sketch.merge(later),
+            (Accumulator::DdSketch(sketch), Accumulator::DdSketch(later)) => sketch.merge(later),
             // Both are of the same kind: `later` holds nothing, or nothing better.
             _ => {}
         }
         Ok(())
     }
 
-    /// The aggregate's result, of type `ty`.
-    pub(super) fn result<'b>(&self, function: AggregateFunction, ty: Type, arena: &'b Bump) -> Slot<'b> {
-        let held = |held: Option<&Held>| held.map_or(Slot::Null, |held| held.result(ty, arena));
+    /// The aggregate's result.
+    pub(super) fn result<'b>(&self, plan: &AggregatePlan, arena: &'b Bump) -> Slot<'b> {
+        let held = |held: Option<&Held>| held.map_or(Slot::Null, |held| held.result(plan.ty, arena));
+        let double = |value: Option<f64>| value.map_or(Slot::Null, Slot::Double);
         match self {
             Accumulator::Count(count) => Slot::Int(*count),
             Accumulator::SumInt(sum) => sum.map_or(Slot::Null, Slot::Int),
-            Accumulator::SumDouble(sum) => sum.map_or(Slot::Null, Slot::Double),
+            Accumulator::SumDouble(sum) => double(*sum),
             Accumulator::Avg { count: 0, .. } => Slot::Null,
             Accumulator::Avg { sum, count } => Slot::Double(*sum / *count as f64),
-            Accumulator::Moments(moments) => moments.result(function).map_or(Slot::Null, Slot::Double),
+            Accumulator::Moments(moments) => double(moments.result(plan.function)),
             Accumulator::Extreme(best) => held(best.as_ref()),
             Accumulator::Timed(timed) => held(timed.as_ref().map(|timed| &timed.value)),
             Accumulator::Best(best) => held(best.as_ref().and_then(|best| best.value.as_ref())),
+            Accumulator::Distinct(distinct) => Slot::Int(distinct.len() as i64),
+            Accumulator::HyperLogLog(sketch) => Slot::Int(sketch.estimate()),
+            Accumulator::DdSketch(sketch) => match plan.parameter {
+                Parameter::Quantile(q) => double(sketch.quantile(q)),
+                Parameter::None | Parameter::Max(_) => Slot::Null,
+            },
         }
     }
 
@@ -360,9 +399,22 @@ impl Accumulator {
             Accumulator::Best(Some(best)) => {
                 size_of::<Best>() + best.by.heap_bytes() + held(best.value.as_ref())
             }
+            Accumulator::Distinct(distinct) => size_of::<Distinct>() + distinct.heap_bytes(),
+            Accumulator::HyperLogLog(sketch) => size_of::<HyperLogLog>() + sketch.heap_bytes(),
+            Accumulator::DdSketch(sketch) => size_of::<DdSketch>() + sketch.heap_bytes(),
             _ => 0,
         }
     }
+}
+
+/// Whether an aggregate's argument is text or bytes.
+pub(super) fn of_texts(plan: &AggregatePlan) -> bool {
+    plan.argument.as_ref().is_some_and(|argument| is_text(argument.ty()))
+}
+
+/// Whether values of a type have no bound of their own.
+pub(super) fn is_text(ty: Type) -> bool {
+    matches!(ty, Type::String | Type::Bytes)
 }
 
 impl Best {

@@ -11,6 +11,9 @@ use prost::encoding::{
 };
 
 use super::accumulator::{Accumulator, Accumulators, Best, Held, Moments, Timed};
+use super::ddsketch::{Buckets, DdSketch};
+use super::distinct::{Distinct, Texts};
+use super::hyperloglog::{HASHES_MAX, HyperLogLog, RANK_MAX};
 use super::{Aggregator, RowAggregates};
 use crate::state::ValueCodec;
 
@@ -61,6 +64,111 @@ enum HeldValue {
     Bool(bool),
     #[prost(bytes = "vec", tag = "5")]
     Bytes(Vec<u8>),
+}
+
+/// [`Distinct`]: in ascending order, so that equal sets have equal bytes.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DistinctMessage {
+    /// The first number, and how much greater each is than the one before.
+    #[prost(uint64, repeated, tag = "1")]
+    numbers: Vec<u64>,
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    texts: Vec<Vec<u8>>,
+}
+
+/// [`HyperLogLog`]: one of the two.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HyperLogLogMessage {
+    /// In ascending order.
+    #[prost(fixed64, repeated, tag = "1")]
+    hashes: Vec<u64>,
+    /// A byte each, of which the changelog's compression makes some three bits.
+    #[prost(bytes = "vec", tag = "2")]
+    registers: Vec<u8>,
+}
+
+/// [`DdSketch`]: buckets as [`Buckets::numbers`] gives them.
+#[derive(Clone, PartialEq, prost::Message)]
+struct DdSketchMessage {
+    #[prost(uint64, tag = "1")]
+    zeros: u64,
+    #[prost(uint64, repeated, tag = "2")]
+    positive: Vec<u64>,
+    #[prost(uint64, repeated, tag = "3")]
+    negative: Vec<u64>,
+}
+
+impl From<&Distinct> for DistinctMessage {
+    fn from(distinct: &Distinct) -> DistinctMessage {
+        match distinct {
+            Distinct::Numbers(numbers) => {
+                let mut before = 0;
+                let distance = |number: &u64| number - std::mem::replace(&mut before, *number);
+                DistinctMessage { numbers: numbers.iter().map(distance).collect(), texts: Vec::new() }
+            }
+            Distinct::Texts(texts) => {
+                let texts = texts.sorted().iter().map(|text| text.to_vec()).collect();
+                DistinctMessage { numbers: Vec::new(), texts }
+            }
+        }
+    }
+}
+
+impl DistinctMessage {
+    /// Sets `distinct`, which knows what it holds.
+    fn set(self, distinct: &mut Distinct) -> Option<()> {
+        match distinct {
+            Distinct::Numbers(numbers) => {
+                let mut sum = 0_u64;
+                let mut number = |(place, distance): (usize, &u64)| {
+                    sum = sum.checked_add(*distance)?;
+                    (place == 0 || *distance > 0).then_some(sum)
+                };
+                *numbers = self.numbers.iter().enumerate().map(&mut number).collect::<Option<_>>()?;
+            }
+            Distinct::Texts(texts) => {
+                *texts = Texts::of(self.texts.into_iter().map(Vec::into_boxed_slice).collect())?;
+            }
+        }
+        Some(())
+    }
+}
+
+impl From<&HyperLogLog> for HyperLogLogMessage {
+    fn from(sketch: &HyperLogLog) -> HyperLogLogMessage {
+        let (hashes, registers) = match sketch {
+            HyperLogLog::Hashes(hashes) => (hashes.clone(), Vec::new()),
+            HyperLogLog::Registers(registers) => (Vec::new(), registers.to_vec()),
+        };
+        HyperLogLogMessage { hashes, registers }
+    }
+}
+
+impl HyperLogLogMessage {
+    fn sketch(self) -> Option<HyperLogLog> {
+        if self.registers.is_empty() {
+            let hashes = self.hashes;
+            let sound = hashes.len() <= HASHES_MAX && hashes.is_sorted_by(|a, b| a < b);
+            return sound.then_some(HyperLogLog::Hashes(hashes));
+        }
+        let registers: Box<[u8; _]> = self.registers.into_boxed_slice().try_into().ok()?;
+        let sound = self.hashes.is_empty() && registers.iter().all(|rank| *rank <= RANK_MAX);
+        sound.then_some(HyperLogLog::Registers(registers))
+    }
+}
+
+impl From<&DdSketch> for DdSketchMessage {
+    fn from(sketch: &DdSketch) -> DdSketchMessage {
+        let (positive, negative) = (sketch.positive.numbers(), sketch.negative.numbers());
+        DdSketchMessage { zeros: sketch.zeros, positive, negative }
+    }
+}
+
+impl DdSketchMessage {
+    fn sketch(self) -> Option<DdSketch> {
+        let (positive, negative) = (Buckets::of(&self.positive)?, Buckets::of(&self.negative)?);
+        Some(DdSketch { zeros: self.zeros, positive, negative })
+    }
 }
 
 impl From<&Held> for HeldMessage {
@@ -138,6 +246,13 @@ fn put(accumulator: &Accumulator, base: u32, bytes: &mut Vec<u8>) {
             let by = Some(HeldMessage::from(&best.by));
             put_message(base + TEXT, &TimedMessage { time_ms: best.time_ms, value, by }, bytes);
         }
+        Accumulator::Distinct(distinct) => {
+            put_message(base + TEXT, &DistinctMessage::from(&**distinct), bytes)
+        }
+        Accumulator::HyperLogLog(sketch) => {
+            put_message(base + TEXT, &HyperLogLogMessage::from(&**sketch), bytes)
+        }
+        Accumulator::DdSketch(sketch) => put_message(base + TEXT, &DdSketchMessage::from(&**sketch), bytes),
         // Over nothing. No order is defined for bools and bytes, so that they are no extremes.
         Accumulator::SumInt(None)
         | Accumulator::SumDouble(None)
@@ -188,6 +303,18 @@ fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) -> Result<(
             let (value, time_ms) = (message.value.and_then(HeldMessage::held), message.time_ms);
             let by = message.by.and_then(HeldMessage::held);
             *best = by.map(|by| Box::new(Best { by, time_ms, value }));
+        }
+        (Accumulator::Distinct(distinct), TEXT, Stored::Text(value)) => {
+            let message: DistinctMessage = decode_message(value)?;
+            message.set(distinct).ok_or("different values are not in their order")?;
+        }
+        (Accumulator::HyperLogLog(sketch), TEXT, Stored::Text(value)) => {
+            let message: HyperLogLogMessage = decode_message(value)?;
+            **sketch = message.sketch().ok_or("a HyperLogLog is damaged")?;
+        }
+        (Accumulator::DdSketch(sketch), TEXT, Stored::Text(value)) => {
+            let message: DdSketchMessage = decode_message(value)?;
+            **sketch = message.sketch().ok_or("a DDSketch is damaged")?;
         }
         _ => {}
     }

@@ -1,10 +1,13 @@
+mod distinct;
+mod sketches;
+
 use proptest::prelude::*;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::*;
 use crate::operator::tests::aggregate;
 use crate::operator::tests::expression;
-use crate::record::{Field, FieldForm, Schema};
+use crate::record::{Field, FieldForm, Schema, Type};
 use crate::state::ValueCodec;
 
 /// Every function on every type that it takes: of fields `i`, `d`, `t`, `s`.
@@ -56,6 +59,38 @@ fn others() -> RowAggregates {
         on(aggregate(&schema, "positive", Count, None, Type::Int)),
         on(aggregate(&schema, "sum", Sum, Some("i"), Type::Int)),
     ])
+}
+
+/// Those that count different values, and quantiles.
+fn sets() -> RowAggregates {
+    let schema = schema();
+    use AggregateFunction::{ApproxCountDistinct, ApproxQuantile};
+    let distinct = |name: &str, of: &str| distinct_of(&schema, name, of, Parameter::MAX_DEFAULT);
+    let quantile = |of: &str, q: f64| AggregatePlan {
+        parameter: Parameter::Quantile(q),
+        ..aggregate(&schema, "quantile", ApproxQuantile, Some(of), Type::Double)
+    };
+    RowAggregates::new(vec![
+        distinct("ints", "i"),
+        distinct("doubles", "d"),
+        distinct("times", "t"),
+        distinct("texts", "s"),
+        aggregate(&schema, "about_ints", ApproxCountDistinct, Some("i"), Type::Int),
+        aggregate(&schema, "about_texts", ApproxCountDistinct, Some("s"), Type::Int),
+        quantile("i", 0.5),
+        quantile("d", 0.9),
+    ])
+}
+
+/// A `count_distinct` of at most `max` values.
+fn distinct_of(schema: &Schema, name: &str, of: &str, max: usize) -> AggregatePlan {
+    let plan = aggregate(schema, name, AggregateFunction::CountDistinct, Some(of), Type::Int);
+    AggregatePlan { parameter: Parameter::Max(max), ..plan }
+}
+
+/// One of the above.
+fn some_of(number: usize) -> RowAggregates {
+    [all, others, sets][number]()
 }
 
 type Values = (Option<i64>, Option<f64>, Option<i64>, Option<String>);
@@ -340,9 +375,9 @@ proptest! {
     fn what_is_stored_is_read_back(
         rows in proptest::collection::vec(values(), 0..8),
         after in values(),
-        other in any::<bool>(),
+        some in 0..3_usize,
     ) {
-        let aggregates = if other { others() } else { all() };
+        let aggregates = some_of(some);
         let mut value = aggregates.create();
         for row in &rows {
             let before = value.clone();
@@ -362,7 +397,7 @@ proptest! {
         rows in proptest::collection::vec((0..40_i64, values()), 0..20),
         part_ms in 1..20_i64,
     ) {
-        for aggregates in [all(), others()] {
+        for aggregates in [all(), others(), sets()] {
             let mut whole = aggregates.create();
             let mut parts: std::collections::BTreeMap<i64, Accumulators> = Default::default();
             for (time_ms, (i, _, t, s)) in &rows {
@@ -393,8 +428,8 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), other in any::<bool>()) {
-        let aggregates = if other { others() } else { all() };
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), some in 0..3_usize) {
+        let aggregates = some_of(some);
         if let Ok(value) = aggregates.decode(&bytes) {
             prop_assert_eq!(aggregates.decode(&encoded(&aggregates, &value)).map(|read| format!("{read:?}")), Ok(format!("{value:?}")));
         }

@@ -4,12 +4,13 @@ use super::formula::Scope;
 use super::{Aggregate, Stream};
 use crate::random::Random;
 use crate::record::Type;
-use crate::topology::plan::AggregateFunction;
+use crate::topology::plan::{AggregateFunction, Parameter};
 
 /// A count of rows.
 pub(super) fn count(name: String) -> Aggregate {
     let function = AggregateFunction::Count;
-    Aggregate { name, function, argument: None, by: None, condition: None, ty: Type::Int }
+    let parameter = Parameter::None;
+    Aggregate { name, function, argument: None, by: None, condition: None, parameter, ty: Type::Int }
 }
 
 /// An aggregate of a window on `input`.
@@ -17,7 +18,8 @@ pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Ag
     let scope = Scope { fields: &input.fields, meta: input.meta };
     use AggregateFunction as F;
     // What does not depend on the order of rows, nor on that of additions.
-    let of_any_order = [F::Count, F::Min, F::Max];
+    let of_any_order =
+        [F::Count, F::Min, F::Max, F::CountDistinct, F::ApproxCountDistinct, F::ApproxQuantile];
     let of_order = [
         F::Count,
         F::Sum,
@@ -33,6 +35,9 @@ pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Ag
         F::Last,
         F::MinBy,
         F::MaxBy,
+        F::CountDistinct,
+        F::ApproxCountDistinct,
+        F::ApproxQuantile,
     ];
     let function = if input.rekeyed { *random.pick(&of_any_order) } else { *random.pick(&of_order) };
     let ordered = [Type::Int, Type::Double, Type::String, Type::Timestamp, Type::Duration];
@@ -40,6 +45,9 @@ pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Ag
         F::Count => &[Type::Int, Type::Double, Type::String, Type::Bool],
         F::First | F::Last | F::MinBy | F::MaxBy => &[Type::Int, Type::String, Type::Bool, Type::Timestamp],
         F::Min | F::Max => &ordered,
+        F::CountDistinct | F::ApproxCountDistinct => {
+            &[Type::Int, Type::Double, Type::String, Type::Bool, Type::Timestamp, Type::Duration]
+        }
         _ => &[Type::Int, Type::Double],
     };
     let ty = *random.pick(types);
@@ -54,9 +62,16 @@ pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Ag
         _ => None,
     };
     let ty = match function {
-        F::Count => Type::Int,
-        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => Type::Double,
+        F::Count | F::CountDistinct | F::ApproxCountDistinct => Type::Int,
+        F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop | F::ApproxQuantile => Type::Double,
         _ => ty,
     };
-    Aggregate { name, function, argument, by, condition, ty }
+    let parameter = match function {
+        // Which value is one too many depends on the order.
+        F::CountDistinct if input.rekeyed => Parameter::Max(Parameter::MAX_DEFAULT),
+        F::CountDistinct => Parameter::Max(*random.pick(&[1, 2, 4, Parameter::MAX_DEFAULT])),
+        F::ApproxQuantile => Parameter::Quantile(*random.pick(&[0.0, 0.25, 0.5, 0.9, 1.0])),
+        _ => Parameter::None,
+    };
+    Aggregate { name, function, argument, by, condition, parameter, ty }
 }

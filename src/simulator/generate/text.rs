@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::formula::Formula;
 use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window};
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, Emit, OnError, Start, StreamRef};
+use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
 use crate::window::TimeDomain;
 
 impl Generated {
@@ -168,9 +168,15 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     for aggregate in &window.aggregates {
         let of = aggregate.argument.as_ref().map_or(String::new(), |formula| cel(formula, fields));
         let function = name(aggregate.function);
+        let parameter = match aggregate.parameter {
+            Parameter::None | Parameter::Max(Parameter::MAX_DEFAULT) => None,
+            Parameter::Max(values) => Some(("max", values.to_string())),
+            Parameter::Quantile(q) => Some(("q", q.to_string())),
+        };
         let _ = match (&aggregate.by, &aggregate.condition) {
             (None, None) => {
-                writeln!(out, "      {}: {}", aggregate.name, quoted(&format!("{function}({of})")))
+                let second = parameter.map_or(String::new(), |(_, number)| format!(", {number}"));
+                writeln!(out, "      {}: {}", aggregate.name, quoted(&format!("{function}({of}{second})")))
             }
             (by, condition) => {
                 let mut parts = Vec::new();
@@ -183,6 +189,7 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
                         part(key, &cel(formula, fields));
                     }
                 }
+                parts.extend(parameter.map(|(key, number)| format!("{key}: {number}")));
                 writeln!(out, "      {}: {{ {function}: {{ {} }} }}", aggregate.name, parts.join(", "))
             }
         };
@@ -205,6 +212,9 @@ fn name(function: AggregateFunction) -> &'static str {
         F::Last => "last",
         F::MinBy => "min_by",
         F::MaxBy => "max_by",
+        F::CountDistinct => "count_distinct",
+        F::ApproxCountDistinct => "approx_count_distinct",
+        F::ApproxQuantile => "approx_quantile",
     }
 }
 

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 
 use super::evaluate::{Failed, double, finite};
+use crate::simulator::generate::Aggregate;
 use crate::simulator::generate::formula::Value;
-use crate::topology::plan::AggregateFunction;
+use crate::topology::plan::{AggregateFunction, Parameter};
 
 /// An aggregate of some values.
 #[derive(Clone, Debug)]
@@ -20,11 +21,13 @@ pub(super) struct Fold {
     by: Value,
     /// The event time of the row that `value` is of.
     time_ms: i64,
+    /// Of numbers of different values: these. Of quantiles: all values.
+    values: Vec<Value>,
 }
 
 impl Default for Fold {
     fn default() -> Fold {
-        Fold { count: 0, value: Value::Null, squares: 0.0, by: Value::Null, time_ms: 0 }
+        Fold { count: 0, value: Value::Null, squares: 0.0, by: Value::Null, time_ms: 0, values: Vec::new() }
     }
 }
 
@@ -38,15 +41,20 @@ pub(super) struct Sample {
 
 impl Fold {
     /// With one more row. Null changes nothing.
-    pub fn with(&self, function: AggregateFunction, sample: &Sample) -> Result<Fold, Failed> {
+    pub fn with(&self, aggregate: &Aggregate, sample: &Sample) -> Result<Fold, Failed> {
         use AggregateFunction as F;
+        let function = aggregate.function;
         let Sample { argument, by, time_ms } = sample;
         let decides = if matches!(function, F::MinBy | F::MaxBy) { by } else { argument };
         if *decides == Value::Null {
             return Ok(self.clone());
         }
-        let of_row =
-            Fold { count: 1, value: argument.clone(), squares: 0.0, by: by.clone(), time_ms: *time_ms };
+        let values = match function {
+            F::CountDistinct | F::ApproxCountDistinct | F::ApproxQuantile => vec![argument.clone()],
+            _ => Vec::new(),
+        };
+        let (value, by, time_ms) = (argument.clone(), by.clone(), *time_ms);
+        let of_row = Fold { count: 1, value, squares: 0.0, by, time_ms, values };
         // What comes first is added to zero, which is never a negative one then.
         let one = match function {
             F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => {
@@ -82,16 +90,17 @@ impl Fold {
                 })
             }
             // Of rows at one time the one that came last is the last.
-            (F::Last, ..) if *time_ms >= self.time_ms => Ok(one),
+            (F::Last, ..) if time_ms >= self.time_ms => Ok(one),
             (F::Last, ..) => Ok(self.clone()),
-            (F::First, ..) => Ok(if *time_ms < self.time_ms { one } else { self.clone() }),
-            _ => self.and(function, &one),
+            (F::First, ..) => Ok(if time_ms < self.time_ms { one } else { self.clone() }),
+            _ => self.and(aggregate, &one),
         }
     }
 
     /// Together with a fold of later rows.
-    pub fn and(&self, function: AggregateFunction, later: &Fold) -> Result<Fold, Failed> {
+    pub fn and(&self, aggregate: &Aggregate, later: &Fold) -> Result<Fold, Failed> {
         use AggregateFunction as F;
+        let function = aggregate.function;
         if self.count == 0 || later.count == 0 {
             return Ok(if self.count == 0 { later.clone() } else { self.clone() });
         }
@@ -116,6 +125,18 @@ impl Fold {
                 let squares = finite(self.squares + later.squares + between)?;
                 Fold { count, value: Value::Double(mean), squares, ..self.clone() }
             }
+            (F::CountDistinct | F::ApproxCountDistinct, ..) => {
+                let mut values = self.values.clone();
+                values.extend(later.values.iter().filter(|value| !self.values.contains(value)).cloned());
+                match aggregate.parameter {
+                    Parameter::Max(most) if values.len() > most => return Err(Failed),
+                    _ => Fold { count, values, ..self.clone() },
+                }
+            }
+            (F::ApproxQuantile, ..) => {
+                let values = [&self.values[..], &later.values].concat();
+                Fold { count, values, ..self.clone() }
+            }
             (F::First, ..) => chosen(false),
             (F::Last, ..) => chosen(true),
             (F::MinBy | F::MaxBy, ..) => {
@@ -127,8 +148,9 @@ impl Fold {
     }
 
     /// What stands in a window's row.
-    pub fn result(&self, function: AggregateFunction) -> Value {
+    pub fn result(&self, aggregate: &Aggregate) -> Value {
         use AggregateFunction as F;
+        let function = aggregate.function;
         let variance = |of: i64| {
             if of > 0 { Value::Double(self.squares / of as f64) } else { Value::Null }
         };
@@ -143,9 +165,49 @@ impl Fold {
             (F::VariancePop, _) => variance(self.count),
             (F::Stddev, _) => root(variance(self.count - 1)),
             (F::StddevPop, _) => root(variance(self.count)),
+            // Of as few values as a history has the estimate is the number: unit tests show how far it is from larger
+            // ones.
+            (F::CountDistinct | F::ApproxCountDistinct, _) => Value::Int(self.values.len() as i64),
+            (F::ApproxQuantile, _) => match aggregate.parameter {
+                Parameter::Quantile(q) => quantile(&self.values, q),
+                Parameter::None | Parameter::Max(_) => Value::Null,
+            },
             (_, value) => value.clone(),
         }
     }
+}
+
+/// A quantile of some numbers by its definition: what stands there when they are sorted, or rather the middle of the
+/// bucket in which that lies. With any number within the stated error operators behind could come to other rows.
+fn quantile(values: &[Value], q: f64) -> Value {
+    let mut numbers: Vec<f64> = values.iter().filter_map(double).collect();
+    numbers.sort_by(f64::total_cmp);
+    match numbers.len().checked_sub(1) {
+        Some(last) => Value::Double(middle(numbers[(q * last as f64).floor() as usize])),
+        None => Value::Null,
+    }
+}
+
+/// The middle of a number's bucket, of which there are 50 for each power of two.
+fn middle(number: f64) -> f64 {
+    const PARTS: u128 = 50;
+    let (mut power, mut rest) = (number.signum(), number.abs());
+    if rest < f64::MIN_POSITIVE {
+        return 0.0;
+    }
+    while rest >= 2.0 {
+        (power, rest) = (power * 2.0, rest / 2.0);
+    }
+    while rest < 1.0 {
+        (power, rest) = (power / 2.0, rest * 2.0);
+    }
+    // No rounding: it is less than 1, and has the 52 bits of a double.
+    let digits = ((rest - 1.0) * (1_u64 << 52) as f64) as u128;
+    let is_below = |part: &u128| (part << 52) <= digits * PARTS;
+    let part = (0..PARTS).rev().find(is_below).unwrap_or(0);
+    let (lower, upper) = ((PARTS + part) as f64, (PARTS + part + 1) as f64);
+    // The harmonic mean is equally far from both, relative to them. It is rounded once.
+    power * (2.0 * lower * upper / ((lower + upper) * PARTS as f64))
 }
 
 /// The order of two values of one type. Of the zeros the negative one is less: nowhere said, and seen

@@ -41,7 +41,7 @@ impl<'g> Task<'_, 'g> {
         let folds =
             window.aggregates.iter().zip(&samples).enumerate().map(|(number, (aggregate, sample))| {
                 let fold = before.map_or(&empty, |folds| &folds[number]);
-                fold.with(aggregate.function, sample)
+                fold.with(aggregate, sample)
             });
         let folds = folds.collect::<Result<Vec<Fold>, Failed>>()?;
         for end_ms in open {
@@ -98,9 +98,9 @@ impl<'g> Task<'_, 'g> {
         for (number, (aggregate, sample)) in window.aggregates.iter().zip(&samples).enumerate() {
             let mut of_joined = joined.iter().filter_map(|place| open.get(place)?.parts.get(&0)?.get(number));
             let first = of_joined.next().cloned().unwrap_or_default();
-            let mut fold = first.with(aggregate.function, sample)?;
+            let mut fold = first.with(aggregate, sample)?;
             for later in of_joined {
-                fold = fold.and(aggregate.function, later)?;
+                fold = fold.and(aggregate, later)?;
             }
             folds.push(fold);
         }
@@ -191,9 +191,9 @@ pub(super) fn result(
     for (number, aggregate) in window.aggregates.iter().enumerate() {
         let mut fold = Fold::default();
         for part in open.parts.values() {
-            fold = fold.and(aggregate.function, &part[number])?;
+            fold = fold.and(aggregate, &part[number])?;
         }
-        row.push(fold.result(aggregate.function));
+        row.push(fold.result(aggregate));
     }
     row.extend(window.early_every_ms.map(|_| Value::Bool(false)));
     row.extend(window.emit.mark().map(|_| Value::Bool(mark)));
