@@ -5,6 +5,7 @@
 //! and leaves with the checkpoint.
 
 mod aggregate;
+mod deduplicate;
 mod errors;
 mod filter;
 mod map;
@@ -23,6 +24,7 @@ mod tests;
 use bumpalo::Bump;
 
 pub use aggregate::{Accumulators, RowAggregates, RowInput};
+pub use deduplicate::{Deduplicate, DeduplicateSpec};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
 pub use map::{Map, MapFunction, RowMap};

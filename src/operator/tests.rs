@@ -1,5 +1,6 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
+mod deduplicate;
 mod errors;
 mod repartition;
 mod session;
@@ -155,6 +156,22 @@ pub(super) fn sink_to(schema: &Schema, target: Arc<OutputTarget>, errors: ErrorP
     Box::new(Sink::new(RowWriter { encoder: Arc::new(Encoder::new(schema)), key }, target, errors))
 }
 
+/// Drops what repeats another row of the first field.
+pub(super) fn deduplicate(
+    schema: &Schema,
+    within_ms: i64,
+    late: LateRecords,
+    readers: Vec<Reader>,
+) -> Reader {
+    let spec = DeduplicateSpec { id: "once".into(), fingerprint: "of a test".into(), within_ms, late };
+    let (keys, readers) = (first_field(schema), Readers::new(readers));
+    Box::new(Deduplicate::<Dynamic, _>::new(spec, keys, rejected("once"), readers))
+}
+
+fn first_field(schema: &Schema) -> RowKey {
+    RowKey { fields: vec![(schema.fields[0].name.clone(), 0)], encoder: Arc::new(Encoder::new(schema)) }
+}
+
 pub(super) fn tumbling(size_ms: i64) -> Windows {
     Windows::Aligned(AlignedWindows::tumbling(size_ms))
 }
@@ -214,10 +231,7 @@ impl Windowed {
         };
         let aggregates = RowAggregates::new(self.aggregates.clone());
         let results = RowResults::new(&self.schema(input), 1, aggregates, marks);
-        let key = RowKey {
-            fields: vec![(input.fields[0].name.clone(), 0)],
-            encoder: Arc::new(Encoder::new(input)),
-        };
+        let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
         row_windows(self.windows, spec, key, self.aggregates.clone(), results, errors, readers)
     }

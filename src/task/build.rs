@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, LateRecords, Map, Operator, OutputTarget,
-    Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowFilter, RowKey,
-    RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, LateRecords,
+    Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource,
+    RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing,
+    Transfer, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -95,6 +96,13 @@ impl Builder<'_> {
         })
     }
 
+    fn late(&self, late: &Late) -> Result<LateRecords, BuildError> {
+        Ok(match late {
+            Late::Drop => LateRecords::Drop,
+            Late::Topic(topic) => LateRecords::Write(self.target(topic)?),
+        })
+    }
+
     /// What reads a stream of whose rows these come on `route`. What is behind a union is made for each of its inputs:
     /// nothing there has state.
     fn readers(
@@ -147,6 +155,16 @@ impl Builder<'_> {
                 Box::new(Map::new(RowMap { slots: slots.clone(), encoder }, errors, readers))
             }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
+            OperatorKind::Deduplicate(deduplicate) => {
+                let spec = DeduplicateSpec {
+                    id: operator.id.as_str().into(),
+                    fingerprint: operator.fingerprint().unwrap_or_default(),
+                    within_ms: deduplicate.within_ms,
+                    late: self.late(&deduplicate.late)?,
+                };
+                let keys = row_key(&deduplicate.key, input, encoder);
+                Box::new(Deduplicate::new(spec, keys, errors, readers))
+            }
             OperatorKind::Union { .. } => unreachable!("a union is what is behind it"),
         })
     }
@@ -160,10 +178,6 @@ impl Builder<'_> {
         errors: ErrorPolicy,
         readers: Readers<Dynamic>,
     ) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
-        let late = match &window.late {
-            Late::Drop => LateRecords::Drop,
-            Late::Topic(topic) => LateRecords::Write(self.target(topic)?),
-        };
         let spec = WindowSpec {
             id: operator.id.as_str().into(),
             fingerprint: operator.fingerprint().unwrap_or_default(),
@@ -174,7 +188,7 @@ impl Builder<'_> {
                 Emit::OnTime => EmitRows::OnTime,
                 Emit::OnUpdate => EmitRows::OnUpdate,
             },
-            late,
+            late: self.late(&window.late)?,
         };
         let marks = match window.emit {
             Emit::OnClose => None,

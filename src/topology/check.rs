@@ -101,11 +101,13 @@ fn scope<'d>(
         targets,
         operators: Vec::new(),
         windows: Vec::new(),
+        late: Vec::new(),
         sinks: sinks.iter().map(|sink| sink.id.as_str()).collect(),
     };
     for (head, draft) in heads.iter().zip(drafts) {
         let Some(draft) = draft.as_ref().filter(|_| head.word == Some(Word::Window)) else {
             scope.operators.push(&head.id);
+            scope.late.extend((head.word == Some(Word::Deduplicate)).then_some(head.id.as_str()));
             continue;
         };
         let mut stream = draft.stream.clone();

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::plan::{Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
+use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
-use super::window::description;
+use super::window::{description, duration};
 
 /// A Mermaid flowchart of a topology: its topics, and a box for each stage with the source and the
 /// operators of that stage; dead letters and late records go along dotted lines.
@@ -70,9 +70,7 @@ pub fn graph(plan: &Plan) -> String {
             let _ = writeln!(out, "  {} --> operator{i}", stream_node(*input));
         }
         dead_letter(&mut out, format!("operator{i}"), &operator.on_error);
-        if let OperatorKind::Window(window) = &operator.kind
-            && let Late::Topic(topic) = &window.late
-        {
+        if let Some(topic) = operator.kind.late_topic() {
             let _ = writeln!(out, "  operator{i} -. \"late\" .-> {}", topic_node(topic, TopicRole::Late));
         }
     }
@@ -108,6 +106,12 @@ fn key_names(plan: &Plan, repartition: &RepartitionPlan) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
+/// The names of fields of an operator's rows.
+fn names(operator: &OperatorPlan, slots: &[usize]) -> String {
+    let names = slots.iter().map(|slot| operator.schema.fields[*slot].name.as_str());
+    names.collect::<Vec<_>>().join(", ")
+}
+
 /// The shape and label of an operator: what it does, in a line or two.
 fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
     let id = escape(&operator.id);
@@ -132,6 +136,11 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
             let what = format!("{} by {}", description(&window.windows), key.join(", "));
             format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
+        }
+        OperatorKind::Deduplicate(deduplicate) => {
+            let key = names(operator, &deduplicate.key);
+            let what = format!("within {} by {key}", duration(deduplicate.within_ms));
+            format!("[[\"{id}<br/>deduplicate<br/>{}\"]]", escape(&what))
         }
     }
 }

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use crate::record::{Field, FieldForm, Type};
 
 use super::diagnostic::{Span, known_names};
-use super::plan::{Late, MapSlot, OnError, OperatorKind};
+use super::keyed::{KeyedDraft, check_deduplicate};
+use super::plan::{MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
 use super::union::{check_union, read_inputs};
-use super::window::check_window;
+use super::window::{WindowDraft, check_window};
 use super::yaml::{Data, Entry};
 
 /// The kinds of operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
+    Deduplicate,
     Filter,
     Map,
     Repartition,
@@ -22,7 +24,8 @@ pub(super) enum Word {
     Window,
 }
 
-const WORDS: [(&str, Word); 5] = [
+const WORDS: [(&str, Word); 6] = [
+    ("deduplicate", Word::Deduplicate),
     ("filter", Word::Filter),
     ("map", Word::Map),
     ("repartition", Word::Repartition),
@@ -30,13 +33,14 @@ const WORDS: [(&str, Word); 5] = [
     ("window", Word::Window),
 ];
 
+const DEDUPLICATE_KEYS: [&str; 6] = ["type", "input", "key_by", "within", "late", "on_error"];
 const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
 const WINDOW_KEYS: [&str; 8] = ["type", "input", "key_by", "window", "aggregate", "emit", "late", "on_error"];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 14] = [
+const ALL_KEYS: [&str; 15] = [
     "type",
     "input",
     "inputs",
@@ -51,10 +55,11 @@ const ALL_KEYS: [&str; 14] = [
     "aggregate",
     "emit",
     "late",
+    "within",
 ];
 
 /// Kinds that are designed and not built yet.
-const WORDS_LATER: [&str; 6] = ["join", "reduce", "process", "flat_map", "deduplicate", "lookup"];
+const WORDS_LATER: [&str; 5] = ["join", "reduce", "process", "flat_map", "lookup"];
 
 /// A topic has at most so many partitions.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -81,6 +86,14 @@ pub(super) struct OperatorDraft {
     pub late: Option<(String, Span)>,
 }
 
+impl OperatorDraft {
+    fn take(&mut self, keyed: KeyedDraft) {
+        let late_topic = keyed.kind.as_ref().and_then(OperatorKind::late_topic).map(str::to_owned);
+        self.late = late_topic.zip(keyed.late_span);
+        (self.kind, self.stream, self.repartition) = (keyed.kind, keyed.stream, keyed.repartition);
+    }
+}
+
 /// A change of keys.
 pub(super) struct RepartitionDraft {
     /// The slots of the new key.
@@ -101,9 +114,8 @@ pub(super) fn read_head<'n>(entry: &'n Entry, reader: &mut Reader) -> OperatorHe
         fields: None,
     };
     let Some(fields) = reader.fields(&entry.value, &what, entry.key_span) else { return head };
-    if let Some(node) =
-        reader.required(&fields, "type", "one of `filter`, `map`, `repartition`, `union`, `window`")
-    {
+    let words = WORDS.map(|(word, _)| format!("`{word}`")).join(", ");
+    if let Some(node) = reader.required(&fields, "type", &format!("one of {words}")) {
         head.word = reader.choice(node, "an operator's type", &WORDS, &WORDS_LATER);
     }
     head.inputs = match head.word {
@@ -137,6 +149,10 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
     (draft.on_error, draft.dead_letter_span) = reader.on_error(fields);
     match head.word {
         None => reader.check_keys(fields, &ALL_KEYS),
+        Some(Word::Deduplicate) => {
+            reader.check_keys(fields, &DEDUPLICATE_KEYS);
+            draft.take(check_deduplicate(fields, input, reader));
+        }
         Some(Word::Filter) => {
             reader.check_keys(fields, &FILTER_KEYS);
             draft.kind = check_filter(fields, input, reader);
@@ -159,14 +175,8 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
         Some(Word::Window) => {
             reader.check_keys(fields, &WINDOW_KEYS);
             let window = check_window(fields, input, reader);
-            if let (Some(plan), Some(span)) = (&window.plan, window.late_span)
-                && let Late::Topic(topic) = &plan.late
-            {
-                draft.late = Some((topic.clone(), span));
-            }
-            draft.kind = window.plan.map(OperatorKind::Window);
-            draft.repartition = window.repartition;
-            draft.stream = window.stream;
+            let WindowDraft { plan, stream, repartition, late_span } = window;
+            draft.take(KeyedDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span });
         }
     }
     draft

@@ -154,6 +154,27 @@ pub enum OperatorKind {
     },
     /// Groups rows by key and time and aggregates them.
     Window(WindowPlan),
+    /// Drops the rows that repeat another one of their key.
+    Deduplicate(DeduplicatePlan),
+}
+
+impl OperatorKind {
+    /// What becomes of late rows; `None` if it calls none late.
+    pub fn late(&self) -> Option<&Late> {
+        match self {
+            OperatorKind::Window(window) => Some(&window.late),
+            OperatorKind::Deduplicate(deduplicate) => Some(&deduplicate.late),
+            OperatorKind::Filter { .. } | OperatorKind::Map { .. } | OperatorKind::Union { .. } => None,
+        }
+    }
+
+    /// The topic that takes late rows.
+    pub fn late_topic(&self) -> Option<&str> {
+        match self.late() {
+            Some(Late::Topic(topic)) => Some(topic),
+            Some(Late::Drop) | None => None,
+        }
+    }
 }
 
 /// How a map makes a slot.
@@ -179,6 +200,18 @@ pub struct WindowPlan {
     pub aggregates: Vec<AggregatePlan>,
     /// When rows are emitted.
     pub emit: Emit,
+    /// What becomes of late records.
+    pub late: Late,
+}
+
+/// A deduplication: a row passes unless one of its key has passed that is less than a length away in event time. Its
+/// rows are those of its input.
+#[derive(Debug)]
+pub struct DeduplicatePlan {
+    /// The slots of the key, in declared order.
+    pub key: Vec<usize>,
+    /// The length.
+    pub within_ms: i64,
     /// What becomes of late records.
     pub late: Late,
 }

@@ -94,6 +94,7 @@ impl Generated {
             OperatorKind::Repartition(_) => "repartition",
             OperatorKind::Union(_) => "union",
             OperatorKind::Window(_) => "window",
+            OperatorKind::Deduplicate(_) => "deduplicate",
         };
         let (id, input) = (&operator.id, self.id(operator.input));
         let _ = writeln!(out, "  {id}:\n    type: {ty}");
@@ -120,21 +121,31 @@ impl Generated {
                 };
             }
             OperatorKind::Repartition(repartition) => {
-                let names = repartition.key.iter().map(|slot| fields[*slot].name.as_str());
-                let _ = writeln!(out, "    key_by: [{}]", names.collect::<Vec<_>>().join(", "));
+                render_key(&repartition.key, &fields, out);
                 if let Some(partitions) = repartition.partitions {
                     let _ = writeln!(out, "    partitions: {partitions}");
                 }
             }
             OperatorKind::Window(window) => render_window(window, &fields, out),
+            OperatorKind::Deduplicate(deduplicate) => {
+                render_key(&deduplicate.key, &fields, out);
+                let _ = writeln!(out, "    within: {}ms", deduplicate.within_ms);
+                if let Some(topic) = &deduplicate.late {
+                    let _ = writeln!(out, "    late: {{ topic: {topic} }}");
+                }
+            }
         }
         on_error(&operator.on_error, out);
     }
 }
 
-fn render_window(window: &Window, fields: &[Field], out: &mut String) {
-    let names: Vec<&str> = window.key.iter().map(|slot| fields[*slot].name.as_str()).collect();
+fn render_key(key: &[usize], fields: &[Field], out: &mut String) {
+    let names: Vec<&str> = key.iter().map(|slot| fields[*slot].name.as_str()).collect();
     let _ = writeln!(out, "    key_by: [{}]", names.join(", "));
+}
+
+fn render_window(window: &Window, fields: &[Field], out: &mut String) {
+    render_key(&window.key, fields, out);
     let mut lengths = match window.shape {
         Shape::Tumbling => "type: tumbling".to_owned(),
         Shape::Sliding { slide_ms } => format!("type: sliding, slide: {slide_ms}ms"),
