@@ -154,6 +154,8 @@ bugs! {
     /// A duplicate is looked for only among what expires in the same bucket as it would: what passed a little
     /// earlier or later is missed.
     NeighbourBucketForgotten = "neighbour-bucket-forgotten",
+    /// What a record leaves for the next one stays where that of the one before it lay, and goes with that.
+    LagNotMoved = "lag-not-moved",
     /// Lateness is judged by the batch instead of the record: it depends on how records are fetched.
     LateByBatch = "late-by-batch",
     /// The end of a bounded run is stored as a watermark: whoever goes on finds everything late.

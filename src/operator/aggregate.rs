@@ -13,7 +13,8 @@ use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
 use crate::topology::plan::{AggregateFunction, AggregatePlan};
 use accumulator::Sample;
-pub use accumulator::{Accumulator, Accumulators};
+pub use accumulator::{Accumulator, Accumulators, Held};
+pub(super) use encoding::{decode_held, encode_held};
 
 /// The aggregates of a window.
 pub struct RowAggregates {
@@ -32,8 +33,7 @@ impl RowAggregates {
             let by = plan.by.as_ref().is_some_and(|by| is_text(by.ty()));
             usize::from(keeps_argument(plan.function) && is_text(plan.ty)) + usize::from(by)
         });
-        let texts = texts.sum::<usize>().max(1);
-        let text_bytes_max = STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts);
+        let text_bytes_max = text_bytes_max(texts.sum());
         let compares = aggregates.iter().any(|plan| plan.by.is_some());
         RowAggregates { aggregates, text_bytes_max, compares }
     }
@@ -57,17 +57,27 @@ impl RowAggregates {
         environment: &Environment<'_, 'b>,
     ) -> Result<Slot<'b>, EvaluationError> {
         let value = expression.eval(environment)?;
-        let bytes = match value {
-            Slot::String(text) => text.len(),
-            Slot::Bytes(bytes) => bytes.len(),
-            _ => 0,
-        };
+        let bytes = text_bytes(&value);
         if bytes > self.text_bytes_max && keeps_argument(plan.function) {
             let (name, most) = (&plan.name, self.text_bytes_max);
             let message = format!("aggregate `{name}`: a text of {bytes} bytes, more than {most}");
             return Err(EvaluationError { message });
         }
         Ok(value)
+    }
+}
+
+/// The longest text, in bytes, of so many that are kept in an entry.
+pub(super) fn text_bytes_max(texts: usize) -> usize {
+    STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts.max(1))
+}
+
+/// The length of a text or bytes, in bytes; 0 of anything else.
+pub(super) fn text_bytes(value: &Slot<'_>) -> usize {
+    match value {
+        Slot::String(text) => text.len(),
+        Slot::Bytes(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 

@@ -271,6 +271,11 @@ fn deduplicated() -> Box<dyn Pipeline> {
     source(4, vec![deduplicate(&schema, 7, late, vec![sink(&schema, "out")])])
 }
 
+fn lagging(ttl_ms: Option<i64>) -> Box<dyn Pipeline> {
+    let values = ["12 / amount", "customer", "at"];
+    source(4, vec![lag(&orders(), ttl_ms, &values, |rows| vec![sink(rows, "out")])])
+}
+
 /// Two windows on one stream, behind one of them a filter and another window.
 fn chained() -> Box<dyn Pipeline> {
     let schema = orders();
@@ -349,6 +354,11 @@ proptest! {
     #[test]
     fn deduplicate_conforms(inputs in vec(input(), 0..40)) {
         conforms(&deduplicated, inputs);
+    }
+
+    #[test]
+    fn lag_conforms(ttl_ms in prop_oneof![Just(None), Just(Some(7))], inputs in vec(input(), 0..40)) {
+        conforms(&move || lagging(ttl_ms), inputs);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod deduplicate;
 mod errors;
+mod lag;
 mod repartition;
 mod session;
 mod window;
@@ -166,6 +167,32 @@ pub(super) fn deduplicate(
     let spec = DeduplicateSpec { id: "once".into(), fingerprint: "of a test".into(), within_ms, late };
     let (keys, readers) = (first_field(schema), Readers::new(readers));
     Box::new(Deduplicate::<Dynamic, _>::new(spec, keys, rejected("once"), readers))
+}
+
+pub(super) fn row_lag(schema: &Schema, values: &[&str]) -> RowLag {
+    let values = values.iter().enumerate();
+    RowLag::new(values.map(|(number, text)| (format!("before{number}"), expression(schema, text))).collect())
+}
+
+/// Adds what these expressions had in the row of the first field before; `readers` are those of its rows.
+pub(super) fn lag(
+    schema: &Schema,
+    ttl_ms: Option<i64>,
+    values: &[&str],
+    readers: impl FnOnce(&Schema) -> Vec<Reader>,
+) -> Reader {
+    let mut rows = schema.clone();
+    let types = values.iter().map(|text| expression(schema, text).ty()).enumerate();
+    rows.fields.extend(types.map(|(number, ty)| field(&format!("before{number}"), ty, true)));
+    let spec = LagSpec { id: "before".into(), fingerprint: "of a test".into(), ttl_ms };
+    let (keys, readers) = (first_field(schema), Readers::new(readers(&rows)));
+    Box::new(Lag::<Dynamic, Dynamic, _, _>::new(
+        spec,
+        keys,
+        row_lag(schema, values),
+        rejected("before"),
+        readers,
+    ))
 }
 
 fn first_field(schema: &Schema) -> RowKey {

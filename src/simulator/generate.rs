@@ -101,6 +101,19 @@ pub enum OperatorKind {
     Window(Window),
     /// Drops rows that repeat others.
     Deduplicate(Deduplicate),
+    /// Adds what the row before had.
+    Lag(Lag),
+}
+
+/// A lag.
+#[derive(Clone, Debug)]
+pub struct Lag {
+    /// The input's slots of its key, by which rows lie together.
+    pub key: Vec<usize>,
+    /// New fields, by name: of the row before.
+    pub set: Vec<(String, Formula)>,
+    /// How long a key is remembered; `None`: for ever.
+    pub ttl_ms: Option<i64>,
 }
 
 /// A deduplication.
@@ -356,6 +369,7 @@ enum Kind {
     Union,
     Window,
     Deduplicate,
+    Lag,
 }
 
 impl Kind {
@@ -367,6 +381,7 @@ impl Kind {
             Kind::Union => "u",
             Kind::Window => "w",
             Kind::Deduplicate => "d",
+            Kind::Lag => "l",
         }
     }
 }
@@ -412,7 +427,7 @@ impl Maker<'_> {
         let keyed = can_group && !input.rekeyed && self.random.fork("keyed").one_in(4);
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
-            _ if keyed => Kind::Deduplicate,
+            _ if keyed => *self.random.fork("kind").pick(&[Kind::Deduplicate, Kind::Lag]),
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
             _ if rekeys => Kind::Window,
@@ -439,6 +454,7 @@ impl Maker<'_> {
             Kind::Union => self.union(&input, other.unwrap_or(place)),
             Kind::Window => self.window(&input, &id, number, rekeys),
             Kind::Deduplicate => self.deduplicate(&input, &id),
+            Kind::Lag => self.lag(&input, number),
         };
         made.at = StreamRef::Operator(number);
         made.readers = 0;

@@ -179,6 +179,8 @@ struct OpenWindows {
     watermark_ms: Option<i64>,
     /// Of a deduplication: what passed, ever.
     passed: Vec<(Vec<KeyPart>, i64)>,
+    /// Of a lag: the greatest event time of each key's rows, and what the last of them had.
+    left: BTreeMap<Vec<KeyPart>, (i64, Vec<Value>)>,
     /// By end and key, which is the order in which they close.
     open: BTreeMap<(i64, Vec<KeyPart>), OpenWindow>,
 }
@@ -290,6 +292,7 @@ impl<'t, 'g> Task<'t, 'g> {
             OperatorKind::Deduplicate(deduplicate) => {
                 self.deduplicate(index, operator, deduplicate, fields, event)
             }
+            OperatorKind::Lag(lag) => self.lag(index, lag, event),
         };
         if result.is_err() {
             self.failed(&operator.id, &operator.on_error, event.origin, || object(fields, event.row));

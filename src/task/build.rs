@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, LateRecords,
-    Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource,
-    RowAggregates, RowFilter, RowKey, RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing,
-    Transfer, WindowSpec, row_windows,
+    Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag, LagSpec,
+    LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
+    RepartitionSource, RowAggregates, RowFilter, RowKey, RowLag, RowMap, RowResults, RowTransfer, RowWriter,
+    Sink, Source, Timing, Transfer, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -164,6 +164,17 @@ impl Builder<'_> {
                 };
                 let keys = row_key(&deduplicate.key, input, encoder);
                 Box::new(Deduplicate::new(spec, keys, errors, readers))
+            }
+            OperatorKind::Lag(lag) => {
+                let spec = LagSpec {
+                    id: operator.id.as_str().into(),
+                    fingerprint: operator.fingerprint().unwrap_or_default(),
+                    ttl_ms: lag.ttl_ms,
+                };
+                let names =
+                    operator.schema.fields[input.fields.len()..].iter().map(|field| field.name.clone());
+                let function = RowLag::new(names.zip(lag.values.iter().cloned()).collect());
+                Box::new(Lag::new(spec, row_key(&lag.key, input, encoder), function, errors, readers))
             }
             OperatorKind::Union { .. } => unreachable!("a union is what is behind it"),
         })

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
 use crate::topology::Plan;
 use crate::topology::case::Case;
-use crate::topology::plan::{Emit, OperatorKind};
+use crate::topology::plan::{Emit, LagPlan, OperatorKind};
 
 /// The variant that is played first: if it fails, the others tell nothing.
 pub(super) const PLAIN: &str = "one-by-one";
@@ -124,7 +124,7 @@ fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String>
     for operator in &plan.operators {
         let emit = match &operator.kind {
             OperatorKind::Window(window) => window.emit,
-            OperatorKind::Deduplicate(_) => {
+            OperatorKind::Deduplicate(_) | OperatorKind::Lag(LagPlan { ttl_ms: Some(_), .. }) => {
                 return Err(format!(
                     "it has `{}`, and it depends on the records of each partition when entries of it expire",
                     operator.id

@@ -20,6 +20,15 @@ impl OperatorPlan {
                 let _ = writeln!(text, "within: {}", duration(deduplicate.within_ms));
                 Some(text)
             }
+            OperatorKind::Lag(lag) => {
+                let mut text = self.head("lag", lag.key.iter().copied());
+                let _ = writeln!(text, "ttl: {}", lag.ttl_ms.map_or("none".to_owned(), duration));
+                let first = self.schema.fields.len() - lag.values.len();
+                for (field, expression) in self.schema.fields[first..].iter().zip(&lag.values) {
+                    let _ = writeln!(text, "value {}: {} {}", field.name, line(expression), field.ty);
+                }
+                Some(text)
+            }
             OperatorKind::Filter { .. } | OperatorKind::Map { .. } | OperatorKind::Union { .. } => None,
         }
     }

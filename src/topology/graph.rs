@@ -142,6 +142,11 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
             let what = format!("within {} by {key}", duration(deduplicate.within_ms));
             format!("[[\"{id}<br/>deduplicate<br/>{}\"]]", escape(&what))
         }
+        OperatorKind::Lag(lag) => {
+            let kept = lag.ttl_ms.map_or("for ever".to_owned(), |ttl_ms| format!("for {}", duration(ttl_ms)));
+            let what = format!("by {}, kept {kept}", names(operator, &lag.key));
+            format!("[[\"{id}<br/>lag<br/>{}\"]]", escape(&what))
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::record::{Field, FieldForm, Type};
 
 use super::diagnostic::{Span, known_names};
-use super::keyed::{KeyedDraft, check_deduplicate};
+use super::keyed::{KeyedDraft, check_deduplicate, check_lag};
 use super::plan::{MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
@@ -18,15 +18,17 @@ use super::yaml::{Data, Entry};
 pub(super) enum Word {
     Deduplicate,
     Filter,
+    Lag,
     Map,
     Repartition,
     Union,
     Window,
 }
 
-const WORDS: [(&str, Word); 6] = [
+const WORDS: [(&str, Word); 7] = [
     ("deduplicate", Word::Deduplicate),
     ("filter", Word::Filter),
+    ("lag", Word::Lag),
     ("map", Word::Map),
     ("repartition", Word::Repartition),
     ("union", Word::Union),
@@ -35,12 +37,13 @@ const WORDS: [(&str, Word); 6] = [
 
 const DEDUPLICATE_KEYS: [&str; 6] = ["type", "input", "key_by", "within", "late", "on_error"];
 const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
+const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
 const WINDOW_KEYS: [&str; 8] = ["type", "input", "key_by", "window", "aggregate", "emit", "late", "on_error"];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 15] = [
+const ALL_KEYS: [&str; 16] = [
     "type",
     "input",
     "inputs",
@@ -56,6 +59,7 @@ const ALL_KEYS: [&str; 15] = [
     "emit",
     "late",
     "within",
+    "ttl",
 ];
 
 /// Kinds that are designed and not built yet.
@@ -157,6 +161,10 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
             reader.check_keys(fields, &FILTER_KEYS);
             draft.kind = check_filter(fields, input, reader);
             draft.stream = input.clone();
+        }
+        Some(Word::Lag) => {
+            reader.check_keys(fields, &LAG_KEYS);
+            draft.take(check_lag(fields, input, reader));
         }
         Some(Word::Map) => {
             reader.check_keys(fields, &MAP_KEYS);

@@ -156,6 +156,8 @@ pub enum OperatorKind {
     Window(WindowPlan),
     /// Drops the rows that repeat another one of their key.
     Deduplicate(DeduplicatePlan),
+    /// Adds to each row what expressions had in the row of its key before it.
+    Lag(LagPlan),
 }
 
 impl OperatorKind {
@@ -164,7 +166,7 @@ impl OperatorKind {
         match self {
             OperatorKind::Window(window) => Some(&window.late),
             OperatorKind::Deduplicate(deduplicate) => Some(&deduplicate.late),
-            OperatorKind::Filter { .. } | OperatorKind::Map { .. } | OperatorKind::Union { .. } => None,
+            _ => None,
         }
     }
 
@@ -214,6 +216,17 @@ pub struct DeduplicatePlan {
     pub within_ms: i64,
     /// What becomes of late records.
     pub late: Late,
+}
+
+/// What rows get of the one before them in their key. The rows: the input's fields, then one for each expression.
+#[derive(Debug)]
+pub struct LagPlan {
+    /// The slots of the key, in declared order.
+    pub key: Vec<usize>,
+    /// On the input's rows, in declared order.
+    pub values: Vec<Arc<Expression>>,
+    /// How long a key is remembered after the greatest event time of its rows; `None`: for ever.
+    pub ttl_ms: Option<i64>,
 }
 
 /// Which windows there are.

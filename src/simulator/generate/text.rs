@@ -95,6 +95,7 @@ impl Generated {
             OperatorKind::Union(_) => "union",
             OperatorKind::Window(_) => "window",
             OperatorKind::Deduplicate(_) => "deduplicate",
+            OperatorKind::Lag(_) => "lag",
         };
         let (id, input) = (&operator.id, self.id(operator.input));
         let _ = writeln!(out, "  {id}:\n    type: {ty}");
@@ -109,10 +110,7 @@ impl Generated {
             }
             OperatorKind::Map(map) => {
                 if !map.set.is_empty() {
-                    out.push_str("    set:\n");
-                }
-                for (name, formula) in &map.set {
-                    let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, &fields)));
+                    render_set(&map.set, &fields, out);
                 }
                 let _ = match &map.choice {
                     Choice::All => Ok(()),
@@ -127,6 +125,13 @@ impl Generated {
                 }
             }
             OperatorKind::Window(window) => render_window(window, &fields, out),
+            OperatorKind::Lag(lag) => {
+                render_key(&lag.key, &fields, out);
+                if let Some(ttl_ms) = lag.ttl_ms {
+                    let _ = writeln!(out, "    ttl: {ttl_ms}ms");
+                }
+                render_set(&lag.set, &fields, out);
+            }
             OperatorKind::Deduplicate(deduplicate) => {
                 render_key(&deduplicate.key, &fields, out);
                 let _ = writeln!(out, "    within: {}ms", deduplicate.within_ms);
@@ -136,6 +141,13 @@ impl Generated {
             }
         }
         on_error(&operator.on_error, out);
+    }
+}
+
+fn render_set(set: &[(String, Formula)], fields: &[Field], out: &mut String) {
+    out.push_str("    set:\n");
+    for (name, formula) in set {
+        let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, fields)));
     }
 }
 

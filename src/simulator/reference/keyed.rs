@@ -1,10 +1,11 @@
 //! What operators remember of keys, by their definitions: everything is kept, and looked through each time.
 
-use super::evaluate::Failed;
+use super::evaluate::{Environment, Failed};
 use super::group::key_of;
 use super::{Event, Task};
 use crate::record::Field;
-use crate::simulator::generate::{Deduplicate, Operator};
+use crate::simulator::generate::formula::Value;
+use crate::simulator::generate::{Deduplicate, Lag, Operator};
 use crate::topology::plan::StreamRef;
 
 impl<'g> Task<'_, 'g> {
@@ -34,6 +35,33 @@ impl<'g> Task<'_, 'g> {
         }
         passed.push((key, event.time_ms));
         self.process(StreamRef::Operator(index), event);
+        Ok(())
+    }
+
+    /// A row gets what the one of its key had that came before it, unless that is forgotten.
+    pub(super) fn lag(&mut self, index: usize, lag: &Lag, event: &Event<'_>) -> Result<(), Failed> {
+        let key = key_of(&lag.key, event)?;
+        let environment = Environment { row: event.row, origin: event.origin };
+        let values = lag.set.iter().map(|(_, formula)| environment.evaluate(formula));
+        let values: Vec<Value> = values.collect::<Result<_, Failed>>()?;
+        // What is longer is an error.
+        let most = (512 << 10) / values.len().max(8);
+        if values.iter().any(|value| matches!(value, Value::Text(text) if text.len() > most)) {
+            return Err(Failed);
+        }
+        let state = &mut self.windows[index];
+        let is_forgotten = |time_ms: i64| match (lag.ttl_ms, state.watermark_ms) {
+            (Some(ttl_ms), Some(watermark_ms)) => watermark_ms >= time_ms + ttl_ms,
+            _ => false,
+        };
+        let before = state.left.remove(&key).filter(|(newest_ms, _)| !is_forgotten(*newest_ms));
+        let newest_ms = before.as_ref().map_or(event.time_ms, |(newest_ms, _)| event.time_ms.max(*newest_ms));
+        if !is_forgotten(newest_ms) {
+            state.left.insert(key, (newest_ms, values.clone()));
+        }
+        let previous = before.map_or(vec![Value::Null; values.len()], |(_, values)| values);
+        let row = [event.row, &previous].concat();
+        self.process(StreamRef::Operator(index), &Event { row: &row, ..*event });
         Ok(())
     }
 }
