@@ -276,6 +276,10 @@ fn lagging(ttl_ms: Option<i64>) -> Box<dyn Pipeline> {
     source(4, vec![lag(&orders(), ttl_ms, &values, |rows| vec![sink(rows, "out")])])
 }
 
+fn split() -> Box<dyn Pipeline> {
+    source(4, vec![branches(&orders(), &["amount > 6", "12 / amount > 2"], true)])
+}
+
 /// Two windows on one stream, behind one of them a filter and another window.
 fn chained() -> Box<dyn Pipeline> {
     let schema = orders();
@@ -359,6 +363,11 @@ proptest! {
     #[test]
     fn lag_conforms(ttl_ms in prop_oneof![Just(None), Just(Some(7))], inputs in vec(input(), 0..40)) {
         conforms(&move || lagging(ttl_ms), inputs);
+    }
+
+    #[test]
+    fn branch_conforms(inputs in vec(input(), 0..30)) {
+        conforms(&split, inputs);
     }
 
     #[test]

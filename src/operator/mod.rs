@@ -5,6 +5,7 @@
 //! and leaves with the checkpoint.
 
 mod aggregate;
+mod branch;
 mod deduplicate;
 mod errors;
 mod filter;
@@ -25,6 +26,7 @@ mod tests;
 use bumpalo::Bump;
 
 pub use aggregate::{Accumulators, RowAggregates, RowInput};
+pub use branch::{Branch, Choose, RowChoice};
 pub use deduplicate::{Deduplicate, DeduplicateSpec};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};

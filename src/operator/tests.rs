@@ -1,5 +1,6 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
+mod branch;
 mod deduplicate;
 mod errors;
 mod lag;
@@ -7,6 +8,7 @@ mod repartition;
 mod session;
 mod window;
 
+pub(super) use branch::branches;
 pub(super) use window::{number, numbers};
 
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 //! text of a topology file, which the engine does.
 
 mod aggregate;
+mod branch;
 mod change;
 pub mod formula;
 mod keyed;
@@ -103,6 +104,19 @@ pub enum OperatorKind {
     Deduplicate(Deduplicate),
     /// Adds what the row before had.
     Lag(Lag),
+    /// Splits rows. Its outputs follow it, each an operator that reads it.
+    Branch(Branch),
+    /// The rows of a branch, by its number.
+    Output(usize),
+}
+
+/// What splits rows.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// The names of the branches, and which rows go there that go to none before.
+    pub conditions: Vec<(String, Formula)>,
+    /// The name of the one for all others.
+    pub otherwise: Option<String>,
 }
 
 /// A lag.
@@ -370,6 +384,7 @@ enum Kind {
     Window,
     Deduplicate,
     Lag,
+    Branch,
 }
 
 impl Kind {
@@ -382,6 +397,7 @@ impl Kind {
             Kind::Window => "w",
             Kind::Deduplicate => "d",
             Kind::Lag => "l",
+            Kind::Branch => "b",
         }
     }
 }
@@ -430,6 +446,7 @@ impl Maker<'_> {
             _ if keyed => *self.random.fork("kind").pick(&[Kind::Deduplicate, Kind::Lag]),
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
+            _ if !rekeys && self.random.fork("branch").one_in(8) => Kind::Branch,
             _ if rekeys => Kind::Window,
             0 | 1 => Kind::Filter,
             4.. if can_group => Kind::Window,
@@ -455,7 +472,15 @@ impl Maker<'_> {
             Kind::Window => self.window(&input, &id, number, rekeys),
             Kind::Deduplicate => self.deduplicate(&input, &id),
             Kind::Lag => self.lag(&input, number),
+            Kind::Branch => self.branch(&input),
         };
+        if let OperatorKind::Branch(branch) = &kind {
+            let branch = branch.clone();
+            let fields = made.fields.clone();
+            self.generated.operators.push(Operator { id: id.clone(), input: input.at, fields, on_error, kind });
+            self.streams[place].readers += 1;
+            return self.outputs(&branch, &id, number, &made);
+        }
         made.at = StreamRef::Operator(number);
         made.readers = 0;
         let fields = made.fields.clone();

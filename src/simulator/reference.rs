@@ -279,7 +279,8 @@ impl<'t, 'g> Task<'t, 'g> {
                     map.slots.iter().map(|formula| environment.evaluate(formula)).collect();
                 row.map(|row| self.process(StreamRef::Operator(index), &Event { row: &row, ..*event }))
             }
-            OperatorKind::Union(_) => {
+            OperatorKind::Branch(branch) => self.split(index, branch, event),
+            OperatorKind::Union(_) | OperatorKind::Output(_) => {
                 self.process(StreamRef::Operator(index), event);
                 Ok(())
             }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag, LagSpec,
-    LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
-    RepartitionSource, RowAggregates, RowFilter, RowKey, RowLag, RowMap, RowResults, RowTransfer, RowWriter,
-    Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
+    LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
+    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowKey, RowLag, RowMap, RowResults, RowTransfer,
+    RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -144,6 +144,17 @@ impl Builder<'_> {
         input: &Schema,
         route: &Route,
     ) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
+        if let OperatorKind::Branch { conditions, otherwise } = &operator.kind {
+            let conditions = conditions.clone();
+            let choice =
+                RowChoice { conditions, otherwise: *otherwise, encoder: Arc::new(Encoder::new(input)) };
+            let errors = self.errors(&operator.id, &operator.on_error)?;
+            let outputs = self.plan.outputs(index).into_iter();
+            let branches =
+                outputs.map(|output| self.readers(StreamRef::Operator(output), route).map(Readers::new));
+            let branches = branches.collect::<Result<Vec<_>, _>>()?;
+            return Ok(Box::new(Branch::<Dynamic, _>::new(choice, errors, branches)));
+        }
         let readers = Readers::new(self.readers(StreamRef::Operator(index), route)?);
         let errors = self.errors(&operator.id, &operator.on_error)?;
         let encoder = Arc::new(Encoder::new(input));
@@ -176,7 +187,9 @@ impl Builder<'_> {
                 let function = RowLag::new(names.zip(lag.values.iter().cloned()).collect());
                 Box::new(Lag::new(spec, row_key(&lag.key, input, encoder), function, errors, readers))
             }
-            OperatorKind::Union { .. } => unreachable!("a union is what is behind it"),
+            OperatorKind::Branch { .. } | OperatorKind::Output { .. } | OperatorKind::Union { .. } => {
+                unreachable!("it is what is behind it")
+            }
         })
     }
 

@@ -29,7 +29,7 @@ impl OperatorPlan {
                 }
                 Some(text)
             }
-            OperatorKind::Filter { .. } | OperatorKind::Map { .. } | OperatorKind::Union { .. } => None,
+            _ => None,
         }
     }
 

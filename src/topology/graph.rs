@@ -33,14 +33,14 @@ pub fn graph(plan: &Plan) -> String {
             }
             _ => drop(writeln!(out, "    source{i}[\"{id}<br/>source\"]")),
         }
-        for (j, operator) in plan.operators.iter().enumerate() {
+        for (j, operator) in boxes(plan) {
             if is_only_of(plan, j, i) {
                 let _ = writeln!(out, "    operator{j}{}", shape(plan, operator));
             }
         }
         let _ = writeln!(out, "  end");
     }
-    for (j, operator) in plan.operators.iter().enumerate() {
+    for (j, operator) in boxes(plan) {
         if (0..plan.stages().count()).all(|stage| !is_only_of(plan, j, stage)) {
             let _ = writeln!(out, "  operator{j}{}", shape(plan, operator));
         }
@@ -62,12 +62,12 @@ pub fn graph(plan: &Plan) -> String {
         dead_letter(&mut out, format!("source{i}"), &source.on_error);
     }
     for (i, repartition) in plan.repartitions.iter().enumerate() {
-        let _ = writeln!(out, "  {} --> repartition{i} --> rekeyed{i}", stream_node(repartition.input));
+        let _ = writeln!(out, "  {} --> repartition{i} --> rekeyed{i}", stream_node(plan, repartition.input));
         dead_letter(&mut out, format!("rekeyed{i}"), &repartition.on_error);
     }
-    for (i, operator) in plan.operators.iter().enumerate() {
+    for (i, operator) in boxes(plan) {
         for input in &operator.inputs {
-            let _ = writeln!(out, "  {} --> operator{i}", stream_node(*input));
+            let _ = writeln!(out, "  {} --> operator{i}", stream_node(plan, *input));
         }
         dead_letter(&mut out, format!("operator{i}"), &operator.on_error);
         if let Some(topic) = operator.kind.late_topic() {
@@ -78,7 +78,7 @@ pub fn graph(plan: &Plan) -> String {
         let _ = writeln!(
             out,
             "  {} --> sink{i} --> {}",
-            stream_node(sink.input),
+            stream_node(plan, sink.input),
             topic_node(&sink.topic, TopicRole::Sink)
         );
         dead_letter(&mut out, format!("sink{i}"), &sink.on_error);
@@ -86,8 +86,22 @@ pub fn graph(plan: &Plan) -> String {
     out
 }
 
-fn stream_node(stream: StreamRef) -> String {
+/// The operators that have a box of their own: a branch is a line.
+fn boxes(plan: &Plan) -> impl Iterator<Item = (usize, &OperatorPlan)> {
+    let operators = plan.operators.iter().enumerate();
+    operators.filter(|(_, operator)| !matches!(operator.kind, OperatorKind::Output { .. }))
+}
+
+/// Where a line begins that comes from a stream.
+fn stream_node(plan: &Plan, stream: StreamRef) -> String {
     match stream {
+        StreamRef::Operator(i) if matches!(plan.operators[i].kind, OperatorKind::Output { .. }) => {
+            let OperatorPlan { id, inputs, .. } = &plan.operators[i];
+            let split = inputs.first().map(|split| (stream_node(plan, *split), plan.stream_id(*split)));
+            let (node, split) = split.unwrap_or_default();
+            let name = id.strip_prefix(split).unwrap_or(id).trim_start_matches('/');
+            format!("{node} -- \"{}\"", escape(name))
+        }
         StreamRef::Source(i) => format!("source{i}"),
         StreamRef::Operator(i) => format!("operator{i}"),
         StreamRef::Repartition(i) => format!("rekeyed{i}"),
@@ -130,6 +144,8 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
                 if set.is_empty() { "choose fields".to_owned() } else { format!("set {}", set.join(", ")) };
             format!("[\"{id}<br/>map<br/>{}\"]", escape(&what))
         }
+        OperatorKind::Branch { .. } => format!("{{{{\"{id}<br/>branch\"}}}}"),
+        OperatorKind::Output { .. } => String::new(), // it is a line
         OperatorKind::Union { .. } => format!("(({id}<br/>union))"),
         OperatorKind::Window(window) => {
             let key: Vec<&str> =

@@ -147,6 +147,19 @@ pub enum OperatorKind {
         /// How each output slot is made.
         slots: Vec<MapSlot>,
     },
+    /// Passes each row to the first branch whose condition is true. Its [outputs](OperatorKind::Output) read it, and
+    /// nothing else.
+    Branch {
+        /// Of type bool, perhaps null.
+        conditions: Vec<Arc<Expression>>,
+        /// Whether there is one more branch, for rows of which no condition is true.
+        otherwise: bool,
+    },
+    /// Passes the rows of a branch.
+    Output {
+        /// Its number among the branches of the operator that it reads.
+        branch: usize,
+    },
     /// Passes the rows of all of its inputs.
     Union {
         /// For each input, the slot that each of the output's fields has there.
@@ -401,6 +414,24 @@ pub struct SinkPlan {
 }
 
 impl Plan {
+    /// How many operators the file has: a branch is none by itself.
+    pub fn operator_count(&self) -> usize {
+        let is_whole = |operator: &&OperatorPlan| !matches!(operator.kind, OperatorKind::Output { .. });
+        self.operators.iter().filter(is_whole).count()
+    }
+
+    /// The outputs of the operator with this place, which splits its rows, in the order of its branches.
+    pub fn outputs(&self, operator: usize) -> Vec<usize> {
+        let reads = |output: &OperatorPlan| output.inputs.first() == Some(&StreamRef::Operator(operator));
+        let outputs = self.operators.iter().enumerate().filter_map(|(place, output)| match output.kind {
+            OperatorKind::Output { branch } if reads(output) => Some((branch, place)),
+            _ => None,
+        });
+        let mut outputs: Vec<(usize, usize)> = outputs.collect();
+        outputs.sort_unstable();
+        outputs.into_iter().map(|(_, place)| place).collect()
+    }
+
     /// The schema of a stream.
     pub fn stream_schema(&self, stream: StreamRef) -> Schema {
         match stream {

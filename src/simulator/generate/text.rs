@@ -18,7 +18,8 @@ impl Generated {
         if !self.operators.is_empty() {
             out.push_str("operators:\n");
         }
-        for operator in &self.operators {
+        let is_whole = |operator: &&Operator| !matches!(operator.kind, OperatorKind::Output(_));
+        for operator in self.operators.iter().filter(is_whole) {
             self.operator(operator, &mut out);
         }
         out.push_str("sinks:\n");
@@ -96,6 +97,7 @@ impl Generated {
             OperatorKind::Window(_) => "window",
             OperatorKind::Deduplicate(_) => "deduplicate",
             OperatorKind::Lag(_) => "lag",
+            OperatorKind::Branch(_) | OperatorKind::Output(_) => "branch",
         };
         let (id, input) = (&operator.id, self.id(operator.input));
         let _ = writeln!(out, "  {id}:\n    type: {ty}");
@@ -104,7 +106,16 @@ impl Generated {
             _ => writeln!(out, "    input: {input}"),
         };
         match &operator.kind {
-            OperatorKind::Union(_) => {}
+            OperatorKind::Union(_) | OperatorKind::Output(_) => {}
+            OperatorKind::Branch(branch) => {
+                out.push_str("    branches:\n");
+                for (name, formula) in &branch.conditions {
+                    let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, &fields)));
+                }
+                if let Some(name) = &branch.otherwise {
+                    let _ = writeln!(out, "    otherwise: {name}");
+                }
+            }
             OperatorKind::Filter(predicate) => {
                 let _ = writeln!(out, "    where: {}", quoted(&cel(predicate, &fields)));
             }

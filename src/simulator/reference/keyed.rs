@@ -1,11 +1,12 @@
-//! What operators remember of keys, by their definitions: everything is kept, and looked through each time.
+//! Operators of their own definitions: what they remember of keys (everything is kept, and looked through each time),
+//! and where they send rows.
 
 use super::evaluate::{Environment, Failed};
 use super::group::key_of;
 use super::{Event, Task};
 use crate::record::Field;
 use crate::simulator::generate::formula::Value;
-use crate::simulator::generate::{Deduplicate, Lag, Operator};
+use crate::simulator::generate::{Branch, Deduplicate, Lag, Operator, OperatorKind};
 use crate::topology::plan::StreamRef;
 
 impl<'g> Task<'_, 'g> {
@@ -35,6 +36,26 @@ impl<'g> Task<'_, 'g> {
         }
         passed.push((key, event.time_ms));
         self.process(StreamRef::Operator(index), event);
+        Ok(())
+    }
+
+    /// A row goes to the first branch whose condition is true.
+    pub(super) fn split(&mut self, index: usize, branch: &Branch, event: &Event<'_>) -> Result<(), Failed> {
+        let environment = Environment { row: event.row, origin: event.origin };
+        let mut number = branch.conditions.len();
+        for (place, (_, condition)) in branch.conditions.iter().enumerate() {
+            if environment.evaluate(condition)? == Value::Bool(true) {
+                number = place;
+                break;
+            }
+        }
+        let of_branch = |output: &Operator| {
+            output.input == StreamRef::Operator(index)
+                && matches!(output.kind, OperatorKind::Output(other) if other == number)
+        };
+        if let Some(output) = self.generated.operators.iter().position(of_branch) {
+            self.process(StreamRef::Operator(output), event);
+        }
         Ok(())
     }
 
