@@ -154,6 +154,9 @@ bugs! {
     /// A duplicate is looked for only among what expires in the same bucket as it would: what passed a little
     /// earlier or later is missed.
     NeighbourBucketForgotten = "neighbour-bucket-forgotten",
+    /// What is remembered of a key counts until its bucket goes, and not only until it expires: what is a duplicate
+    /// depends on where buckets end.
+    ExpiredEntryCounts = "expired-entry-counts",
     /// What a record leaves for the next one stays where that of the one before it lay, and goes with that.
     LagNotMoved = "lag-not-moved",
     /// Lateness is judged by the batch instead of the record: it depends on how records are fetched.

@@ -2,7 +2,8 @@
 //!
 //! A record passes at once unless one of its key has passed whose event time is less than a length away, before or
 //! behind it. What has passed is kept until the watermark is that length behind its event time. A record whose own
-//! entry would have expired is late: what it may repeat is not known any more.
+//! entry would have expired is late: what it may repeat is not known any more. A record looks into three buckets at
+//! most.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -85,8 +86,8 @@ impl<R: RecordType, K: KeySelector<R>> Deduplicate<R, K> {
         };
         let mut repeats = false;
         self.passed.visit(near, &self.key, |passed_ms| {
-            repeats = (time_ms - passed_ms).abs() <= less_ms
-                && !self.passed.is_expired(self.passed.end(*passed_ms));
+            repeats =
+                (time_ms - passed_ms).abs() <= less_ms && self.passed.counts(self.passed.end(*passed_ms));
             if repeats { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
         Ok(repeats)

@@ -2,7 +2,9 @@
 //!
 //! The record before is the one that came before, whatever its event time. What it left is kept until the watermark is
 //! a length behind the greatest event time of the key's records; each of them prolongs it. It lies where it expires,
-//! as a session does, and moves on with it; what it leaves behind is an empty entry that goes with its bucket.
+//! as a session does, and moves on with it; what it leaves behind is an empty entry that goes with its bucket. A record
+//! looks into the buckets that have not ended: one and as many more as there are lengths between the watermark and the
+//! newest record.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -104,7 +106,7 @@ where
         let mut joined = None;
         self.left.visit(self.left.first_end()..=i64::MAX, &self.key, |left| match left {
             // At most one counts.
-            Some(left) if !self.left.is_expired(self.left.end(left.newest_ms)) => {
+            Some(left) if self.left.counts(self.left.end(left.newest_ms)) => {
                 let record = function.join(record, Some(&left.value), arena);
                 joined = Some((record, Some(left.newest_ms)));
                 ControlFlow::Break(())

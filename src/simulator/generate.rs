@@ -477,7 +477,13 @@ impl Maker<'_> {
         if let OperatorKind::Branch(branch) = &kind {
             let branch = branch.clone();
             let fields = made.fields.clone();
-            self.generated.operators.push(Operator { id: id.clone(), input: input.at, fields, on_error, kind });
+            self.generated.operators.push(Operator {
+                id: id.clone(),
+                input: input.at,
+                fields,
+                on_error,
+                kind,
+            });
             self.streams[place].readers += 1;
             return self.outputs(&branch, &id, number, &made);
         }

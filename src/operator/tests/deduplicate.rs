@@ -173,3 +173,13 @@ fn a_duplicate_in_the_next_bucket_is_found() {
     let _planted = plant(Bug::NeighbourBucketForgotten);
     assert!(differs(&rows, 10, 40));
 }
+
+#[test]
+fn an_entry_that_has_expired_does_not_count_although_its_bucket_is_there() {
+    // With 16 the entry of 5 expires, in the bucket up to 20, and 7 is not late.
+    let rows: Vec<(String, i64)> =
+        [("a", 5), ("b", 16), ("a", 7)].map(|(name, at_ms)| (name.to_owned(), at_ms)).into();
+    assert!(!differs(&rows, 10, 0));
+    let _planted = plant(Bug::ExpiredEntryCounts);
+    assert!(differs(&rows, 10, 0));
+}

@@ -175,3 +175,12 @@ fn what_a_key_left_moves_on_with_its_newest_row() {
     let _planted = plant(Bug::LagNotMoved);
     assert!(differs(&rows, Some(10), 0));
 }
+
+#[test]
+fn what_has_expired_does_not_count_although_its_bucket_is_there() {
+    let rows: Vec<(String, i64)> =
+        [("a", 5), ("b", 16), ("a", 17)].map(|(name, at_ms)| (name.to_owned(), at_ms)).into();
+    assert!(!differs(&rows, Some(10), 0));
+    let _planted = plant(Bug::ExpiredEntryCounts);
+    assert!(differs(&rows, Some(10), 0));
+}

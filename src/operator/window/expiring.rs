@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::state::{Derived, WindowState};
 use super::{EmitRows, KeySelector, LateRecords, WindowSpec, prefetch};
 use crate::operator::{Context, ErrorPolicy, OperatorError};
+use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
 use crate::state::store::StoreError;
 use crate::state::{Stateful, ValueCodec};
@@ -101,9 +102,14 @@ impl<C: ValueCodec> Expiring<C> {
         retention.bucket_end(end_ms) == retention.bucket_end(other_ms)
     }
 
-    /// Whether an entry that expires then does not count any more.
+    /// Whether what expires then has.
     pub fn is_expired(&self, end_ms: i64) -> bool {
         self.state.is_closed(end_ms)
+    }
+
+    /// Whether an entry that expires then counts.
+    pub fn counts(&self, end_ms: i64) -> bool {
+        !self.is_expired(end_ms) || is_planted(Bug::ExpiredEntryCounts)
     }
 
     /// When the first of the entries expire that count, at the earliest.

@@ -5,7 +5,8 @@ use super::*;
 fn fields(plan: &Plan, operator: usize) -> String {
     let fields = plan.operators[operator].schema.fields.iter();
     let text = |f: &Field| {
-        format!("{}: {}{} {:?}", f.name, f.ty, if f.nullable { "?" } else { "" }, f.form).replace(" Plain", "")
+        format!("{}: {}{} {:?}", f.name, f.ty, if f.nullable { "?" } else { "" }, f.form)
+            .replace(" Plain", "")
     };
     fields.map(text).collect::<Vec<_>>().join(", ")
 }
@@ -43,7 +44,7 @@ fn a_lag_adds_fields_that_may_be_null_and_keep_their_form() {
              int\nvalue same: d double\n"
         )
     );
-    let for_ever = plan_of(&text.replace("ttl: 1d\n", ""));
+    let for_ever = plan_of(&text.replace("ttl: 1d\n    ", ""));
     let fingerprint = for_ever.operators[0].fingerprint().expect("it has state");
     assert!(fingerprint.contains("ttl: none\n"), "{fingerprint}");
     assert!(graph(&for_ever).contains("lag<br/>by k, kept for ever"), "{}", graph(&for_ever));
@@ -67,18 +68,21 @@ fn rows_of_keys_that_do_not_lie_together_are_brought_together() {
             behind.replace("operators:\n", &filter)
         };
         plan_of(&with("n > 1"));
-        assert!(check(&with("meta.offset > 1")).unwrap_err()[0].message.starts_with("`meta` may not be used"));
+        assert!(
+            check(&with("meta.offset > 1")).unwrap_err()[0].message.starts_with("`meta` may not be used")
+        );
         plan_of(&with("meta.offset > 1").replace("key_by: [n]", "key_by: [k]"));
     }
 }
 
 #[test]
 fn branches_are_read_by_their_names() {
-    let text = around("type: branch\ninput: s\nbranches: { a: n > 1, b.c: d > 1.0 }\notherwise: rest").replace(
-        "sinks:\n",
-        "  both: { type: union, inputs: [o/rest, o/a] }\n\
+    let text = around("type: branch\ninput: s\nbranches: { a: n > 1, b.c: d > 1.0 }\notherwise: rest")
+        .replace(
+            "sinks:\n",
+            "  both: { type: union, inputs: [o/rest, o/a] }\n\
          sinks:\n  two: { input: o/b.c, topic: two, format: { type: json } }\n",
-    );
+        );
     let plan = plan_of(&text.replace("input: o,", "input: both,"));
     let ids: Vec<&str> = plan.operators.iter().map(|operator| operator.id.as_str()).collect();
     assert_eq!(ids, ["o", "o/a", "o/b.c", "o/rest", "both"]);
@@ -94,7 +98,8 @@ fn branches_are_read_by_their_names() {
 
 #[test]
 fn a_branch_that_nobody_reads_is_no_mistake() {
-    let text = around("type: branch\ninput: s\nbranches: { a: n > 1, b: n > 0 }").replace("input: o,", "input: o/b,");
+    let text = around("type: branch\ninput: s\nbranches: { a: n > 1, b: n > 0 }")
+        .replace("input: o,", "input: o/b,");
     let checked = check(&text).expect("it is right");
     assert_eq!(checked.warnings, []);
     let unread = check(&text.replace("input: o/b,", "input: s,")).expect("it is right");
