@@ -151,6 +151,14 @@ bugs! {
     ClosedSessionJoined = "closed-session-joined",
     /// A session's end that is nearer than what was looked for is not noted: it fires with the next restart.
     SessionEndNotNoted = "session-end-not-noted",
+    /// A duplicate is looked for only among what expires in the same bucket as it would: what passed a little
+    /// earlier or later is missed.
+    NeighbourBucketForgotten = "neighbour-bucket-forgotten",
+    /// What is remembered of a key counts until its bucket goes, and not only until it expires: what is a duplicate
+    /// depends on where buckets end.
+    ExpiredEntryCounts = "expired-entry-counts",
+    /// What a record leaves for the next one stays where that of the one before it lay, and goes with that.
+    LagNotMoved = "lag-not-moved",
     /// Lateness is judged by the batch instead of the record: it depends on how records are fetched.
     LateByBatch = "late-by-batch",
     /// The end of a bounded run is stored as a watermark: whoever goes on finds everything late.

@@ -142,7 +142,7 @@ impl Shell<'_> {
                     file.display(),
                     plan.name,
                     counted(plan.sources.len(), "source"),
-                    counted(plan.operators.len(), "operator"),
+                    counted(plan.operator_count(), "operator"),
                     counted(plan.sinks.len(), "sink"),
                     counted(cases.len(), "test")
                 )?,

@@ -15,9 +15,10 @@ use crate::expression::{Environment, EvaluationError, Expression};
 use crate::record::{Dynamic, Event, Slot};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
 use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter};
-pub use accumulator::{Accumulator, Accumulators};
+pub use accumulator::{Accumulator, Accumulators, Held};
 use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
+pub(super) use encoding::{decode_held, encode_held};
 
 /// The aggregates of a window.
 pub struct RowAggregates {
@@ -69,17 +70,27 @@ impl RowAggregates {
         environment: &Environment<'_, 'b>,
     ) -> Result<Slot<'b>, EvaluationError> {
         let value = expression.eval(environment)?;
-        let bytes = match value {
-            Slot::String(text) => text.len(),
-            Slot::Bytes(bytes) => bytes.len(),
-            _ => 0,
-        };
+        let bytes = text_bytes(&value);
         if bytes > self.text_bytes_max && keeps_argument(plan.function) {
             let (name, most) = (&plan.name, self.text_bytes_max);
             let message = format!("aggregate `{name}`: a text of {bytes} bytes, more than {most}");
             return Err(EvaluationError { message });
         }
         Ok(value)
+    }
+}
+
+/// The longest text, in bytes, of so many that are kept in an entry.
+pub(super) fn text_bytes_max(texts: usize) -> usize {
+    STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts.max(1))
+}
+
+/// The length of a text or bytes, in bytes; 0 of anything else.
+pub(super) fn text_bytes(value: &Slot<'_>) -> usize {
+    match value {
+        Slot::String(text) => text.len(),
+        Slot::Bytes(bytes) => bytes.len(),
+        _ => 0,
     }
 }
 

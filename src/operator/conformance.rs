@@ -64,8 +64,8 @@ struct Run<'m> {
     store: Arc<dyn Store>,
     log: Vec<Vec<u8>>,
     outputs: Vec<OutputRecord>,
-    late: u64,
-    failed: u64,
+    /// Of late, failed and repeated records.
+    counts: [u64; 3],
     calls: usize,
 }
 
@@ -83,8 +83,7 @@ impl Run<'_> {
             store,
             log: Vec::new(),
             outputs: Vec::new(),
-            late: 0,
-            failed: 0,
+            counts: [0; 3],
             calls: 0,
         }
     }
@@ -94,8 +93,10 @@ impl Run<'_> {
         assert!(self.log.len() < CHECKPOINTS_MAX, "it makes the same rows again and again");
         let (outputs, counters) = self.staged.take();
         self.outputs.extend(outputs);
-        self.late += counters.late.values().sum::<u64>();
-        self.failed += counters.failed.values().sum::<u64>();
+        let counted = [counters.late, counters.failed, counters.duplicates];
+        for (sum, counts) in self.counts.iter_mut().zip(counted) {
+            *sum += counts.values().sum::<u64>();
+        }
         let mut delta = DeltaWriter::new(1 << 20);
         let mut operators: Vec<OperatorState> = Vec::new();
         let mut ids = Vec::new();
@@ -151,7 +152,7 @@ impl Run<'_> {
         }
     }
 
-    fn run(mut self, inputs: &[Input]) -> (Vec<OutputRecord>, u64, u64) {
+    fn run(mut self, inputs: &[Input]) -> (Vec<OutputRecord>, [u64; 3]) {
         let batch = Batch::new(inputs.to_vec());
         let mut next = 0;
         while next < batch.len() {
@@ -185,12 +186,12 @@ impl Run<'_> {
         if self.cut.after != After::Nothing {
             assert_eq!(self.store.bytes(), 0, "nothing is left in the store at the end");
         }
-        (self.outputs, self.late, self.failed)
+        (self.outputs, self.counts)
     }
 }
 
 /// The results are those of a run in one piece, however it is cut; returns them.
-fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, u64, u64) {
+fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, [u64; 3]) {
     let inputs: Vec<Input> =
         inputs.into_iter().zip(0..).map(|(input, offset)| Input { offset, ..input }).collect();
     let expected = Run::new(make, WHOLE).run(&inputs);
@@ -275,6 +276,21 @@ fn windowed_by(windows: Windows, emit: EmitRows) -> Box<dyn Pipeline> {
     source(4, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
 }
 
+fn deduplicated() -> Box<dyn Pipeline> {
+    let schema = orders();
+    let late = LateRecords::Write(target("late"));
+    source(4, vec![deduplicate(&schema, 7, late, vec![sink(&schema, "out")])])
+}
+
+fn lagging(ttl_ms: Option<i64>) -> Box<dyn Pipeline> {
+    let values = ["12 / amount", "customer", "at"];
+    source(4, vec![lag(&orders(), ttl_ms, &values, |rows| vec![sink(rows, "out")])])
+}
+
+fn split() -> Box<dyn Pipeline> {
+    source(4, vec![branches(&orders(), &["amount > 6", "12 / amount > 2"], true)])
+}
+
 /// Two windows on one stream, behind one of them a filter and another window.
 fn chained() -> Box<dyn Pipeline> {
     let schema = orders();
@@ -351,6 +367,21 @@ proptest! {
     }
 
     #[test]
+    fn deduplicate_conforms(inputs in vec(input(), 0..40)) {
+        conforms(&deduplicated, inputs);
+    }
+
+    #[test]
+    fn lag_conforms(ttl_ms in prop_oneof![Just(None), Just(Some(7))], inputs in vec(input(), 0..40)) {
+        conforms(&move || lagging(ttl_ms), inputs);
+    }
+
+    #[test]
+    fn branch_conforms(inputs in vec(input(), 0..30)) {
+        conforms(&split, inputs);
+    }
+
+    #[test]
     fn windows_behind_and_beside_windows_conform(inputs in vec(input(), 0..40)) {
         let (outputs, ..) = conforms(&chained, inputs);
         prop_assert!(outputs.iter().all(|record| &*record.topic != "behind"));
@@ -372,7 +403,7 @@ fn the_inputs_reach_every_outcome() {
         order("c", "1", 5),
         order("b", "9", 20),
     ];
-    let (outputs, late, failed) = conforms(&|| windowed(EmitRows::OnClose), inputs);
+    let (outputs, [late, failed, _]) = conforms(&|| windowed(EmitRows::OnClose), inputs);
     let topics: std::collections::BTreeSet<&str> = outputs.iter().map(|record| &*record.topic).collect();
     assert_eq!(Vec::from_iter(topics), ["late", "out", "rejected"]);
     assert_eq!((late, failed), (2, 1));

@@ -5,8 +5,11 @@
 //! and leaves with the checkpoint.
 
 mod aggregate;
+mod branch;
+mod deduplicate;
 mod errors;
 mod filter;
+mod lag;
 mod map;
 mod repartition;
 mod sink;
@@ -23,8 +26,11 @@ mod tests;
 use bumpalo::Bump;
 
 pub use aggregate::{Accumulators, RowAggregates, RowInput, reserved_bytes};
+pub use branch::{Branch, Choose, RowChoice};
+pub use deduplicate::{Deduplicate, DeduplicateSpec};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
+pub use lag::{Lag, LagFunction, LagSpec, RowLag};
 pub use map::{Map, MapFunction, RowMap};
 pub use repartition::{Exchange, Repartition, RepartitionSource, RowTransfer, Transfer};
 pub use sink::{RecordWriter, RowWriter, Sink, Written};

@@ -35,8 +35,10 @@ pub struct Counters {
     pub records_in: u64,
     /// Records written, per topic.
     pub records_out: BTreeMap<Arc<str>, u64>,
-    /// Late records, per window operator.
+    /// Late records, per operator that calls records late.
     pub late: BTreeMap<Arc<str>, u64>,
+    /// Records that were dropped because they repeat others, per operator.
+    pub duplicates: BTreeMap<Arc<str>, u64>,
     /// Records that a source or an operator failed on, by its id.
     pub failed: BTreeMap<Arc<str>, u64>,
     /// Dead letters, per topic.
@@ -52,6 +54,7 @@ impl Counters {
         self.records_in += other.records_in;
         add(&mut self.records_out, &other.records_out);
         add(&mut self.late, &other.late);
+        add(&mut self.duplicates, &other.duplicates);
         add(&mut self.failed, &other.failed);
         add(&mut self.dead_letters, &other.dead_letters);
     }

@@ -1,11 +1,15 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
+mod branch;
+mod deduplicate;
 mod errors;
+mod lag;
 mod processing;
 mod repartition;
 mod session;
 mod window;
 
+pub(super) use branch::branches;
 pub(super) use window::{number, numbers};
 
 use std::sync::Arc;
@@ -156,6 +160,48 @@ pub(super) fn sink_to(schema: &Schema, target: Arc<OutputTarget>, errors: ErrorP
     Box::new(Sink::new(RowWriter { encoder: Arc::new(Encoder::new(schema)), key }, target, errors))
 }
 
+/// Drops what repeats another row of the first field.
+pub(super) fn deduplicate(
+    schema: &Schema,
+    within_ms: i64,
+    late: LateRecords,
+    readers: Vec<Reader>,
+) -> Reader {
+    let spec = DeduplicateSpec { id: "once".into(), fingerprint: "of a test".into(), within_ms, late };
+    let (keys, readers) = (first_field(schema), Readers::new(readers));
+    Box::new(Deduplicate::<Dynamic, _>::new(spec, keys, rejected("once"), readers))
+}
+
+pub(super) fn row_lag(schema: &Schema, values: &[&str]) -> RowLag {
+    let values = values.iter().enumerate();
+    RowLag::new(values.map(|(number, text)| (format!("before{number}"), expression(schema, text))).collect())
+}
+
+/// Adds what these expressions had in the row of the first field before; `readers` are those of its rows.
+pub(super) fn lag(
+    schema: &Schema,
+    ttl_ms: Option<i64>,
+    values: &[&str],
+    readers: impl FnOnce(&Schema) -> Vec<Reader>,
+) -> Reader {
+    let mut rows = schema.clone();
+    let types = values.iter().map(|text| expression(schema, text).ty()).enumerate();
+    rows.fields.extend(types.map(|(number, ty)| field(&format!("before{number}"), ty, true)));
+    let spec = LagSpec { id: "before".into(), fingerprint: "of a test".into(), ttl_ms };
+    let (keys, readers) = (first_field(schema), Readers::new(readers(&rows)));
+    Box::new(Lag::<Dynamic, Dynamic, _, _>::new(
+        spec,
+        keys,
+        row_lag(schema, values),
+        rejected("before"),
+        readers,
+    ))
+}
+
+fn first_field(schema: &Schema) -> RowKey {
+    RowKey { fields: vec![(schema.fields[0].name.clone(), 0)], encoder: Arc::new(Encoder::new(schema)) }
+}
+
 pub(super) fn tumbling(size_ms: i64) -> Windows {
     Windows::Aligned(AlignedWindows::tumbling(size_ms))
 }
@@ -225,10 +271,7 @@ impl Windowed {
         let marks = self.early_every_ms.map(|_| Firing::Early).into_iter().chain(mark).collect();
         let aggregates = RowAggregates::new(self.aggregates.clone());
         let results = RowResults::new(&self.schema(input), 1, aggregates, marks);
-        let key = RowKey {
-            fields: vec![(input.fields[0].name.clone(), 0)],
-            encoder: Arc::new(Encoder::new(input)),
-        };
+        let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
         row_windows(self.windows, spec, key, self.aggregates.clone(), results, errors, readers)
     }

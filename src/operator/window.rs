@@ -2,9 +2,12 @@
 //!
 //! - [`WindowOperator`]: windows that are aligned to the clock.
 //! - [`SessionOperator`]: windows that last as long as records follow one another.
+//!
+//! What else is kept per key for a length of event time lies as sessions do (`expiring`).
 
 mod aligned;
 mod early;
+mod expiring;
 mod rows;
 mod session;
 mod state;
@@ -26,6 +29,7 @@ use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
+pub(super) use expiring::{Expiring, ExpiringSpec, Retention};
 pub use rows::{RowKey, RowResults, row_windows};
 pub use session::{Session, SessionCodec, SessionOperator};
 

@@ -277,6 +277,9 @@ impl WorkerActor {
         for (operator, records) in &counters.late {
             metrics.records_late(operator).inc_by(*records);
         }
+        for (operator, records) in &counters.duplicates {
+            metrics.duplicates(operator).inc_by(*records);
+        }
         for (operator, records) in &counters.failed {
             metrics.records_failed(operator).inc_by(*records);
         }

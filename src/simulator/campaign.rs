@@ -198,6 +198,10 @@ fn counts(expected: &Expected, counted: &Counters) -> Result<(), String> {
     if expected.kept.is_empty() && late != positive(&expected.late) {
         return Err(format!("late records: {late:?} are counted instead of {:?}", expected.late));
     }
+    let duplicates = by_name(&counted.duplicates);
+    if duplicates != positive(&expected.duplicates) {
+        return Err(format!("duplicates: {duplicates:?} are counted instead of {:?}", expected.duplicates));
+    }
     if failed != positive(&expected.failed) {
         return Err(format!("failed records: {failed:?} are counted instead of {:?}", expected.failed));
     }

@@ -2,8 +2,11 @@
 //! text of a topology file, which the engine does.
 
 mod aggregate;
+mod branch;
 mod change;
 pub mod formula;
+mod keyed;
+mod map;
 mod source;
 mod text;
 mod union;
@@ -98,6 +101,45 @@ pub enum OperatorKind {
     Union(StreamRef),
     /// Groups rows.
     Window(Window),
+    /// Drops rows that repeat others.
+    Deduplicate(Deduplicate),
+    /// Adds what the row before had.
+    Lag(Lag),
+    /// Splits rows. Its outputs follow it, each an operator that reads it.
+    Branch(Branch),
+    /// The rows of a branch, by its number.
+    Output(usize),
+}
+
+/// What splits rows.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// The names of the branches, and which rows go there that go to none before.
+    pub conditions: Vec<(String, Formula)>,
+    /// The name of the one for all others.
+    pub otherwise: Option<String>,
+}
+
+/// A lag.
+#[derive(Clone, Debug)]
+pub struct Lag {
+    /// The input's slots of its key, by which rows lie together.
+    pub key: Vec<usize>,
+    /// New fields, by name: of the row before.
+    pub set: Vec<(String, Formula)>,
+    /// How long a key is remembered; `None`: for ever.
+    pub ttl_ms: Option<i64>,
+}
+
+/// A deduplication.
+#[derive(Clone, Debug)]
+pub struct Deduplicate {
+    /// The input's slots of its key, by which rows lie together.
+    pub key: Vec<usize>,
+    /// How far apart rows are at least.
+    pub within_ms: i64,
+    /// Where late rows go; `None`: nowhere.
+    pub late: Option<String>,
 }
 
 /// A change of keys by itself.
@@ -226,7 +268,7 @@ impl Generated {
         match &self.operators[operator].kind {
             OperatorKind::Repartition(_) => true,
             OperatorKind::Window(window) => window.rekeys,
-            OperatorKind::Filter(_) | OperatorKind::Map(_) | OperatorKind::Union(_) => false,
+            _ => false,
         }
     }
 
@@ -349,6 +391,9 @@ enum Kind {
     Repartition,
     Union,
     Window,
+    Deduplicate,
+    Lag,
+    Branch,
 }
 
 impl Kind {
@@ -359,6 +404,9 @@ impl Kind {
             Kind::Repartition => "r",
             Kind::Union => "u",
             Kind::Window => "w",
+            Kind::Deduplicate => "d",
+            Kind::Lag => "l",
+            Kind::Branch => "b",
         }
     }
 }
@@ -402,10 +450,14 @@ impl Maker<'_> {
         let can_group = !input.carried.is_empty() && input.carried.iter().all(|slots| !slots.is_empty());
         let rekeys = input.calm && self.random.one_in(3) && !groupable(&input.fields).is_empty();
         let other = self.other(place);
+        // Behind a change of keys the order of rows would show.
+        let keyed = can_group && !input.rekeyed && self.random.fork("keyed").one_in(4);
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
+            _ if keyed => *self.random.fork("kind").pick(&[Kind::Deduplicate, Kind::Lag]),
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
+            _ if !rekeys && self.random.fork("branch").one_in(8) => Kind::Branch,
             _ if rekeys => Kind::Window,
             0 | 1 => Kind::Filter,
             4.. if can_group => Kind::Window,
@@ -429,84 +481,29 @@ impl Maker<'_> {
             Kind::Repartition => self.repartition(&input),
             Kind::Union => self.union(&input, other.unwrap_or(place)),
             Kind::Window => self.window(&input, &id, number, rekeys),
+            Kind::Deduplicate => self.deduplicate(&input, &id),
+            Kind::Lag => self.lag(&input, number),
+            Kind::Branch => self.branch(&input),
         };
+        if let OperatorKind::Branch(branch) = &kind {
+            let branch = branch.clone();
+            let fields = made.fields.clone();
+            self.generated.operators.push(Operator {
+                id: id.clone(),
+                input: input.at,
+                fields,
+                on_error,
+                kind,
+            });
+            self.streams[place].readers += 1;
+            return self.outputs(&branch, &id, number, &made);
+        }
         made.at = StreamRef::Operator(number);
         made.readers = 0;
         let fields = made.fields.clone();
         self.generated.operators.push(Operator { id, input: input.at, fields, on_error, kind });
         self.streams[place].readers += 1;
         self.streams.push(made);
-    }
-
-    fn map(&mut self, input: &Stream, number: usize) -> (OperatorKind, Stream) {
-        let random = &mut *self.random;
-        let scope = Scope { fields: &input.fields, meta: input.meta };
-        let mut set: Vec<(Field, Formula)> = Vec::new();
-        for part in 0..1 + random.below(3) {
-            if random.one_in(4) {
-                // A copy; without the original it is a renaming.
-                let slot = random.below(input.fields.len() as u64) as usize;
-                let made = Field { name: format!("c{number}_{part}"), ..input.fields[slot].clone() };
-                set.push((made, Formula::Field(slot)));
-                continue;
-            }
-            let types = [
-                Type::Int,
-                Type::Int,
-                Type::Double,
-                Type::Double,
-                Type::String,
-                Type::Bool,
-                Type::Timestamp,
-                Type::Duration,
-            ];
-            let ty = *random.pick(&types);
-            let depth = 1 + random.below(3) as u32;
-            let formula = scope.formula(ty, depth, random);
-            // The value of a field that nothing is grouped by may be replaced.
-            let replaced = random.below(input.fields.len() as u64) as usize;
-            let is_key = input.carried.iter().any(|slots| slots.contains(&replaced));
-            let old = input.fields[replaced].name.as_str();
-            // A key of that name could be no window's: it has such a field already.
-            let is_key = is_key || OF_WINDOWS.contains(&old);
-            let name = match random.one_in(3) && !is_key {
-                true => old.to_owned(),
-                false => format!("m{number}_{part}"),
-            };
-            if set.iter().all(|(made, _)| made.name != name) {
-                let form = match formula {
-                    Formula::Field(slot) => input.fields[slot].form,
-                    _ => FieldForm::Plain,
-                };
-                set.push((Field { form, ..field(&name, ty, true) }, formula));
-            }
-        }
-        let choice = self.choice(input, &set);
-        (OperatorKind::Map(Map::new(&set, &choice, input)), Map::stream(&set, &choice, input))
-    }
-
-    /// Which fields stay: the last copy of a key always does.
-    fn choice(&mut self, input: &Stream, set: &[(Field, Formula)]) -> Choice {
-        let is_set = |name: &str| set.iter().any(|(made, _)| made.name == name);
-        let copied = |slot: usize| set.iter().any(|(_, formula)| *formula == Formula::Field(slot));
-        let needed =
-            |slot: usize| input.carried.iter().any(|slots| slots.first() == Some(&slot)) && !copied(slot);
-        let random = &mut *self.random;
-        let (some, keeps) = (random.one_in(2), random.one_in(2));
-        let mut chosen = Vec::new();
-        for (slot, field) in input.fields.iter().enumerate() {
-            let stays = needed(slot) || random.one_in(2);
-            if stays == keeps && !is_set(&field.name) {
-                chosen.push(field.name.clone());
-            }
-        }
-        match (some, keeps) {
-            (false, _) => Choice::All,
-            // An empty list is not what a user would write.
-            (true, _) if chosen.is_empty() => Choice::All,
-            (true, true) => Choice::Keep(chosen),
-            (true, false) => Choice::Drop(chosen),
-        }
     }
 
     /// Sinks for the streams from `first` on.
@@ -543,47 +540,5 @@ impl Maker<'_> {
             }
         }
         self.generated.sinks.push(Sink { id: format!("s{number}"), input: stream.at, topic, key });
-    }
-}
-
-impl Map {
-    fn new(set: &[(Field, Formula)], choice: &Choice, input: &Stream) -> Map {
-        let slots = Map::rows(set, choice, input).into_iter().map(|(_, formula)| formula).collect();
-        let set = set.iter().map(|(made, formula)| (made.name.clone(), formula.clone())).collect();
-        Map { set, choice: choice.clone(), slots }
-    }
-
-    /// The fields of the rows in order: those of the input, then new ones.
-    fn rows(set: &[(Field, Formula)], choice: &Choice, input: &Stream) -> Vec<(Field, Formula)> {
-        let stays = |name: &String| match choice {
-            Choice::All => true,
-            Choice::Keep(names) => names.contains(name),
-            Choice::Drop(names) => !names.contains(name),
-        };
-        let mut rows = Vec::new();
-        for (slot, field) in input.fields.iter().enumerate() {
-            match set.iter().find(|(made, _)| made.name == field.name) {
-                Some(made) => rows.push(made.clone()),
-                None if stays(&field.name) => rows.push((field.clone(), Formula::Field(slot))),
-                None => {}
-            }
-        }
-        let is_new = |made: &Field| input.fields.iter().all(|field| field.name != made.name);
-        rows.extend(set.iter().filter(|(made, _)| is_new(made)).cloned());
-        rows
-    }
-
-    fn stream(set: &[(Field, Formula)], choice: &Choice, input: &Stream) -> Stream {
-        let rows = Map::rows(set, choice, input);
-        let holds = |slots: &Vec<usize>| {
-            let places = rows.iter().enumerate().filter(|(_, (_, formula))| match formula {
-                Formula::Field(slot) => slots.contains(slot),
-                _ => false,
-            });
-            places.map(|(place, _)| place).collect()
-        };
-        let carried = input.carried.iter().map(holds).collect();
-        let fields = rows.into_iter().map(|(field, _)| field).collect();
-        Stream { fields, carried, ..input.clone() }
     }
 }

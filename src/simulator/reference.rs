@@ -8,6 +8,7 @@ mod fold;
 mod group;
 pub mod json;
 mod kept;
+mod keyed;
 mod rekeyed;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,7 @@ use std::sync::Arc;
 
 use super::Input;
 use super::generate::formula::Value;
-use super::generate::{
-    Changed, Generated, Operator, OperatorKind, Shape as WindowShape, Sink, Source, Window,
-};
+use super::generate::{Changed, Generated, OperatorKind, Shape as WindowShape, Sink, Source, Window};
 use crate::record::{Field, FieldForm, TopicPartition, Type};
 use crate::topology::plan::{Emit, OnError, StreamRef};
 use crate::window::TimeDomain;
@@ -38,8 +37,10 @@ pub use compare::compare;
 pub struct Expected {
     /// For each topic what each writer writes to it, in its order. A topic of another name gets nothing.
     pub topics: BTreeMap<String, BTreeMap<Writer, Vec<Row>>>,
-    /// Late records by window operator.
+    /// Late records by operator.
     pub late: BTreeMap<String, u64>,
+    /// Records that repeat others, by operator.
+    pub duplicates: BTreeMap<String, u64>,
     /// Records that a source or operator failed on, by its id.
     pub failed: BTreeMap<String, u64>,
     /// Records read.
@@ -187,10 +188,14 @@ impl<'g> Shape<'g> {
     }
 }
 
-/// What a window operator keeps.
+/// What an operator keeps.
 #[derive(Default)]
 struct OpenWindows {
     watermark_ms: Option<i64>,
+    /// Of a deduplication: what passed, ever.
+    passed: Vec<(Vec<KeyPart>, i64)>,
+    /// Of a lag: the greatest event time of each key's rows, and what the last of them had.
+    left: BTreeMap<Vec<KeyPart>, (i64, Vec<Value>)>,
     /// By end and key, which is the order in which they close.
     open: BTreeMap<(i64, Vec<KeyPart>), OpenWindow>,
 }
@@ -293,7 +298,8 @@ impl<'t, 'g> Task<'t, 'g> {
                     map.slots.iter().map(|formula| environment.evaluate(formula)).collect();
                 row.map(|row| self.process(StreamRef::Operator(index), &Event { row: &row, ..*event }))
             }
-            OperatorKind::Union(_) => {
+            OperatorKind::Branch(branch) => self.split(index, branch, event),
+            OperatorKind::Union(_) | OperatorKind::Output(_) => {
                 self.process(StreamRef::Operator(index), event);
                 Ok(())
             }
@@ -306,6 +312,10 @@ impl<'t, 'g> Task<'t, 'g> {
                 self.follow(index, operator, window, fields, event)
             }
             OperatorKind::Window(window) => self.group(index, operator, window, fields, event),
+            OperatorKind::Deduplicate(deduplicate) => {
+                self.deduplicate(index, operator, deduplicate, fields, event)
+            }
+            OperatorKind::Lag(lag) => self.lag(index, lag, event),
         };
         if result.is_err() {
             self.failed(&operator.id, &operator.on_error, event.origin, || object(fields, event.row));
@@ -339,8 +349,8 @@ impl<'t, 'g> Task<'t, 'g> {
     fn advance_operator(&mut self, index: usize, watermark_ms: i64) {
         let mut behind_ms = watermark_ms;
         let operator = &self.generated.operators[index];
+        self.windows[index].watermark_ms = Some(watermark_ms);
         if let OperatorKind::Window(window) = &operator.kind {
-            self.windows[index].watermark_ms = Some(watermark_ms);
             let waits_ms = if window.emit == Emit::OnTime { 0 } else { window.allowed_lateness_ms };
             let due: Vec<(i64, Vec<KeyPart>)> = self.windows[index]
                 .open
@@ -374,9 +384,9 @@ impl<'t, 'g> Task<'t, 'g> {
         self.put(&sink.topic, &sink.id, Row { partition, key, value, headers: Vec::new(), timestamp_ms });
     }
 
-    fn late(&mut self, operator: &'g Operator, window: &'g Window, fields: &[Field], event: &Event<'_>) {
-        *self.out.late.entry(operator.id.clone()).or_default() += 1;
-        let Some(topic) = &window.late else { return };
+    fn late(&mut self, id: &'g str, topic: Option<&'g String>, fields: &[Field], event: &Event<'_>) {
+        *self.out.late.entry(id.to_owned()).or_default() += 1;
+        let Some(topic) = topic else { return };
         let key = event.origin.and_then(|origin| origin.input.key.clone());
         let row = Row {
             partition: self.partition_of(topic, key.as_deref()),
@@ -385,7 +395,7 @@ impl<'t, 'g> Task<'t, 'g> {
             headers: event.origin.map(provenance).unwrap_or_default(),
             timestamp_ms: Some(event.time_ms),
         };
-        self.put(topic, &operator.id, row);
+        self.put(topic, id, row);
     }
 
     /// A record that failed. `derived` is that of a row which comes from no record.

@@ -15,7 +15,8 @@
 //! | 8 | the window's end in milliseconds, big endian, sign bit flipped |
 //! | rest | the user key, as the operator encodes it |
 //!
-//! Of windows that share panes the end is the pane's, of sessions that of the bucket in which they end.
+//! Of windows that share panes the end is the pane's, of sessions that of the bucket in which they end, of what else
+//! operators remember of a key that of the bucket in which it expires.
 
 /// What a key's first byte says. A number is never given to another kind, nor reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, LateRecords, Map, Operator, OutputTarget,
-    Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowFilter, RowKey,
-    RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
+    LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
+    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowKey, RowLag, RowMap, RowResults, RowTransfer,
+    RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -95,6 +96,13 @@ impl Builder<'_> {
         })
     }
 
+    fn late(&self, late: &Late) -> Result<LateRecords, BuildError> {
+        Ok(match late {
+            Late::Drop => LateRecords::Drop,
+            Late::Topic(topic) => LateRecords::Write(self.target(topic)?),
+        })
+    }
+
     /// What reads a stream of whose rows these come on `route`. What is behind a union is made for each of its inputs:
     /// nothing there has state.
     fn readers(
@@ -136,6 +144,17 @@ impl Builder<'_> {
         input: &Schema,
         route: &Route,
     ) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
+        if let OperatorKind::Branch { conditions, otherwise } = &operator.kind {
+            let conditions = conditions.clone();
+            let choice =
+                RowChoice { conditions, otherwise: *otherwise, encoder: Arc::new(Encoder::new(input)) };
+            let errors = self.errors(&operator.id, &operator.on_error)?;
+            let outputs = self.plan.outputs(index).into_iter();
+            let branches =
+                outputs.map(|output| self.readers(StreamRef::Operator(output), route).map(Readers::new));
+            let branches = branches.collect::<Result<Vec<_>, _>>()?;
+            return Ok(Box::new(Branch::<Dynamic, _>::new(choice, errors, branches)));
+        }
         let readers = Readers::new(self.readers(StreamRef::Operator(index), route)?);
         let errors = self.errors(&operator.id, &operator.on_error)?;
         let encoder = Arc::new(Encoder::new(input));
@@ -147,7 +166,30 @@ impl Builder<'_> {
                 Box::new(Map::new(RowMap { slots: slots.clone(), encoder }, errors, readers))
             }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
-            OperatorKind::Union { .. } => unreachable!("a union is what is behind it"),
+            OperatorKind::Deduplicate(deduplicate) => {
+                let spec = DeduplicateSpec {
+                    id: operator.id.as_str().into(),
+                    fingerprint: operator.fingerprint().unwrap_or_default(),
+                    within_ms: deduplicate.within_ms,
+                    late: self.late(&deduplicate.late)?,
+                };
+                let keys = row_key(&deduplicate.key, input, encoder);
+                Box::new(Deduplicate::new(spec, keys, errors, readers))
+            }
+            OperatorKind::Lag(lag) => {
+                let spec = LagSpec {
+                    id: operator.id.as_str().into(),
+                    fingerprint: operator.fingerprint().unwrap_or_default(),
+                    ttl_ms: lag.ttl_ms,
+                };
+                let names =
+                    operator.schema.fields[input.fields.len()..].iter().map(|field| field.name.clone());
+                let function = RowLag::new(names.zip(lag.values.iter().cloned()).collect());
+                Box::new(Lag::new(spec, row_key(&lag.key, input, encoder), function, errors, readers))
+            }
+            OperatorKind::Branch { .. } | OperatorKind::Output { .. } | OperatorKind::Union { .. } => {
+                unreachable!("it is what is behind it")
+            }
         })
     }
 
@@ -160,10 +202,6 @@ impl Builder<'_> {
         errors: ErrorPolicy,
         readers: Readers<Dynamic>,
     ) -> Result<Box<dyn Operator<Dynamic>>, BuildError> {
-        let late = match &window.late {
-            Late::Drop => LateRecords::Drop,
-            Late::Topic(topic) => LateRecords::Write(self.target(topic)?),
-        };
         let spec = WindowSpec {
             id: operator.id.as_str().into(),
             fingerprint: operator.fingerprint().unwrap_or_default(),
@@ -176,7 +214,7 @@ impl Builder<'_> {
                 Emit::OnUpdate => EmitRows::OnUpdate,
             },
             early_every_ms: window.early_every_ms,
-            late,
+            late: self.late(&window.late)?,
         };
         let mark = match window.emit {
             Emit::OnClose => None,

@@ -31,6 +31,7 @@ pub struct Metrics {
     series: Arc<AllSeries>,
     records_out: Family<Labels<1>, Counter>,
     records_late: Family<Labels<1>, Counter>,
+    duplicates: Family<Labels<1>, Counter>,
     records_failed: Family<Labels<1>, Counter>,
     dead_letters: Family<Labels<1>, Counter>,
     /// Transactions that were begun and did not commit, or not for certain.
@@ -57,6 +58,7 @@ impl Metrics {
             series: Arc::clone(&series),
             records_out: Family::default(),
             records_late: Family::default(),
+            duplicates: Family::default(),
             records_failed: Family::default(),
             dead_letters: Family::default(),
             transactions_aborted: Counter::default(),
@@ -73,7 +75,12 @@ impl Metrics {
     fn register(&mut self) {
         let r = &mut self.registry;
         r.register("thalweg_records_out", "Records committed to a topic", self.records_out.clone());
-        r.register("thalweg_records_late", "Records too late for their window", self.records_late.clone());
+        r.register("thalweg_records_late", "Records too late for their operator", self.records_late.clone());
+        r.register(
+            "thalweg_duplicates",
+            "Records dropped because they repeat others of their key",
+            self.duplicates.clone(),
+        );
         r.register(
             "thalweg_records_failed",
             "Records that could not be decoded or that an operator failed on",
@@ -135,9 +142,14 @@ impl Metrics {
         self.records_out.get_or_create_owned(&[("topic", topic.to_owned())])
     }
 
-    /// Records that came too late for their window. `operator`: its id.
+    /// Records that came too late for their window or deduplication. `operator`: its id.
     pub fn records_late(&self, operator: &str) -> Counter {
         self.records_late.get_or_create_owned(&[("operator", operator.to_owned())])
+    }
+
+    /// Records that a deduplication dropped. `operator`: its id.
+    pub fn duplicates(&self, operator: &str) -> Counter {
+        self.duplicates.get_or_create_owned(&[("operator", operator.to_owned())])
     }
 
     /// Records that could not be decoded, dated, computed or written. `operator`: the id of the

@@ -117,6 +117,7 @@ fn full_scrape() -> String {
     worker.checkpoint_done(3);
     metrics.records_out("revenue").inc();
     metrics.records_late("per_minute").inc();
+    metrics.duplicates("once").inc();
     metrics.records_failed("orders").inc();
     metrics.dead_letters("orders-rejected").inc();
     metrics.encode().unwrap()

@@ -65,8 +65,7 @@ fn named_state(expected: &ExpectedRows) -> ExpectedRows {
 /// The operators that drop late records, and those that leave out failing ones: nothing but a count
 /// tells that they did.
 fn silent(plan: &Plan) -> (Vec<&str>, Vec<&str>) {
-    let drops =
-        |kind: &OperatorKind| matches!(kind, OperatorKind::Window(window) if window.late == Late::Drop);
+    let drops = |kind: &OperatorKind| kind.late() == Some(&Late::Drop);
     let late = plan.operators.iter().filter(|operator| drops(&operator.kind));
     let sources = plan.sources.iter().map(|source| (source.id.as_str(), &source.on_error));
     let operators = plan.operators.iter().map(|operator| (operator.id.as_str(), &operator.on_error));

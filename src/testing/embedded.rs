@@ -13,6 +13,7 @@ use crate::format::json::{decode_value, write_string};
 use crate::simulator::{Faults, Pace, Scenario, Step, Written};
 use crate::time::parse_rfc3339_ms;
 use crate::topology::case::{CaseRecord, Json};
+use crate::topology::plan::{OperatorKind, OperatorPlan};
 use crate::topology::{Plan, TopicRole};
 
 /// What an embedded run leaves.
@@ -86,11 +87,18 @@ pub fn run(plan: &Arc<Plan>, input: &str, play: &Play<'_>) -> Result<Printed, No
     let counted = |counts: &BTreeMap<Arc<str>, u64>| {
         counts.iter().map(|(id, count)| (id.to_string(), *count)).collect::<Vec<_>>()
     };
+    // Nobody asks for duplicates where nothing looks for any.
+    let looks = |operator: &OperatorPlan| matches!(operator.kind, OperatorKind::Deduplicate(_));
+    let duplicates = match plan.operators.iter().any(looks) {
+        true => sum(["duplicate", "duplicates"], counted(&outcome.counters.duplicates)),
+        false => String::new(),
+    };
     let summary = [
         sum(["record in", "records in"], read),
         sum(["record out", "records out"], out),
         sum(["dead letter", "dead letters"], dead),
         sum(["record came late", "records came late"], counted(&outcome.counters.late)),
+        duplicates,
         sum(["record failed", "records failed"], counted(&outcome.counters.failed)),
     ];
     Ok(Printed { lines, summary: summary.concat() })

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
 use crate::topology::Plan;
 use crate::topology::case::Case;
-use crate::topology::plan::{Emit, OperatorKind, WindowPlan};
+use crate::topology::plan::{Emit, LagPlan, OperatorKind, WindowPlan};
 use crate::window::TimeDomain;
 
 /// The variant that is played first: if it fails, the others tell nothing.
@@ -135,12 +135,21 @@ fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String>
         return Err(format!("it says `partitions: {partitions}` itself"));
     }
     for operator in &plan.operators {
-        let OperatorKind::Window(window) = &operator.kind else { continue };
+        let emit = match &operator.kind {
+            OperatorKind::Window(window) => window.emit,
+            OperatorKind::Deduplicate(_) | OperatorKind::Lag(LagPlan { ttl_ms: Some(_), .. }) => {
+                return Err(format!(
+                    "it has `{}`, and it depends on the records of each partition when entries of it expire",
+                    operator.id
+                ));
+            }
+            _ => continue,
+        };
         let because = if !case.bounded {
             "without `bounded: true` it depends on the records of each partition when its windows close"
         } else if !plain.counters.late.is_empty() {
             "it depends on the records of each partition what comes late"
-        } else if window.emit != Emit::OnClose {
+        } else if emit != Emit::OnClose {
             "its updates depend on which partition is read first"
         } else {
             continue;

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::branch::{report_unknown_input, with_branches};
 use super::case::{Case, Scope, Target, read_cases};
 use super::diagnostic::Span;
-use super::operator::{
-    OperatorDraft, OperatorHead, RepartitionDraft, Word, check_operator, read_head, report_unknown_input,
-};
+use super::operator::{OperatorDraft, OperatorHead, RepartitionDraft, Word, check_operator, read_head};
 use super::order::order;
 use super::plan::{OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, SinkPlan, StreamRef};
 use super::reader::{Fields, Reader, Text};
@@ -36,13 +35,14 @@ pub(super) fn check(root: &Node, reader: &mut Reader) -> Option<(Plan, Vec<Case>
     let sources = section("sources", "declare at least one topic to read", reader);
     let sources: Vec<SourceDraft> = sources.iter().map(|entry| read_source(entry, reader)).collect();
     let heads = section("operators", "", reader);
-    let heads: Vec<OperatorHead> = heads.iter().map(|entry| read_head(entry, reader)).collect();
+    let heads: Vec<OperatorHead> =
+        heads.iter().flat_map(|entry| with_branches(read_head(entry, reader))).collect();
     let sinks = section("sinks", "declare at least one topic to write", reader);
     let sinks: Vec<SinkDraft> = sinks.iter().map(|entry| read_sink(entry, reader)).collect();
 
     let streams = name_streams(&sources, &heads, &sinks, reader);
     let links = Links {
-        operators: heads.iter().map(|head| resolve(head.inputs.iter().map(Some), &streams, reader)).collect(),
+        operators: heads.iter().map(|head| inputs_of(head, &heads, &streams, reader)).collect(),
         sinks: resolve(sinks.iter().map(|sink| sink.input.as_ref()), &streams, reader),
     };
     let order = order(&heads, &links.operators, reader);
@@ -99,11 +99,14 @@ fn scope<'d>(
         targets,
         operators: Vec::new(),
         windows: Vec::new(),
+        late: Vec::new(),
         sinks: sinks.iter().map(|sink| sink.id.as_str()).collect(),
     };
     for (head, draft) in heads.iter().zip(drafts) {
         let Some(draft) = draft.as_ref().filter(|_| head.word == Some(Word::Window)) else {
-            scope.operators.push(&head.id);
+            let is_branch = matches!(head.word, Some(Word::Output(_)));
+            scope.operators.extend((!is_branch).then_some(head.id.as_str()));
+            scope.late.extend((head.word == Some(Word::Deduplicate)).then_some(head.id.as_str()));
             continue;
         };
         let mut stream = draft.stream.clone();
@@ -133,6 +136,11 @@ fn read_section<'n>(fields: &Fields<'n>, key: &str, help: &str, reader: &mut Rea
     entries
 }
 
+/// The rows of an operator; none of one that splits them: they are those of its branches.
+fn stream_of_head(place: usize, head: &OperatorHead) -> Option<StreamRef> {
+    head.branches.is_empty().then_some(StreamRef::Operator(place))
+}
+
 /// Sources and operators by id. An id is given once among them and the sinks.
 fn name_streams<'d>(
     sources: &'d [SourceDraft],
@@ -149,7 +157,7 @@ fn name_streams<'d>(
     let operators = heads
         .iter()
         .enumerate()
-        .map(|(i, head)| ("an operator", head.id.as_str(), head.id_span, Some(StreamRef::Operator(i))));
+        .map(|(i, head)| ("an operator", head.id.as_str(), head.id_span, stream_of_head(i, head)));
     let sinks = sinks.iter().map(|sink| ("a sink", sink.id.as_str(), sink.id_span, None));
     for (what, id, span, stream) in sources.chain(operators).chain(sinks) {
         if let Some((other, first)) = taken.get(id) {
@@ -163,6 +171,19 @@ fn name_streams<'d>(
         }
     }
     streams
+}
+
+/// What an operator reads. Only a branch reads the operator that splits.
+fn inputs_of(
+    head: &OperatorHead,
+    heads: &[OperatorHead],
+    streams: &BTreeMap<&str, StreamRef>,
+    reader: &mut Reader,
+) -> Vec<Option<StreamRef>> {
+    if let (Some(Word::Output(_)), Some(split)) = (head.word, head.inputs.first()) {
+        return vec![heads.iter().position(|other| other.id == split.value).map(StreamRef::Operator)];
+    }
+    resolve(head.inputs.iter().map(Some), streams, reader)
 }
 
 fn resolve<'t>(
@@ -255,8 +276,10 @@ fn warn_unused(sources: &[SourceDraft], heads: &[OperatorHead], links: &Links, r
         .iter()
         .zip(used_sources)
         .map(|(source, used)| ("source", &source.plan.id, source.id_span, used));
-    let operators =
-        heads.iter().zip(used_operators).map(|(head, used)| ("operator", &head.id, head.id_span, used));
+    // That nobody reads a branch may be what it is for: its rows are left out.
+    let is_branch = |head: &OperatorHead| matches!(head.word, Some(Word::Output(_)));
+    let operators = heads.iter().zip(used_operators).filter(|(head, _)| !is_branch(head));
+    let operators = operators.map(|(head, used)| ("operator", &head.id, head.id_span, used));
     for (what, id, span, used) in sources.chain(operators) {
         if !used {
             reader

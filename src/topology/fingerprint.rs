@@ -3,28 +3,50 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::plan::{AggregateFunction, OperatorKind, OperatorPlan};
+use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, WindowPlan};
 use super::window::{description, duration};
 use crate::expression::Expression;
 
 impl OperatorPlan {
-    /// What the operator's state depends on, a line each: kind, key, window, aggregates and their
-    /// types. `None` for an operator without state. The text is stored with the state and compared at
+    /// What the operator's state depends on, a line each: kind, key, window or lengths of time, what is kept and its
+    /// type. `None` for an operator without state. The text is stored with the state and compared at
     /// each start, so its form never changes; what differs is told by [`fingerprint_difference`].
     pub fn fingerprint(&self) -> Option<String> {
-        let OperatorKind::Window(window) = &self.kind else { return None };
-        let mut text = String::from("kind: window\n");
-        // The key fields lead the rows. Writing to a string cannot fail.
-        for field in &self.schema.fields[..window.key.len()] {
+        match &self.kind {
+            // The key fields lead the rows.
+            OperatorKind::Window(window) => Some(self.of_window(window)),
+            OperatorKind::Deduplicate(deduplicate) => {
+                let mut text = self.head("deduplicate", deduplicate.key.iter().copied());
+                let _ = writeln!(text, "within: {}", duration(deduplicate.within_ms));
+                Some(text)
+            }
+            OperatorKind::Lag(lag) => {
+                let mut text = self.head("lag", lag.key.iter().copied());
+                let _ = writeln!(text, "ttl: {}", lag.ttl_ms.map_or("none".to_owned(), duration));
+                let first = self.schema.fields.len() - lag.values.len();
+                for (field, expression) in self.schema.fields[first..].iter().zip(&lag.values) {
+                    let _ = writeln!(text, "value {}: {} {}", field.name, line(expression), field.ty);
+                }
+                Some(text)
+            }
+            _ => None,
+        }
+    }
+
+    /// The kind and the key, whose fields have these slots in the rows. Writing to a string cannot fail.
+    fn head(&self, kind: &str, key: impl Iterator<Item = usize>) -> String {
+        let mut text = format!("kind: {kind}\n");
+        for field in key.map(|slot| &self.schema.fields[slot]) {
             let _ = writeln!(text, "key {}: {}", field.name, field.ty);
         }
+        text
+    }
+
+    fn of_window(&self, window: &WindowPlan) -> String {
+        let mut text = self.head("window", 0..window.key.len());
         let _ = writeln!(text, "window: {}", description(window));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
         for aggregate in &window.aggregates {
-            let line = |expression: &Expression| {
-                let lines: Vec<&str> = expression.source().trim().lines().map(str::trim).collect();
-                lines.join(" ")
-            };
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));
             let _ = write!(text, "{}", aggregate.argument.as_deref().map(line).unwrap_or_default());
             // Their results do not tell of what type the values are that they hold, or hashes of them.
@@ -42,8 +64,14 @@ impl OperatorPlan {
             }
             text.push('\n');
         }
-        Some(text)
+        text
     }
+}
+
+/// An expression in one line.
+fn line(expression: &Expression) -> String {
+    let lines: Vec<&str> = expression.source().trim().lines().map(str::trim).collect();
+    lines.join(" ")
 }
 
 /// What differs between the fingerprint that is stored with a state and the operator's own, for a

@@ -2,9 +2,9 @@
 
 use std::fmt::Write;
 
-use super::plan::{Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
+use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
-use super::window::description;
+use super::window::{description, duration};
 
 /// A Mermaid flowchart of a topology: its topics, and a box for each stage with the source and the
 /// operators of that stage; dead letters and late records go along dotted lines.
@@ -33,14 +33,14 @@ pub fn graph(plan: &Plan) -> String {
             }
             _ => drop(writeln!(out, "    source{i}[\"{id}<br/>source\"]")),
         }
-        for (j, operator) in plan.operators.iter().enumerate() {
+        for (j, operator) in boxes(plan) {
             if is_only_of(plan, j, i) {
                 let _ = writeln!(out, "    operator{j}{}", shape(plan, operator));
             }
         }
         let _ = writeln!(out, "  end");
     }
-    for (j, operator) in plan.operators.iter().enumerate() {
+    for (j, operator) in boxes(plan) {
         if (0..plan.stages().count()).all(|stage| !is_only_of(plan, j, stage)) {
             let _ = writeln!(out, "  operator{j}{}", shape(plan, operator));
         }
@@ -62,17 +62,15 @@ pub fn graph(plan: &Plan) -> String {
         dead_letter(&mut out, format!("source{i}"), &source.on_error);
     }
     for (i, repartition) in plan.repartitions.iter().enumerate() {
-        let _ = writeln!(out, "  {} --> repartition{i} --> rekeyed{i}", stream_node(repartition.input));
+        let _ = writeln!(out, "  {} --> repartition{i} --> rekeyed{i}", stream_node(plan, repartition.input));
         dead_letter(&mut out, format!("rekeyed{i}"), &repartition.on_error);
     }
-    for (i, operator) in plan.operators.iter().enumerate() {
+    for (i, operator) in boxes(plan) {
         for input in &operator.inputs {
-            let _ = writeln!(out, "  {} --> operator{i}", stream_node(*input));
+            let _ = writeln!(out, "  {} --> operator{i}", stream_node(plan, *input));
         }
         dead_letter(&mut out, format!("operator{i}"), &operator.on_error);
-        if let OperatorKind::Window(window) = &operator.kind
-            && let Late::Topic(topic) = &window.late
-        {
+        if let Some(topic) = operator.kind.late_topic() {
             let _ = writeln!(out, "  operator{i} -. \"late\" .-> {}", topic_node(topic, TopicRole::Late));
         }
     }
@@ -80,7 +78,7 @@ pub fn graph(plan: &Plan) -> String {
         let _ = writeln!(
             out,
             "  {} --> sink{i} --> {}",
-            stream_node(sink.input),
+            stream_node(plan, sink.input),
             topic_node(&sink.topic, TopicRole::Sink)
         );
         dead_letter(&mut out, format!("sink{i}"), &sink.on_error);
@@ -88,8 +86,22 @@ pub fn graph(plan: &Plan) -> String {
     out
 }
 
-fn stream_node(stream: StreamRef) -> String {
+/// The operators that have a box of their own: a branch is a line.
+fn boxes(plan: &Plan) -> impl Iterator<Item = (usize, &OperatorPlan)> {
+    let operators = plan.operators.iter().enumerate();
+    operators.filter(|(_, operator)| !matches!(operator.kind, OperatorKind::Output { .. }))
+}
+
+/// Where a line begins that comes from a stream.
+fn stream_node(plan: &Plan, stream: StreamRef) -> String {
     match stream {
+        StreamRef::Operator(i) if matches!(plan.operators[i].kind, OperatorKind::Output { .. }) => {
+            let OperatorPlan { id, inputs, .. } = &plan.operators[i];
+            let split = inputs.first().map(|split| (stream_node(plan, *split), plan.stream_id(*split)));
+            let (node, split) = split.unwrap_or_default();
+            let name = id.strip_prefix(split).unwrap_or(id).trim_start_matches('/');
+            format!("{node} -- \"{}\"", escape(name))
+        }
         StreamRef::Source(i) => format!("source{i}"),
         StreamRef::Operator(i) => format!("operator{i}"),
         StreamRef::Repartition(i) => format!("rekeyed{i}"),
@@ -105,6 +117,12 @@ fn is_only_of(plan: &Plan, operator: usize, stage: usize) -> bool {
 fn key_names(plan: &Plan, repartition: &RepartitionPlan) -> String {
     let schema = plan.stream_schema(repartition.input);
     let names = repartition.key.iter().map(|slot| schema.fields[*slot].name.as_str());
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The names of fields of an operator's rows.
+fn names(operator: &OperatorPlan, slots: &[usize]) -> String {
+    let names = slots.iter().map(|slot| operator.schema.fields[*slot].name.as_str());
     names.collect::<Vec<_>>().join(", ")
 }
 
@@ -126,12 +144,24 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
                 if set.is_empty() { "choose fields".to_owned() } else { format!("set {}", set.join(", ")) };
             format!("[\"{id}<br/>map<br/>{}\"]", escape(&what))
         }
+        OperatorKind::Branch { .. } => format!("{{{{\"{id}<br/>branch\"}}}}"),
+        OperatorKind::Output { .. } => String::new(), // it is a line
         OperatorKind::Union { .. } => format!("(({id}<br/>union))"),
         OperatorKind::Window(window) => {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
             let what = format!("{} by {}", description(window), key.join(", "));
             format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
+        }
+        OperatorKind::Deduplicate(deduplicate) => {
+            let key = names(operator, &deduplicate.key);
+            let what = format!("within {} by {key}", duration(deduplicate.within_ms));
+            format!("[[\"{id}<br/>deduplicate<br/>{}\"]]", escape(&what))
+        }
+        OperatorKind::Lag(lag) => {
+            let kept = lag.ttl_ms.map_or("for ever".to_owned(), |ttl_ms| format!("for {}", duration(ttl_ms)));
+            let what = format!("by {}, kept {kept}", names(operator, &lag.key));
+            format!("[[\"{id}<br/>lag<br/>{}\"]]", escape(&what))
         }
     }
 }

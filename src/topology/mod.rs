@@ -2,16 +2,18 @@
 //!
 //! A file is parsed into nodes that know where they stand (`yaml`), its scalars are substituted
 //! (`substitute`) and typed (`reader`), its sources, operators and sinks are read and checked against
-//! the streams between them (`source`, `operator`, `window`, `sink`, `stream`) and put together
+//! the streams between them (`source`, `operator`, `branch`, `keyed`, `window`, `sink`, `stream`) and put together
 //! (`check`) with the tests (`case`). A mistake hides as little as possible of what comes behind it, and is told once: a
 //! field whose declaration is wrong is remembered as such, and whatever uses it is not complained about.
 
 mod aggregate;
+mod branch;
 pub mod case;
 mod check;
 mod diagnostic;
 mod fingerprint;
 mod graph;
+mod keyed;
 mod operator;
 mod order;
 pub mod plan;

@@ -2,41 +2,55 @@
 
 use std::sync::Arc;
 
+use crate::expression::Expression;
 use crate::record::{Field, FieldForm, Type};
 
-use super::diagnostic::{Span, known_names};
-use super::plan::{Late, MapSlot, OnError, OperatorKind};
+use super::branch::{check_branches, read_branches};
+use super::diagnostic::Span;
+use super::keyed::{KeyedDraft, check_deduplicate, check_lag};
+use super::plan::{MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
 use super::union::{check_union, read_inputs};
-use super::window::check_window;
-use super::yaml::{Data, Entry};
+use super::window::{WindowDraft, check_window};
+use super::yaml::{Data, Entry, Node};
 
 /// The kinds of operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Word {
+    Branch,
+    Deduplicate,
     Filter,
+    Lag,
     Map,
+    /// A branch, by its number: no type of a file.
+    Output(usize),
     Repartition,
     Union,
     Window,
 }
 
-const WORDS: [(&str, Word); 5] = [
+const WORDS: [(&str, Word); 8] = [
+    ("branch", Word::Branch),
+    ("deduplicate", Word::Deduplicate),
     ("filter", Word::Filter),
+    ("lag", Word::Lag),
     ("map", Word::Map),
     ("repartition", Word::Repartition),
     ("union", Word::Union),
     ("window", Word::Window),
 ];
 
+const BRANCH_KEYS: [&str; 5] = ["type", "input", "branches", "otherwise", "on_error"];
+const DEDUPLICATE_KEYS: [&str; 6] = ["type", "input", "key_by", "within", "late", "on_error"];
 const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
+const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
 const WINDOW_KEYS: [&str; 8] = ["type", "input", "key_by", "window", "aggregate", "emit", "late", "on_error"];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 14] = [
+const ALL_KEYS: [&str; 18] = [
     "type",
     "input",
     "inputs",
@@ -51,10 +65,14 @@ const ALL_KEYS: [&str; 14] = [
     "aggregate",
     "emit",
     "late",
+    "within",
+    "ttl",
+    "branches",
+    "otherwise",
 ];
 
 /// Kinds that are designed and not built yet.
-const WORDS_LATER: [&str; 6] = ["join", "reduce", "process", "flat_map", "deduplicate", "lookup"];
+const WORDS_LATER: [&str; 5] = ["join", "reduce", "process", "flat_map", "lookup"];
 
 /// A topic has at most so many partitions.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -66,7 +84,9 @@ pub(super) struct OperatorHead<'n> {
     pub word: Option<Word>,
     /// One, but of a union.
     pub inputs: Vec<Text>,
-    fields: Option<Fields<'n>>,
+    /// The names of its branches, if it splits its rows.
+    pub branches: Vec<Text>,
+    pub fields: Option<Fields<'n>>,
 }
 
 /// An operator and where its parts stand.
@@ -79,6 +99,14 @@ pub(super) struct OperatorDraft {
     pub on_error: OnError,
     pub dead_letter_span: Option<Span>,
     pub late: Option<(String, Span)>,
+}
+
+impl OperatorDraft {
+    fn take(&mut self, keyed: KeyedDraft) {
+        let late_topic = keyed.kind.as_ref().and_then(OperatorKind::late_topic).map(str::to_owned);
+        self.late = late_topic.zip(keyed.late_span);
+        (self.kind, self.stream, self.repartition) = (keyed.kind, keyed.stream, keyed.repartition);
+    }
 }
 
 /// A change of keys.
@@ -98,12 +126,12 @@ pub(super) fn read_head<'n>(entry: &'n Entry, reader: &mut Reader) -> OperatorHe
         id_span: entry.key_span,
         word: None,
         inputs: Vec::new(),
+        branches: Vec::new(),
         fields: None,
     };
     let Some(fields) = reader.fields(&entry.value, &what, entry.key_span) else { return head };
-    if let Some(node) =
-        reader.required(&fields, "type", "one of `filter`, `map`, `repartition`, `union`, `window`")
-    {
+    let words = WORDS.map(|(word, _)| format!("`{word}`")).join(", ");
+    if let Some(node) = reader.required(&fields, "type", &format!("one of {words}")) {
         head.word = reader.choice(node, "an operator's type", &WORDS, &WORDS_LATER);
     }
     head.inputs = match head.word {
@@ -111,6 +139,9 @@ pub(super) fn read_head<'n>(entry: &'n Entry, reader: &mut Reader) -> OperatorHe
         None if fields.get("input").is_none() && fields.get("inputs").is_some() => Vec::new(),
         _ => read_input(&fields, reader).into_iter().collect(),
     };
+    if head.word == Some(Word::Branch) {
+        head.branches = read_branches(&fields, reader);
+    }
     head.fields = Some(fields);
     head
 }
@@ -131,16 +162,34 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
         dead_letter_span: None,
         late: None,
     };
-    let Some(fields) = &head.fields else { return draft };
     let unknown = Stream::opaque();
     let input = inputs.first().copied().unwrap_or(&unknown);
+    if let Some(Word::Output(branch)) = head.word {
+        draft.kind = Some(OperatorKind::Output { branch });
+        draft.stream = input.clone();
+    }
+    let Some(fields) = &head.fields else { return draft };
     (draft.on_error, draft.dead_letter_span) = reader.on_error(fields);
     match head.word {
         None => reader.check_keys(fields, &ALL_KEYS),
+        Some(Word::Output(_)) => {}
+        Some(Word::Branch) => {
+            reader.check_keys(fields, &BRANCH_KEYS);
+            draft.kind = check_branches(fields, &head.branches, input, reader);
+            draft.stream = input.clone();
+        }
+        Some(Word::Deduplicate) => {
+            reader.check_keys(fields, &DEDUPLICATE_KEYS);
+            draft.take(check_deduplicate(fields, input, reader));
+        }
         Some(Word::Filter) => {
             reader.check_keys(fields, &FILTER_KEYS);
             draft.kind = check_filter(fields, input, reader);
             draft.stream = input.clone();
+        }
+        Some(Word::Lag) => {
+            reader.check_keys(fields, &LAG_KEYS);
+            draft.take(check_lag(fields, input, reader));
         }
         Some(Word::Map) => {
             reader.check_keys(fields, &MAP_KEYS);
@@ -159,14 +208,8 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
         Some(Word::Window) => {
             reader.check_keys(fields, &WINDOW_KEYS);
             let window = check_window(fields, input, reader);
-            if let (Some(plan), Some(span)) = (&window.plan, window.late_span)
-                && let Late::Topic(topic) = &plan.late
-            {
-                draft.late = Some((topic.clone(), span));
-            }
-            draft.kind = window.plan.map(OperatorKind::Window);
-            draft.repartition = window.repartition;
-            draft.stream = window.stream;
+            let WindowDraft { plan, stream, repartition, late_span } = window;
+            draft.take(KeyedDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span });
         }
     }
     draft
@@ -211,19 +254,26 @@ fn check_repartition(
 fn check_filter(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<OperatorKind> {
     let help = "give the condition that rows must meet, as in `where: 'amount > 0.0'`";
     let node = reader.required(fields, "where", help)?;
-    let text = reader.code(node, "`where` must be an expression")?;
-    let predicate = input.compile_all(&text, reader)?;
-    if predicate.ty() != Type::Bool {
-        reader
-            .problems
-            .error(
-                text.part(0, text.value.trim_end().chars().count()),
-                format!("`where` is of type {}, not bool", predicate.ty()),
-            )
-            .help("write a condition, as in `amount > 0.0`");
+    let predicate = check_condition(node, "`where`", input, reader)?;
+    Some(OperatorKind::Filter { predicate: Arc::new(predicate) })
+}
+
+/// An expression of type bool.
+pub(super) fn check_condition(
+    node: &Node,
+    what: &str,
+    input: &Stream,
+    reader: &mut Reader,
+) -> Option<Expression> {
+    let text = reader.code(node, &format!("{what} must be an expression"))?;
+    let condition = input.compile_all(&text, reader)?;
+    if condition.ty() != Type::Bool {
+        let span = text.part(0, text.value.trim_end().chars().count());
+        let message = format!("{what} is of type {}, not bool", condition.ty());
+        reader.problems.error(span, message).help("write a condition, as in `amount > 0.0`");
         return None;
     }
-    Some(OperatorKind::Filter { predicate: Arc::new(predicate) })
+    Some(condition)
 }
 
 /// A field that `set` makes. `made` is `None` if its expression is wrong.
@@ -357,12 +407,4 @@ fn carried(input: &Stream, slots: &[MapSlot], stream: &Stream) -> Vec<(String, V
         copied.map(|(_, field)| field.name.clone()).collect()
     };
     input.partitioned_by.iter().map(|(field, old)| (field.clone(), names_of(old))).collect()
-}
-
-/// Reports an id that is neither a source's nor an operator's.
-pub(super) fn report_unknown_input(input: &Text, known: &[&str], reader: &mut Reader) {
-    reader
-        .problems
-        .error(input.span, format!("there is no source or operator `{}`", input.value))
-        .help(known_names(&input.value, known));
 }

@@ -147,6 +147,19 @@ pub enum OperatorKind {
         /// How each output slot is made.
         slots: Vec<MapSlot>,
     },
+    /// Passes each row to the first branch whose condition is true. Its [outputs](OperatorKind::Output) read it, and
+    /// nothing else.
+    Branch {
+        /// Of type bool, perhaps null.
+        conditions: Vec<Arc<Expression>>,
+        /// Whether there is one more branch, for rows of which no condition is true.
+        otherwise: bool,
+    },
+    /// Passes the rows of a branch.
+    Output {
+        /// Its number among the branches of the operator that it reads.
+        branch: usize,
+    },
     /// Passes the rows of all of its inputs.
     Union {
         /// For each input, the slot that each of the output's fields has there.
@@ -154,6 +167,29 @@ pub enum OperatorKind {
     },
     /// Groups rows by key and time and aggregates them.
     Window(WindowPlan),
+    /// Drops the rows that repeat another one of their key.
+    Deduplicate(DeduplicatePlan),
+    /// Adds to each row what expressions had in the row of its key before it.
+    Lag(LagPlan),
+}
+
+impl OperatorKind {
+    /// What becomes of late rows; `None` if it calls none late.
+    pub fn late(&self) -> Option<&Late> {
+        match self {
+            OperatorKind::Window(window) => Some(&window.late),
+            OperatorKind::Deduplicate(deduplicate) => Some(&deduplicate.late),
+            _ => None,
+        }
+    }
+
+    /// The topic that takes late rows.
+    pub fn late_topic(&self) -> Option<&str> {
+        match self.late() {
+            Some(Late::Topic(topic)) => Some(topic),
+            Some(Late::Drop) | None => None,
+        }
+    }
 }
 
 /// How a map makes a slot.
@@ -196,6 +232,29 @@ impl WindowPlan {
 
 /// The bool field that is true for rows of windows that are not over.
 pub const EARLY_MARK: &str = "early";
+
+/// A deduplication: a row passes unless one of its key has passed that is less than a length away in event time. Its
+/// rows are those of its input.
+#[derive(Debug)]
+pub struct DeduplicatePlan {
+    /// The slots of the key, in declared order.
+    pub key: Vec<usize>,
+    /// The length.
+    pub within_ms: i64,
+    /// What becomes of late records.
+    pub late: Late,
+}
+
+/// What rows get of the one before them in their key. The rows: the input's fields, then one for each expression.
+#[derive(Debug)]
+pub struct LagPlan {
+    /// The slots of the key, in declared order.
+    pub key: Vec<usize>,
+    /// On the input's rows, in declared order.
+    pub values: Vec<Arc<Expression>>,
+    /// How long a key is remembered after the greatest event time of its rows; `None`: for ever.
+    pub ttl_ms: Option<i64>,
+}
 
 /// Which windows there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -397,6 +456,24 @@ pub struct SinkPlan {
 }
 
 impl Plan {
+    /// How many operators the file has: a branch is none by itself.
+    pub fn operator_count(&self) -> usize {
+        let is_whole = |operator: &&OperatorPlan| !matches!(operator.kind, OperatorKind::Output { .. });
+        self.operators.iter().filter(is_whole).count()
+    }
+
+    /// The outputs of the operator with this place, which splits its rows, in the order of its branches.
+    pub fn outputs(&self, operator: usize) -> Vec<usize> {
+        let reads = |output: &OperatorPlan| output.inputs.first() == Some(&StreamRef::Operator(operator));
+        let outputs = self.operators.iter().enumerate().filter_map(|(place, output)| match output.kind {
+            OperatorKind::Output { branch } if reads(output) => Some((branch, place)),
+            _ => None,
+        });
+        let mut outputs: Vec<(usize, usize)> = outputs.collect();
+        outputs.sort_unstable();
+        outputs.into_iter().map(|(_, place)| place).collect()
+    }
+
     /// The schema of a stream.
     pub fn stream_schema(&self, stream: StreamRef) -> Schema {
         match stream {

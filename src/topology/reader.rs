@@ -33,6 +33,11 @@ pub(super) struct Text {
 }
 
 impl Text {
+    /// The text of a key.
+    pub fn of_key(key: &str, span: Span) -> Text {
+        Text { value: key.to_owned(), span, places: None }
+    }
+
     /// Where the characters `start..end` of the text stand; all of the scalar where that is not known.
     pub fn part(&self, start: usize, end: usize) -> Span {
         let Some(places) = &self.places else { return self.span };

@@ -1,5 +1,6 @@
 //! Tests of whole files: the examples, a table of broken ones, positions, properties.
 
+mod keyed;
 mod keys;
 
 use std::path::{Path, PathBuf};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::diagnostic::Span;
-use super::plan::{CreateTopic, Late, OnError, OperatorKind, Plan};
+use super::plan::{CreateTopic, OnError, Plan};
 use super::reader::Reader;
 
 /// What a topology does with a topic.
@@ -71,9 +71,7 @@ pub fn topics(plan: &Plan) -> Vec<TopicUse> {
         if let OnError::DeadLetter(topic) = &operator.on_error {
             add(topic, TopicRole::DeadLetter, &operator.id, None);
         }
-        if let OperatorKind::Window(window) = &operator.kind
-            && let Late::Topic(topic) = &window.late
-        {
+        if let Some(topic) = operator.kind.late_topic() {
             add(topic, TopicRole::Late, &operator.id, None);
         }
     }

@@ -388,7 +388,7 @@ pub(super) fn duration(ms: i64) -> String {
 }
 
 /// `late: drop | { topic: … }`, and where the topic stands.
-fn read_late(fields: &Fields, reader: &mut Reader) -> (Late, Option<Span>) {
+pub(super) fn read_late(fields: &Fields, reader: &mut Reader) -> (Late, Option<Span>) {
     let Some(entry) = fields.entry("late") else { return (Late::Drop, None) };
     if !matches!(entry.value.data, Data::Mapping(_)) {
         reader.choice(&entry.value, "`late`", &[("drop", ()), ("{ topic: … }", ())], &[]);

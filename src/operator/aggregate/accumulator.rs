@@ -142,7 +142,7 @@ fn is_better(function: AggregateFunction, value: &Slot<'_>, best: &Slot<'_>) -> 
 
 impl Held {
     /// Of a slot; `None` for null.
-    fn of(slot: &Slot<'_>) -> Option<Held> {
+    pub fn of(slot: &Slot<'_>) -> Option<Held> {
         Some(match slot {
             Slot::Null => return None,
             Slot::Int(value) | Slot::Timestamp(value) | Slot::Duration(value) => Held::Whole(*value),
@@ -164,7 +164,8 @@ impl Held {
         }
     }
 
-    fn result<'b>(&self, ty: Type, arena: &'b Bump) -> Slot<'b> {
+    /// As a slot of type `ty`.
+    pub fn result<'b>(&self, ty: Type, arena: &'b Bump) -> Slot<'b> {
         match self {
             Held::Whole(value) => match ty {
                 Type::Timestamp => Slot::Timestamp(*value),
@@ -179,7 +180,7 @@ impl Held {
     }
 
     /// Bytes outside itself.
-    fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self) -> usize {
         match self {
             Held::Text(text) => text.len(),
             Held::Bytes(bytes) => bytes.len(),

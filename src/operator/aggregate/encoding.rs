@@ -196,6 +196,27 @@ impl HeldMessage {
     }
 }
 
+/// Values by themselves.
+#[derive(Clone, PartialEq, prost::Message)]
+struct HeldsMessage {
+    /// One without a value is null.
+    #[prost(message, repeated, tag = "1")]
+    values: Vec<HeldMessage>,
+}
+
+/// Appends values that are kept by themselves, in their order; `None` is null.
+pub(in crate::operator) fn encode_held(values: &[Option<Held>], bytes: &mut Vec<u8>) {
+    let message = |held: &Option<Held>| held.as_ref().map(HeldMessage::from).unwrap_or_default();
+    let message = HeldsMessage { values: values.iter().map(message).collect() };
+    bytes.extend_from_slice(&message.encode_to_vec());
+}
+
+/// The values of bytes that `encode_held` wrote.
+pub(in crate::operator) fn decode_held(bytes: &[u8]) -> Result<Box<[Option<Held>]>, String> {
+    let message: HeldsMessage = decode_message(bytes)?;
+    Ok(message.values.into_iter().map(HeldMessage::held).collect())
+}
+
 fn put_whole(field: u32, value: i64, bytes: &mut Vec<u8>) {
     encode_key(field, WireType::Varint, bytes);
     encode_varint(((value << 1) ^ (value >> 63)) as u64, bytes);

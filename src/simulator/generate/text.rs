@@ -19,7 +19,8 @@ impl Generated {
         if !self.operators.is_empty() {
             out.push_str("operators:\n");
         }
-        for operator in &self.operators {
+        let is_whole = |operator: &&Operator| !matches!(operator.kind, OperatorKind::Output(_));
+        for operator in self.operators.iter().filter(is_whole) {
             self.operator(operator, &mut out);
         }
         out.push_str("sinks:\n");
@@ -95,6 +96,9 @@ impl Generated {
             OperatorKind::Repartition(_) => "repartition",
             OperatorKind::Union(_) => "union",
             OperatorKind::Window(_) => "window",
+            OperatorKind::Deduplicate(_) => "deduplicate",
+            OperatorKind::Lag(_) => "lag",
+            OperatorKind::Branch(_) | OperatorKind::Output(_) => "branch",
         };
         let (id, input) = (&operator.id, self.id(operator.input));
         let _ = writeln!(out, "  {id}:\n    type: {ty}");
@@ -103,16 +107,22 @@ impl Generated {
             _ => writeln!(out, "    input: {input}"),
         };
         match &operator.kind {
-            OperatorKind::Union(_) => {}
+            OperatorKind::Union(_) | OperatorKind::Output(_) => {}
+            OperatorKind::Branch(branch) => {
+                out.push_str("    branches:\n");
+                for (name, formula) in &branch.conditions {
+                    let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, &fields)));
+                }
+                if let Some(name) = &branch.otherwise {
+                    let _ = writeln!(out, "    otherwise: {name}");
+                }
+            }
             OperatorKind::Filter(predicate) => {
                 let _ = writeln!(out, "    where: {}", quoted(&cel(predicate, &fields)));
             }
             OperatorKind::Map(map) => {
                 if !map.set.is_empty() {
-                    out.push_str("    set:\n");
-                }
-                for (name, formula) in &map.set {
-                    let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, &fields)));
+                    render_set(&map.set, &fields, out);
                 }
                 let _ = match &map.choice {
                     Choice::All => Ok(()),
@@ -121,21 +131,45 @@ impl Generated {
                 };
             }
             OperatorKind::Repartition(repartition) => {
-                let names = repartition.key.iter().map(|slot| fields[*slot].name.as_str());
-                let _ = writeln!(out, "    key_by: [{}]", names.collect::<Vec<_>>().join(", "));
+                render_key(&repartition.key, &fields, out);
                 if let Some(partitions) = repartition.partitions {
                     let _ = writeln!(out, "    partitions: {partitions}");
                 }
             }
             OperatorKind::Window(window) => render_window(window, &fields, out),
+            OperatorKind::Lag(lag) => {
+                render_key(&lag.key, &fields, out);
+                if let Some(ttl_ms) = lag.ttl_ms {
+                    let _ = writeln!(out, "    ttl: {ttl_ms}ms");
+                }
+                render_set(&lag.set, &fields, out);
+            }
+            OperatorKind::Deduplicate(deduplicate) => {
+                render_key(&deduplicate.key, &fields, out);
+                let _ = writeln!(out, "    within: {}ms", deduplicate.within_ms);
+                if let Some(topic) = &deduplicate.late {
+                    let _ = writeln!(out, "    late: {{ topic: {topic} }}");
+                }
+            }
         }
         on_error(&operator.on_error, out);
     }
 }
 
-fn render_window(window: &Window, fields: &[Field], out: &mut String) {
-    let names: Vec<&str> = window.key.iter().map(|slot| fields[*slot].name.as_str()).collect();
+fn render_set(set: &[(String, Formula)], fields: &[Field], out: &mut String) {
+    out.push_str("    set:\n");
+    for (name, formula) in set {
+        let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, fields)));
+    }
+}
+
+fn render_key(key: &[usize], fields: &[Field], out: &mut String) {
+    let names: Vec<&str> = key.iter().map(|slot| fields[*slot].name.as_str()).collect();
     let _ = writeln!(out, "    key_by: [{}]", names.join(", "));
+}
+
+fn render_window(window: &Window, fields: &[Field], out: &mut String) {
+    render_key(&window.key, fields, out);
     let mut lengths = match window.shape {
         Shape::Tumbling => "type: tumbling".to_owned(),
         Shape::Sliding { slide_ms } => format!("type: sliding, slide: {slide_ms}ms"),

@@ -124,7 +124,7 @@ impl Maker<'_> {
     }
 
     /// A key that covers what the rows are partitioned by.
-    fn covering_key(&mut self, input: &Stream) -> Vec<usize> {
+    pub(super) fn covering_key(&mut self, input: &Stream) -> Vec<usize> {
         let random = &mut *self.random;
         let mut key: Vec<usize> = input.carried.iter().map(|slots| *random.pick(slots)).collect();
         let others = groupable(&input.fields);

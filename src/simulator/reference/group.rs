@@ -28,11 +28,11 @@ impl<'g> Task<'_, 'g> {
         let Some(first) = open.first() else {
             // In a gap between windows a row belongs to none.
             if !all.is_empty() {
-                self.late(operator, window, fields, event);
+                self.late(&operator.id, window.late.as_ref(), fields, event);
             }
             return Ok(());
         };
-        let (key, samples) = (key_of(window, event)?, samples(window, event)?);
+        let (key, samples) = (key_of(&window.key, event)?, samples(window, event)?);
         // What the part holds is the same in all windows that have it.
         let part = windows::part(window, event.time_ms);
         let before = self.windows[index].open.get(&(*first, key.clone()));
@@ -76,7 +76,7 @@ impl<'g> Task<'_, 'g> {
         event: &Event<'_>,
     ) -> Result<(), Failed> {
         let gap_ms = window.size_ms;
-        let key = key_of(window, event)?;
+        let key = key_of(&window.key, event)?;
         let watermark_ms = self.windows[index].watermark_ms.unwrap_or(i64::MIN);
         let open = &self.windows[index].open;
         let joined: Vec<(i64, Vec<KeyPart>)> = open
@@ -90,7 +90,7 @@ impl<'g> Task<'_, 'g> {
         let starts = joined.iter().filter_map(|place| Some(open.get(place)?.start_ms));
         let start_ms = starts.chain([event.time_ms]).min().unwrap_or(0);
         if watermark_ms >= end_ms + window.allowed_lateness_ms {
-            self.late(operator, window, fields, event);
+            self.late(&operator.id, window.late.as_ref(), fields, event);
             return Ok(());
         }
         let samples = samples(window, event)?;
@@ -144,8 +144,8 @@ impl<'g> Task<'_, 'g> {
 }
 
 /// A row's key.
-fn key_of(window: &Window, event: &Event<'_>) -> Result<Vec<KeyPart>, Failed> {
-    window.key.iter().map(|slot| key_part(&event.row[*slot])).collect()
+pub(super) fn key_of(key: &[usize], event: &Event<'_>) -> Result<Vec<KeyPart>, Failed> {
+    key.iter().map(|slot| key_part(&event.row[*slot])).collect()
 }
 
 /// What a row adds to each aggregate.

@@ -31,7 +31,7 @@ pub struct Case {
     pub steps: Vec<CaseStep>,
     /// What sinks, dead-letter and late topics must hold. Those that are not named: see the runner.
     pub outputs: Vec<ExpectedRows>,
-    /// How many records come late, per window operator.
+    /// How many records come late, per operator.
     pub late: Vec<ExpectedCount>,
     /// How many records fail, per source, operator or sink.
     pub failed: Vec<ExpectedCount>,

@@ -45,6 +45,8 @@ pub(in crate::topology) struct Scope<'s> {
     pub operators: Vec<&'s str>,
     /// The ids of the window operators, and the rows of their open windows.
     pub windows: Vec<(&'s str, Stream)>,
+    /// The ids of the other operators that call rows late.
+    pub late: Vec<&'s str>,
     /// The ids of the sinks.
     pub sinks: Vec<&'s str>,
 }
@@ -93,6 +95,7 @@ fn read_case(node: &Node, scope: &Scope, reader: &mut Reader) -> Option<(Case, S
         .required(&fields, "input", "list the records that come in; `input: []` if there are none")
         .map(|node| read_steps(node, scope, partitions, reader));
     let windows: Vec<&str> = scope.windows.iter().map(|(id, _)| *id).collect();
+    let late: Vec<&str> = windows.iter().chain(&scope.late).copied().collect();
     let failing = [&scope.sources, &scope.operators, &windows, &scope.sinks].into_iter().flatten();
     let failing: Vec<&str> = failing.copied().collect();
     let case = Case {
@@ -102,7 +105,7 @@ fn read_case(node: &Node, scope: &Scope, reader: &mut Reader) -> Option<(Case, S
         crashes,
         steps: steps.unwrap_or_default(),
         outputs: read_outputs(&fields, scope, reader),
-        late: read_counts(&fields, "late", &windows, reader),
+        late: read_counts(&fields, "late", &late, reader),
         failed: read_counts(&fields, "failed", &failing, reader),
         state: read_state(&fields, scope, reader),
         name: name.as_ref().map(|name| name.value.clone())?,
@@ -244,7 +247,7 @@ fn read_counts(fields: &Fields, key: &str, known: &[&str], reader: &mut Reader) 
     let mut counts = Vec::new();
     for entry in reader.entries(node, &format!("`{key}`")).unwrap_or_default() {
         if !known.contains(&entry.key.as_str()) {
-            let what = if key == "late" { "window operator" } else { "source, operator or sink" };
+            let what = if key == "late" { "window or deduplication" } else { "source, operator or sink" };
             let message = format!("there is no {what} `{}`", entry.key);
             reader.problems.error(entry.key_span, message).help(known_names(&entry.key, known));
         }
