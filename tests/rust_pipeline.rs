@@ -94,7 +94,7 @@ fn pipeline() -> Box<dyn Pipeline> {
         windows: AlignedWindows::tumbling(WINDOW_MS),
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
-        early_every_ms: None,
+        early: None,
         late: LateRecords::Write(target("late")),
     };
     let spread = |window: WindowValue<'_, (u64, u64)>| {

@@ -12,9 +12,10 @@ use bumpalo::Bump;
 
 use super::window::Aggregator;
 use crate::expression::{Environment, EvaluationError, Expression};
-use crate::record::{Dynamic, Event, Slot};
+use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
-use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter};
+use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, WindowPlan};
+use crate::window::EarlyFiring;
 pub use accumulator::{Accumulator, Accumulators, Held};
 use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
@@ -29,9 +30,28 @@ pub struct RowAggregates {
     distinct_bytes_max: usize,
     /// Whether one of them compares something else than its argument.
     compares: bool,
+    /// Whether the last one counts rows, and is no result.
+    counts_rows: bool,
 }
 
 impl RowAggregates {
+    /// What an operator of a topology file keeps.
+    pub fn of(window: &WindowPlan) -> Self {
+        let aggregates = RowAggregates::new(window.aggregates.clone());
+        match window.early {
+            Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
+            Some(EarlyFiring::EveryMs(_)) | None => aggregates,
+        }
+    }
+
+    /// With the number of rows beside them.
+    pub fn counting_rows(mut self) -> Self {
+        let (name, function, ty) = (String::new(), AggregateFunction::Count, Type::Int);
+        let (argument, by, condition, parameter) = (None, None, None, Parameter::None);
+        self.aggregates.push(AggregatePlan { name, function, argument, by, condition, parameter, ty });
+        RowAggregates { counts_rows: true, ..self }
+    }
+
     /// Computes these. Together they [reserve](reserved_bytes) at most
     /// [`STATE_RESERVED_BYTES_MAX`](crate::state::key::STATE_RESERVED_BYTES_MAX), which a topology's check sees to.
     pub fn new(aggregates: Vec<AggregatePlan>) -> Self {
@@ -40,12 +60,13 @@ impl RowAggregates {
         let share = STATE_TEXTS_BYTES_MAX.saturating_sub(reserved) / keepers.max(1);
         let compares = aggregates.iter().any(|plan| plan.by.is_some());
         let text_bytes_max = STATE_TEXT_BYTES_MAX.min(share);
-        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max: share, compares }
+        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max: share, compares, counts_rows: false }
     }
 
     /// Writes the results of `value` to the first slots of `results`, in order.
     pub fn results<'b>(&self, value: &Accumulators, results: &mut [Slot<'b>], arena: &'b Bump) {
-        for ((accumulator, plan), slot) in value.iter().zip(&self.aggregates).zip(results) {
+        let shown = self.aggregates.len() - usize::from(self.counts_rows);
+        for ((accumulator, plan), slot) in value.iter().zip(&self.aggregates[..shown]).zip(results) {
             *slot = accumulator.result(plan, arena);
         }
     }
@@ -186,6 +207,13 @@ impl Aggregator<Dynamic> for RowAggregates {
             accumulator.add(plan.function, input.sample(index));
         }
         Ok(())
+    }
+
+    fn rows(&self, value: &Accumulators) -> i64 {
+        match value.last() {
+            Some(Accumulator::Count(rows)) if self.counts_rows => *rows,
+            _ => 0,
+        }
     }
 
     fn merge(&self, value: &mut Accumulators, later: &Accumulators) -> Result<(), EvaluationError> {

@@ -272,7 +272,11 @@ fn windowed(emit: EmitRows) -> Box<dyn Pipeline> {
 }
 
 fn windowed_by(windows: Windows, emit: EmitRows) -> Box<dyn Pipeline> {
-    let (schema, window) = (orders(), Windowed { windows, ..window(emit) });
+    windowed_as(&Windowed { windows, ..window(emit) })
+}
+
+fn windowed_as(window: &Windowed) -> Box<dyn Pipeline> {
+    let schema = orders();
     source(4, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
 }
 
@@ -364,6 +368,16 @@ proptest! {
         inputs in vec(input(), 0..30),
     ) {
         conforms(&move || windowed_by(windows, emit), inputs);
+    }
+
+    #[test]
+    fn sessions_of_rows_with_their_own_gaps_conform(
+        emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
+        inputs in vec(input(), 0..30),
+    ) {
+        let gap = expression(&orders(), "duration(amount * 4)");
+        let window = Windowed { gap: Some(gap), windows: session(5), ..window(emit) };
+        conforms(&move || windowed_as(&window), inputs);
     }
 
     #[test]

@@ -37,8 +37,8 @@ pub use sink::{RecordWriter, RowWriter, Sink, Written};
 pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, StageTime, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
-    Aggregator, EmitRows, Firing, KeySelector, LateRecords, RowKey, RowResults, Session, SessionCodec,
-    SessionOperator, WindowOperator, WindowResult, WindowSpec, row_windows,
+    Aggregator, EmitRows, Firing, KeySelector, LateRecords, RowGap, RowKey, RowResults, Session,
+    SessionCodec, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec, row_windows,
 };
 
 use crate::record::{Event, RecordType};

@@ -29,7 +29,7 @@ use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
 use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Parameter, Windows};
-use crate::window::{AlignedWindows, SessionWindows, TimeDomain};
+use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
 
 /// A record of the topic `orders`.
 #[derive(Clone, Debug, Default)]
@@ -219,10 +219,11 @@ pub(super) fn session(gap_ms: i64) -> Windows {
 pub(super) struct Windowed {
     pub id: &'static str,
     pub windows: Windows,
+    pub gap: Option<Arc<Expression>>,
     pub time: TimeDomain,
     pub allowed_lateness_ms: i64,
     pub emit: EmitRows,
-    pub early_every_ms: Option<i64>,
+    pub early: Option<EarlyFiring>,
     pub late: LateRecords,
     pub aggregates: Vec<AggregatePlan>,
 }
@@ -234,8 +235,8 @@ impl Windowed {
         let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
         let windows = tumbling(10);
         let time = TimeDomain::Event;
-        let (allowed_lateness_ms, early_every_ms) = (0, None);
-        Windowed { id, windows, time, allowed_lateness_ms, emit, early_every_ms, late, aggregates }
+        let (allowed_lateness_ms, early) = (0, None);
+        Windowed { id, windows, gap: None, time, allowed_lateness_ms, emit, early, late, aggregates }
     }
 
     pub fn schema(&self, input: &Schema) -> Schema {
@@ -243,7 +244,7 @@ impl Windowed {
         fields.push(field("window_start", Type::Timestamp, false));
         fields.push(field("window_end", Type::Timestamp, false));
         fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
-        if self.early_every_ms.is_some() {
+        if self.early.is_some() {
             fields.push(field("early", Type::Bool, false));
         }
         if self.emit != EmitRows::OnClose {
@@ -260,7 +261,7 @@ impl Windowed {
             windows: (),
             allowed_lateness_ms: self.allowed_lateness_ms,
             emit: self.emit,
-            early_every_ms: self.early_every_ms,
+            early: self.early,
             late: self.late.clone(),
         };
         let mark = match self.emit {
@@ -268,12 +269,26 @@ impl Windowed {
             EmitRows::OnTime => Some(Firing::Refinement),
             EmitRows::OnUpdate => Some(Firing::Close),
         };
-        let marks = self.early_every_ms.map(|_| Firing::Early).into_iter().chain(mark).collect();
-        let aggregates = RowAggregates::new(self.aggregates.clone());
-        let results = RowResults::new(&self.schema(input), 1, aggregates, marks);
+        let marks = self.early.map(|_| Firing::Early).into_iter().chain(mark).collect();
+        let aggregates = || {
+            let aggregates = RowAggregates::new(self.aggregates.clone());
+            match self.early {
+                Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
+                _ => aggregates,
+            }
+        };
+        let results = RowResults::new(&self.schema(input), 1, aggregates(), marks);
         let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
-        row_windows(self.windows, spec, key, self.aggregates.clone(), results, errors, readers)
+        row_windows(
+            (self.windows, self.gap.clone().map(RowGap)),
+            spec,
+            key,
+            aggregates(),
+            results,
+            errors,
+            readers,
+        )
     }
 }
 

@@ -62,7 +62,7 @@
 //!         windows: AlignedWindows::tumbling(60_000),
 //!         allowed_lateness_ms: 0,
 //!         emit: EmitRows::OnClose,
-//!         early_every_ms: None,
+//!         early: None,
 //!         late: LateRecords::Drop,
 //!     };
 //!     let row = |window: WindowValue<'_, i64>| Ok(Largest {

@@ -26,12 +26,12 @@ use crate::state::header::OperatorState;
 use crate::state::key::STATE_KEY_BYTES_MAX;
 use crate::state::{ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
-use crate::window::{AlignedWindows, TimeDomain, WindowRange};
+use crate::window::{AlignedWindows, EarlyFiring, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
 pub(super) use expiring::{Expiring, ExpiringSpec, Retention};
-pub use rows::{RowKey, RowResults, row_windows};
-pub use session::{Session, SessionCodec, SessionOperator};
+pub use rows::{RowGap, RowKey, RowResults, row_windows};
+pub use session::{Session, SessionCodec, SessionGap, SessionOperator};
 
 /// Takes a record's key, as bytes.
 pub trait KeySelector<R: RecordType> {
@@ -51,6 +51,10 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     fn create(&self) -> Self::Value;
     /// Adds to the value. On an error the value is as before.
     fn add(&self, value: &mut Self::Value, input: Self::Input<'_>) -> Result<(), EvaluationError>;
+    /// How many records the value is over. Only asked for early records by their number.
+    fn rows(&self, _value: &Self::Value) -> i64 {
+        0
+    }
     /// Adds what `later` holds, the value over records of a later pane. On an error the value does not matter any
     /// more.
     fn merge(&self, value: &mut Self::Value, later: &Self::Value) -> Result<(), EvaluationError>;
@@ -121,9 +125,9 @@ pub struct WindowSpec<W = AlignedWindows> {
     pub allowed_lateness_ms: i64,
     /// When it makes records.
     pub emit: EmitRows,
-    /// It makes records of windows that are not over as well, where something has changed: so often by the clock. Of
-    /// windows that overlap it makes none.
-    pub early_every_ms: Option<i64>,
+    /// When it makes records of windows that are not over as well; of windows that overlap it makes none. To count
+    /// records is up to the [`Aggregator`].
+    pub early: Option<EarlyFiring>,
     /// What becomes of late records.
     pub late: LateRecords,
 }
@@ -131,8 +135,8 @@ pub struct WindowSpec<W = AlignedWindows> {
 impl<W> WindowSpec<W> {
     /// The same of other windows.
     pub fn with_windows<V>(self, windows: V) -> WindowSpec<V> {
-        let WindowSpec { id, fingerprint, time, allowed_lateness_ms, emit, early_every_ms, late, .. } = self;
-        WindowSpec { id, fingerprint, windows, time, allowed_lateness_ms, emit, early_every_ms, late }
+        let WindowSpec { id, fingerprint, time, allowed_lateness_ms, emit, early, late, .. } = self;
+        WindowSpec { id, fingerprint, windows, time, allowed_lateness_ms, emit, early, late }
     }
 
     /// Windows that end at or before this instant are due when the watermark is at `watermark_ms`.
@@ -180,6 +184,11 @@ impl<W> WindowSpec<W> {
         context.staged.push(record);
         Ok(())
     }
+}
+
+/// Whether a window that was over `before` records has come to, or beyond, a number at which it makes an early one.
+fn is_early_at(early: Option<EarlyFiring>, before: i64, rows: i64) -> bool {
+    matches!(early, Some(EarlyFiring::EveryRows(every)) if rows / every > before / every)
 }
 
 /// How far the windows of an operator have fired, which is part of its state.

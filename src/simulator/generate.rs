@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
-use crate::window::TimeDomain;
+use crate::window::{EarlyFiring, TimeDomain};
 use formula::{Formula, Scope};
 use window::groupable;
 
@@ -203,16 +203,18 @@ pub struct Window {
     pub shape: Shape,
     /// Whose time they are cut from.
     pub time: TimeDomain,
-    /// The length of the longest.
+    /// The length of the longest; of sessions of rows with their own gaps the least gap.
     pub size_ms: i64,
+    /// The gap that a row has of its own.
+    pub gap: Option<Formula>,
     /// How much later than the epoch they begin.
     pub offset_ms: i64,
     /// How long after its end it takes rows.
     pub allowed_lateness_ms: i64,
     /// When it makes rows.
     pub emit: Emit,
-    /// How often early ones.
-    pub early_every_ms: Option<i64>,
+    /// When early ones.
+    pub early: Option<EarlyFiring>,
     /// Where late rows go; `None`: nowhere.
     pub late: Option<String>,
     /// What it computes.

@@ -7,8 +7,8 @@ use crate::format::json::Encoder;
 use crate::operator::{
     Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
     LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
-    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowKey, RowLag, RowMap, RowResults, RowTransfer,
-    RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag, RowMap, RowResults,
+    RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -213,7 +213,7 @@ impl Builder<'_> {
                 Emit::OnTime => EmitRows::OnTime,
                 Emit::OnUpdate => EmitRows::OnUpdate,
             },
-            early_every_ms: window.early_every_ms,
+            early: window.early,
             late: self.late(&window.late)?,
         };
         let mark = match window.emit {
@@ -221,12 +221,13 @@ impl Builder<'_> {
             Emit::OnTime => Some(Firing::Refinement),
             Emit::OnUpdate => Some(Firing::Close),
         };
-        let marks = window.early_every_ms.map(|_| Firing::Early).into_iter().chain(mark).collect();
-        let aggregates = RowAggregates::new(window.aggregates.clone());
+        let marks = window.early.map(|_| Firing::Early).into_iter().chain(mark).collect();
+        let aggregates = RowAggregates::of(window);
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
         let keys = row_key(&window.key, input, encoder);
-        let aggregates = window.aggregates.clone();
-        Ok(row_windows(window.windows, spec, keys, aggregates, results, errors, readers))
+        let aggregates = RowAggregates::of(window);
+        let windows = (window.windows, window.gap.clone().map(RowGap));
+        Ok(row_windows(windows, spec, keys, aggregates, results, errors, readers))
     }
 
     fn repartition(

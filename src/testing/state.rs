@@ -54,7 +54,7 @@ impl StateReader<'_> {
     fn new<'p>(operator: &OperatorPlan, window: &'p WindowPlan) -> StateReader<'p> {
         let row_fields = operator.schema.fields.len() - window.marks().count();
         let schema = Schema { fields: operator.schema.fields[..row_fields].to_vec() };
-        let aggregates = || RowAggregates::new(window.aggregates.clone());
+        let aggregates = || RowAggregates::of(window);
         StateReader {
             window,
             codec: aggregates(),
@@ -99,7 +99,7 @@ impl StateReader<'_> {
         entries: impl Iterator<Item = (WindowKey<'e>, &'e Vec<u8>)>,
         watermark_ms: Option<i64>,
     ) -> Result<Vec<Vec<u8>>, String> {
-        let codec = SessionCodec::new(RowAggregates::new(self.window.aggregates.clone()));
+        let codec = SessionCodec::new(RowAggregates::of(self.window));
         let mut rows = Vec::new();
         for (key, value) in entries {
             let session = codec.decode(value)?;

@@ -6,7 +6,7 @@ use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
 use crate::topology::Plan;
 use crate::topology::case::Case;
 use crate::topology::plan::{Emit, LagPlan, OperatorKind, WindowPlan};
-use crate::window::TimeDomain;
+use crate::window::{EarlyFiring, TimeDomain};
 
 /// The variant that is played first: if it fails, the others tell nothing.
 pub(super) const PLAIN: &str = "one-by-one";
@@ -95,15 +95,15 @@ impl Variant {
 
     /// Whether it shows anything in a case whose plain variant ended as `plain`; if not, why.
     pub(super) fn fits(&self, plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
+        let emits_early = |window: &WindowPlan| matches!(window.early, Some(EarlyFiring::EveryMs(_)));
         let goes_by_clock =
-            |window: &WindowPlan| window.time == TimeDomain::Processing || window.early_every_ms.is_some();
+            |window: &WindowPlan| window.time == TimeDomain::Processing || emits_early(window);
         if let Some(id) = window_that(plan, goes_by_clock).filter(|_| self.pace != Pace::OneByOne) {
             return Err(format!(
                 "its window `{id}` goes by the clock, which shows what `advance` says only if each record is committed \
                  before the next one comes"
             ));
         }
-        let emits_early = |window: &WindowPlan| window.early_every_ms.is_some();
         if let Some(id) = window_that(plan, emits_early).filter(|_| self.faults != Faults::None) {
             return Err(format!("its window `{id}` emits early rows of all that is open after a start"));
         }

@@ -6,6 +6,7 @@ use super::aggregate::function_name;
 use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, WindowPlan};
 use super::window::{description, duration};
 use crate::expression::Expression;
+use crate::window::EarlyFiring;
 
 impl OperatorPlan {
     /// What the operator's state depends on, a line each: kind, key, window or lengths of time, what is kept and its
@@ -46,6 +47,9 @@ impl OperatorPlan {
         let mut text = self.head("window", 0..window.key.len());
         let _ = writeln!(text, "window: {}", description(window));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
+        if let Some(EarlyFiring::EveryRows(_)) = window.early {
+            text.push_str("rows: counted\n");
+        }
         for aggregate in &window.aggregates {
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));
             let _ = write!(text, "{}", aggregate.argument.as_deref().map(line).unwrap_or_default());
@@ -56,7 +60,8 @@ impl OperatorPlan {
                 let _ = write!(text, ": {}", of.ty());
             }
             if let Some(by) = &aggregate.by {
-                let _ = write!(text, " by {}", line(by));
+                // Nor does the result's type tell that of what is compared.
+                let _ = write!(text, " by {}: {}", line(by), by.ty());
             }
             let _ = write!(text, ") {}", aggregate.ty);
             if let Some(condition) = &aggregate.condition {
@@ -69,7 +74,7 @@ impl OperatorPlan {
 }
 
 /// An expression in one line.
-fn line(expression: &Expression) -> String {
+pub(super) fn line(expression: &Expression) -> String {
     let lines: Vec<&str> = expression.source().trim().lines().map(str::trim).collect();
     lines.join(" ")
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::expression::Expression;
 use crate::record::{Schema, SourceSchema, Type};
-use crate::window::{AlignedWindows, SessionWindows, TimeDomain};
+use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
 
 /// A topology whose names, types and keys have been checked.
 #[derive(Debug)]
@@ -209,6 +209,8 @@ pub struct WindowPlan {
     pub key: Vec<usize>,
     /// Which windows there are.
     pub windows: Windows,
+    /// Of sessions of rows with their own gaps: the gap, of type duration.
+    pub gap: Option<Arc<Expression>>,
     /// Whose time they are cut from.
     pub time: TimeDomain,
     /// How long after its end a window still takes records.
@@ -217,8 +219,8 @@ pub struct WindowPlan {
     pub aggregates: Vec<AggregatePlan>,
     /// When rows are emitted.
     pub emit: Emit,
-    /// How often by the clock rows are emitted of windows that are not over.
-    pub early_every_ms: Option<i64>,
+    /// When rows are emitted of windows that are not over.
+    pub early: Option<EarlyFiring>,
     /// What becomes of late records.
     pub late: Late,
 }
@@ -226,7 +228,7 @@ pub struct WindowPlan {
 impl WindowPlan {
     /// The bool fields at the end of the rows that tell them apart.
     pub fn marks(&self) -> impl Iterator<Item = &'static str> {
-        self.early_every_ms.map(|_| EARLY_MARK).into_iter().chain(self.emit.mark())
+        self.early.map(|_| EARLY_MARK).into_iter().chain(self.emit.mark())
     }
 }
 

@@ -1,15 +1,19 @@
 //! Window operators of a topology file.
 
+use std::sync::Arc;
+
+use crate::expression::Expression;
 use crate::record::{Field, FieldForm, Type};
-use crate::window::{AlignedWindows, SessionWindows, TimeDomain, WindowKind};
+use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain, WindowKind};
 
 use super::aggregate::check_aggregates;
 use super::diagnostic::Span;
+use super::fingerprint::line;
 use super::operator::{RepartitionDraft, check_key_by};
 use super::plan::{EARLY_MARK, Emit, Late, WindowPlan, Windows};
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
-use super::yaml::Data;
+use super::yaml::{Data, Entry};
 
 /// The kinds of windows, and what they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,35 +69,35 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         }
     }
     let key = key.map(|(slots, _)| slots);
-    let windows = read_windows(fields, reader);
+    let windows = read_windows(fields, input, reader);
     for name in ["window_start", "window_end"] {
         let field = plain(name, Type::Timestamp, false);
         stream.add(name, Some(field), fields.owner, &fields.what, reader);
     }
     let aggregates = check_aggregates(fields, input, &mut stream, reader);
     let emits = read_emit(fields, reader);
-    let marks = emits
-        .into_iter()
-        .flat_map(|(emit, early_every_ms)| early_every_ms.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
+    let marks =
+        emits.into_iter().flat_map(|(emit, early)| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
     for mark in marks {
         let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
         stream.add(mark, Some(plain(mark, Type::Bool, false)), span, &fields.what, reader);
     }
     let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
-        let ReadWindows { windows, time, allowed_lateness_ms } = windows?;
-        let (emit, early_every_ms) = emits?;
+        let ReadWindows { windows, gap, time, allowed_lateness_ms } = windows?;
+        let (emit, early) = emits?;
         check_time(fields, time, emit, reader)?;
-        check_early(fields, &windows, early_every_ms, reader)?;
+        check_early(fields, &windows, early, reader)?;
         check_updates(fields, &windows, emit, allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
+            gap,
             time,
             allowed_lateness_ms,
             aggregates: aggregates?,
             emit,
-            early_every_ms,
+            early,
             late,
         })
     })();
@@ -103,14 +107,14 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
 const EMITS: [(&str, Emit); 3] =
     [("on_close", Emit::OnClose), ("on_time", Emit::OnTime), ("on_update", Emit::OnUpdate)];
 
-/// When rows are emitted, and how often early ones, in milliseconds:
+/// When rows are emitted, and early ones:
 /// `on_close | on_time | on_update | { early: { every: 10s }, then: on_close | on_time }`.
-fn read_emit(fields: &Fields, reader: &mut Reader) -> Option<(Emit, Option<i64>)> {
+fn read_emit(fields: &Fields, reader: &mut Reader) -> Option<(Emit, Option<EarlyFiring>)> {
     let Some(entry) = fields.entry("emit") else { return Some((Emit::default(), None)) };
     if !matches!(entry.value.data, Data::Mapping(_)) {
         return Some((reader.choice(&entry.value, "`emit`", &EMITS, &["{ early: … }"])?, None));
     }
-    let help = "as in `emit: { early: { every: 10s } }`";
+    let help = "as in `emit: { early: { every: 10s } }`, or `{ early: { rows: 100 } }`";
     let inner = reader.fields(&entry.value, &format!("`emit` of {}", fields.what), entry.key_span)?;
     reader.check_keys(&inner, &["early", "then"]);
     let then = match inner.get("then") {
@@ -120,9 +124,24 @@ fn read_emit(fields: &Fields, reader: &mut Reader) -> Option<(Emit, Option<i64>)
     };
     let early = reader.required(&inner, "early", help)?;
     let early = reader.fields(early, &format!("`early` of {}", fields.what), entry.key_span)?;
-    reader.check_keys(&early, &["every"]);
-    let every = reader.required(&early, "every", help).and_then(|node| reader.length(node, "`every`", help));
-    Some((then?, Some(every?)))
+    reader.check_keys(&early, &["every", "rows"]);
+    let firing = match (early.get("every"), early.entry("rows")) {
+        (Some(_), Some(rows)) => {
+            let message = format!("{} has both `every` and `rows`", early.what);
+            reader.problems.error(rows.key_span, message).help("early rows come by time or by number");
+            None
+        }
+        (Some(every), None) => reader.length(every, "`every`", help).map(EarlyFiring::EveryMs),
+        (None, Some(rows)) => {
+            let rows = reader.int(&rows.value, "`rows`", 1..=i32::MAX);
+            rows.map(|rows| EarlyFiring::EveryRows(rows.into()))
+        }
+        (None, None) => {
+            reader.required(&early, "every", help);
+            None
+        }
+    };
+    Some((then?, Some(firing?)))
 }
 
 /// A field that is computed.
@@ -151,13 +170,14 @@ fn check_key(
 /// What `window` says.
 struct ReadWindows {
     windows: Windows,
+    gap: Option<Arc<Expression>>,
     time: TimeDomain,
     allowed_lateness_ms: i64,
 }
 
 const TIMES: [(&str, TimeDomain); 2] = [("event", TimeDomain::Event), ("processing", TimeDomain::Processing)];
 
-fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
+fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<ReadWindows> {
     let help = "as in `window: { type: tumbling, size: 1m }`";
     let node = reader.required(fields, "window", help)?;
     let owner = fields.entry("window").map_or(fields.owner, |entry| entry.key_span);
@@ -166,7 +186,7 @@ fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
         .required(&inner, "type", "add `type: tumbling`")
         .and_then(|node| reader.choice(node, "a window's type", &SHAPES, &["global", "count"]));
     if ty == Some(Shape::Session) {
-        return read_sessions(&inner, reader);
+        return read_sessions(&inner, input, reader);
     }
     let interval = match ty {
         Some(Shape::Sliding) => Some(("slide", "say how often a window begins, as in `slide: 10s`")),
@@ -200,15 +220,44 @@ fn read_windows(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
     let offset = offset?;
     check_lengths(&inner, &windows, offset, reader)?;
     let (time, allowed_lateness_ms) = within?;
-    Some(ReadWindows { windows: Windows::Aligned(windows.with_offset(offset)), time, allowed_lateness_ms })
+    let windows = Windows::Aligned(windows.with_offset(offset));
+    Some(ReadWindows { windows, gap: None, time, allowed_lateness_ms })
 }
 
-fn read_sessions(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
+fn read_sessions(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<ReadWindows> {
     reader.check_keys(fields, &["type", "time", "gap", "allowed_lateness"]);
     let help = "say after which time without rows a session ends, as in `gap: 30m`";
-    let gap = read_length(fields, "gap", help, reader);
-    let (time, allowed_lateness_ms) = read_time(fields, reader)?;
-    Some(ReadWindows { windows: Windows::Session(SessionWindows::new(gap?)), time, allowed_lateness_ms })
+    let within = read_time(fields, reader);
+    let (least, gap) = match fields.entry("gap") {
+        Some(entry) if matches!(entry.value.data, Data::Mapping(_)) => read_gaps(entry, input, reader)?,
+        _ => (read_length(fields, "gap", help, reader)?, None),
+    };
+    let (time, allowed_lateness_ms) = within?;
+    let windows = Windows::Session(SessionWindows::new(least));
+    Some(ReadWindows { windows, gap, time, allowed_lateness_ms })
+}
+
+/// `{ of: …, min: 10s }`: gaps that rows have of their own, and the least that there can be, in milliseconds.
+fn read_gaps(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<(i64, Option<Arc<Expression>>)> {
+    let what = "a window's `gap`";
+    let fields = reader.fields(&entry.value, what, entry.key_span)?;
+    reader.check_keys(&fields, &["of", "min"]);
+    let help = "as in `gap: { of: 'pause', min: 10s }`";
+    let least = reader
+        .required(&fields, "min", "say how long a gap is at least, as in `min: 10s`")
+        .and_then(|node| reader.length(node, "the least gap", help));
+    let of = reader.required(&fields, "of", help)?;
+    let text = reader.code(of, "`of` of a window's `gap` must be an expression")?;
+    let gap = input.compile_all(&text, reader)?;
+    if gap.ty() != Type::Duration {
+        let message = format!("{what} is of type {}, not duration", gap.ty());
+        reader
+            .problems
+            .error(text.part(0, text.value.trim_end().chars().count()), message)
+            .help("convert it, as in `duration(\"10m\")`");
+        return None;
+    }
+    Some((least?, Some(Arc::new(gap))))
 }
 
 /// Whose time windows are cut from, and the allowed lateness in milliseconds.
@@ -334,11 +383,11 @@ fn check_updates(
 fn check_early(
     fields: &Fields,
     windows: &Windows,
-    early_every_ms: Option<i64>,
+    early: Option<EarlyFiring>,
     reader: &mut Reader,
 ) -> Option<()> {
     match windows {
-        Windows::Aligned(windows) if early_every_ms.is_some() && windows.overlap() > 1 => {
+        Windows::Aligned(windows) if early.is_some() && windows.overlap() > 1 => {
             let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
             reader
                 .problems
@@ -356,6 +405,9 @@ pub(super) fn description(window: &WindowPlan) -> String {
         Windows::Aligned(windows) => aligned_description(windows),
         Windows::Session(windows) => format!("session {}", duration(windows.gap_ms())),
     };
+    if let Some(gap) = &window.gap {
+        text.push_str(&format!(" at least, by {}", line(gap)));
+    }
     if window.time == TimeDomain::Processing {
         text.push_str(" of processing time");
     }

@@ -22,6 +22,15 @@ pub enum TimeDomain {
     Processing,
 }
 
+/// When a window that is not over makes a row of what it has so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EarlyFiring {
+    /// So often by the clock, in milliseconds, if something has changed.
+    EveryMs(i64),
+    /// Whenever so many more records have come.
+    EveryRows(i64),
+}
+
 /// The kinds of windows that are aligned to the clock; all lengths in milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WindowKind {
@@ -222,9 +231,9 @@ impl AlignedWindows {
 }
 
 /// Windows that last as long as records follow one another: a session begins with a record and ends when for a gap none
-/// has come.
+/// has come. Records may have gaps of their own, none of them less than this one.
 ///
-/// Each record is a window of its own, from its event time to a gap behind it; windows that overlap or touch are one
+/// Each record is a window of its own, from its event time to its gap behind it; windows that overlap or touch are one
 /// session (Akidau et al., "The Dataflow Model", VLDB 2015, merge them in the same way).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionWindows {
@@ -238,18 +247,13 @@ impl SessionWindows {
         SessionWindows { gap_ms: gap_ms.max(1) }
     }
 
-    /// The gap.
+    /// The gap; if records have gaps of their own, the least that there can be.
     pub fn gap_ms(&self) -> i64 {
         self.gap_ms
     }
 
-    /// The window of a record by itself.
-    pub fn alone(&self, time_ms: i64) -> WindowRange {
-        WindowRange { start_ms: time_ms, end_ms: time_ms + self.gap_ms }
-    }
-
-    /// The end of the bucket in which a session that ends at `end_ms` lies. Buckets are as long as the gap:
-    /// of sessions of a key that do not touch at most one ends in each.
+    /// The end of the bucket in which a session that ends at `end_ms` lies. Buckets are as long as the least gap, and no
+    /// session is shorter: of sessions of a key that do not touch at most one ends in each.
     pub fn bucket_end(&self, end_ms: i64) -> i64 {
         end_ms.saturating_add((self.gap_ms - end_ms.rem_euclid(self.gap_ms)) % self.gap_ms)
     }

@@ -1,6 +1,6 @@
-//! Windows of processing time.
+//! Windows of processing time, and early rows.
 
-use super::window::range;
+use super::window::{at, range, run_window};
 use super::*;
 
 fn processing(windows: Windows) -> Windowed {
@@ -146,7 +146,7 @@ fn the_end_of_a_bounded_run_ends_them() {
 }
 
 fn early(windows: Windows) -> Windowed {
-    Windowed { windows, early_every_ms: Some(100), ..Windowed::new("w") }
+    Windowed { windows, early: Some(EarlyFiring::EveryMs(100)), ..Windowed::new("w") }
 }
 
 /// Rows with event times.
@@ -221,4 +221,36 @@ fn early_rows_behind_a_restart_are_of_all_that_is_open() {
         let expected = [marked(start_ms, end_of(1), 1, true), of_b(marked(start_ms, end_of(2), 2, true))];
         assert_eq!(pieces, expected);
     }
+}
+
+fn by_number(windows: Windows, rows: i64) -> Windowed {
+    Windowed { windows, early: Some(EarlyFiring::EveryRows(rows)), ..Windowed::new("w") }
+}
+
+#[test]
+fn early_rows_come_whenever_so_many_rows_have_come() {
+    let staged = run_window(&by_number(tumbling(10), 2), at(&[1, 2, 3, 4, 5, 12, 13, 20]));
+    let expected = [
+        marked(0, 10, 2, true),
+        marked(0, 10, 4, true),
+        marked(0, 10, 5, false),
+        marked(10, 20, 2, true),
+        marked(10, 20, 2, false),
+    ];
+    assert_eq!(written(&staged, "out"), expected);
+
+    // Two sessions of two rows, which a fifth joins: three is passed by then.
+    let staged = run_window(&by_number(session(10), 3), at(&[1, 2, 20, 21, 11, 22, 60]));
+    let expected = [marked(1, 31, 5, true), marked(1, 32, 6, true), marked(1, 32, 6, false)];
+    assert_eq!(written(&staged, "out"), expected);
+}
+
+#[test]
+fn how_many_rows_have_come_is_part_of_the_state() {
+    let window = by_number(tumbling(10), 3);
+    let (mut before, mut behind) = (pipeline(&window), pipeline(&window));
+    start(&mut *before);
+    assert!(written(&go_on(&mut *before, at(&[1, 2])).unwrap(), "out").is_empty());
+    hand_over(&mut *before, &mut *behind, |_| ());
+    assert_eq!(written(&go_on(&mut *behind, at(&[3])).unwrap(), "out"), [marked(0, 10, 3, true)]);
 }

@@ -184,3 +184,29 @@ fn the_end_of_a_bounded_run_that_a_checkpoint_cuts_goes_on_where_it_was() {
     while pipeline.finish(&Bump::new(), &mut staged).unwrap() == Progress::Full {}
     assert_eq!(written(&staged, "out"), [range(2, 12, 1, None).replace("\"a\"", "\"b\"")]);
 }
+
+/// Sessions of rows that say in `amount`, in whole milliseconds, how long they keep theirs open.
+fn of_their_own(min_ms: i64) -> Windowed {
+    let gap = expression(&orders(), "duration(int(amount))");
+    Windowed { gap: Some(gap), ..sessions(min_ms) }
+}
+
+#[test]
+fn rows_with_gaps_of_their_own_keep_a_session_open_for_as_long() {
+    let rows = [(1, "30"), (5, "10"), (31, "10"), (42, "10"), (90, "10")];
+    let inputs = rows.map(|(at_ms, gap_ms)| order("a", gap_ms, at_ms));
+    let staged = run_window(&of_their_own(10), inputs.to_vec());
+    // The second one ends within the first, the third begins where that ends.
+    assert_eq!(written(&staged, "out"), [range(1, 41, 3, None), range(42, 52, 1, None)]);
+}
+
+#[test]
+fn a_gap_out_of_bounds_is_an_error_of_its_row() {
+    let rows = [(1, "10"), (2, "9"), (3, "-4"), (4, "4000000000000"), (30, "10")];
+    let inputs = rows.map(|(at_ms, gap_ms)| order("a", gap_ms, at_ms));
+    let staged = run_window(&of_their_own(10), inputs.to_vec());
+    assert_eq!(written(&staged, "out"), [range(1, 11, 1, None)]);
+    assert_eq!(staged.counters.failed, [("w".into(), 3)].into());
+    let letters = staged.outputs.iter().filter_map(|letter| header(letter, "thalweg.error"));
+    assert_eq!(letters.count(), 3);
+}

@@ -377,7 +377,7 @@ pub(in crate::operator) fn numbers_by(windows: AlignedWindows) -> Box<dyn Pipeli
         windows,
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
-        early_every_ms: None,
+        early: None,
         late: LateRecords::Drop,
     };
     let window = WindowOperator::<Owned<i64>, Owned<i64>, _, _, _>::new(

@@ -7,7 +7,8 @@ use std::ops::{ControlFlow, RangeInclusive};
 use super::early::Round;
 use super::state::{Derived, WindowState};
 use super::{
-    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
+    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
+    prefetch, select,
 };
 use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
@@ -206,7 +207,25 @@ where
         Ok(Progress::Done)
     }
 
-    /// Makes the early records that are due.
+    /// Makes the early record of a window that ends at `end_ms` if with its last record it has one. Windows that do not
+    /// overlap are a pane each.
+    fn fire_counted(
+        &mut self,
+        end_ms: i64,
+        entry: EntryRef,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let WindowState { spec, table, fired, .. } = &self.state;
+        let value = table.value(entry);
+        let rows = table.codec().rows(value);
+        if end_ms <= fired.end_ms || !is_early_at(spec.early, rows - 1, rows) {
+            return Ok(());
+        }
+        let window = spec.windows.ending_at(end_ms);
+        self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)
+    }
+
+    /// Makes the early records that are due by the clock.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let Some(round) = self.state.early.as_mut().and_then(|early| early.round(context.clock_ms)) else {
             return Ok(Progress::Done);
@@ -320,6 +339,7 @@ where
                 let WindowState { spec, fired, .. } = &self.state;
                 self.state.wake(|| spec.windows.next_end(pane_end_ms, fired.end_ms), context);
                 self.state.changed(last_ms, &self.key, context);
+                self.fire_counted(last_ms, entry, context)?;
                 self.updated(pane_end_ms, entry, context)
             }
             Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),

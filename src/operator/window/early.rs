@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 use ahash::RandomState;
 use hashbrown::HashSet;
 
+use crate::window::EarlyFiring;
+
 /// So many keys and windows that have changed are remembered.
 const CHANGED_MAX: usize = 16_384;
 /// What one takes beside its key, about.
@@ -41,8 +43,16 @@ pub(super) enum Round {
 }
 
 impl Early {
+    /// What is needed of it, if it goes by the clock.
+    pub fn of(firing: Option<EarlyFiring>) -> Option<Early> {
+        match firing {
+            Some(EarlyFiring::EveryMs(every_ms)) => Some(Early::new(every_ms)),
+            Some(EarlyFiring::EveryRows(_)) | None => None,
+        }
+    }
+
     /// Every so often; nothing is known of what has changed.
-    pub fn new(every_ms: i64) -> Early {
+    fn new(every_ms: i64) -> Early {
         Early { every_ms, due_ms: None, changed: BTreeMap::new(), count: 0, bytes: 0, all: true, round: None }
     }
 

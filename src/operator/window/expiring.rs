@@ -83,7 +83,7 @@ impl<C: ValueCodec> Expiring<C> {
             time: TimeDomain::Event,
             allowed_lateness_ms: 0,
             emit: EmitRows::OnClose,
-            early_every_ms: None,
+            early: None,
             late,
         };
         Expiring { state: WindowState::new(spec, codec) }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::{Firing, KeySelector, SessionOperator, WindowOperator, WindowResult, WindowSpec};
-use crate::expression::EvaluationError;
+use super::{Firing, KeySelector, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec};
+use crate::expression::{Environment, EvaluationError, Expression};
 use crate::format::json::Encoder;
 use crate::format::key::{decode_state_key, encode_state_key};
 use crate::operator::aggregate::{Accumulators, RowAggregates};
 use crate::operator::{ErrorPolicy, Operator, Readers};
-use crate::record::{Dynamic, Row, Schema, Slot};
-use crate::topology::plan::{AggregatePlan, Windows};
+use crate::record::{Dynamic, Event, Row, Schema, Slot};
+use crate::topology::plan::Windows;
 use crate::window::WindowRange;
 
 /// Takes the key of a row: some of its slots.
@@ -35,6 +35,18 @@ impl KeySelector<Dynamic> for RowKey {
 
     fn render(&self, record: &Row<'_>) -> Vec<u8> {
         self.encoder.to_vec(record)
+    }
+}
+
+/// The gap that a row keeps its session open for: the value of an expression.
+pub struct RowGap(pub Arc<Expression>);
+
+impl SessionGap<Dynamic> for RowGap {
+    fn gap_ms(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<i64, EvaluationError> {
+        match self.0.eval(&Environment { row: event.record, source: event.source, arena })? {
+            Slot::Duration(gap_ms) => Ok(gap_ms),
+            _ => Err(EvaluationError { message: "the gap is null".to_owned() }),
+        }
     }
 }
 
@@ -103,15 +115,14 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
 
 /// The operator of windows over rows.
 pub fn row_windows(
-    windows: Windows,
+    (windows, gap): (Windows, Option<RowGap>),
     spec: WindowSpec<()>,
     keys: RowKey,
-    aggregates: Vec<AggregatePlan>,
+    aggregates: RowAggregates,
     results: RowResults,
     errors: ErrorPolicy,
     readers: Readers<Dynamic>,
 ) -> Box<dyn Operator<Dynamic>> {
-    let aggregates = RowAggregates::new(aggregates);
     match windows {
         Windows::Aligned(windows) => {
             let spec = spec.with_windows(windows);
@@ -119,7 +130,8 @@ pub fn row_windows(
         }
         Windows::Session(windows) => {
             let spec = spec.with_windows(windows);
-            Box::new(SessionOperator::new(spec, keys, aggregates, results, errors, readers))
+            let sessions = SessionOperator::new(spec, keys, aggregates, results, errors, readers);
+            Box::new(sessions.with_gaps(gap.map(|gap| Box::new(gap) as Box<dyn SessionGap<Dynamic>>)))
         }
     }
 }

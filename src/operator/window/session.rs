@@ -8,17 +8,21 @@
 //! A record looks for its session in the buckets from its own time on, until it has found one that ends later: as many
 //! look-ups as there are gaps between it and that, or the newest record of all.
 
+mod codec;
+mod timers;
+
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::ops::{ControlFlow, RangeInclusive};
 
-use prost::encoding::{decode_varint, encode_varint};
+use bumpalo::Bump;
 use smallvec::SmallVec;
 
 use super::early::Round;
-use super::state::{Derived, WindowState};
+use super::state::WindowState;
 use super::{
-    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
+    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
+    prefetch, select,
 };
 use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
@@ -26,88 +30,18 @@ use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
 use crate::state::store::StoreError;
 use crate::state::{Stateful, ValueCodec, WindowTable};
-use crate::window::{SessionWindows, WindowRange};
+use crate::window::{EarlyFiring, SessionWindows, WindowRange};
+pub use codec::{Session, SessionCodec};
+use timers::Timers;
 
-/// A session of a key.
-pub struct Session<V> {
-    /// From its first record to a gap behind its last.
-    pub range: WindowRange,
-    /// Its value.
-    pub value: V,
+/// For how long a record keeps its session open.
+pub trait SessionGap<R: RecordType> {
+    /// The gap in milliseconds, or why there is none.
+    fn gap_ms(&self, event: &Event<'_, R>, arena: &Bump) -> Result<i64, EvaluationError>;
 }
 
-/// How sessions are stored: the start (zigzag), the length and then the value's bytes, the first two as protobuf
-/// writes whole numbers. No bytes: no session.
-pub struct SessionCodec<A>(A);
-
-impl<A: ValueCodec> SessionCodec<A> {
-    /// Of sessions whose values `values` writes.
-    pub fn new(values: A) -> Self {
-        SessionCodec(values)
-    }
-}
-
-impl<A: ValueCodec> ValueCodec for SessionCodec<A> {
-    /// The session of a key that ends in a bucket. Two that are open cannot: they would touch. One that has closed
-    /// makes room for the next.
-    type Value = Option<Session<A::Value>>;
-
-    fn encode(&self, session: &Option<Session<A::Value>>, bytes: &mut Vec<u8>) {
-        let Some(Session { range, value }) = session else { return };
-        encode_varint(((range.start_ms << 1) ^ (range.start_ms >> 63)) as u64, bytes);
-        encode_varint((range.end_ms - range.start_ms) as u64, bytes);
-        self.0.encode(value, bytes);
-    }
-
-    fn decode(&self, mut bytes: &[u8]) -> Result<Option<Session<A::Value>>, String> {
-        if bytes.is_empty() {
-            return Ok(None);
-        }
-        let mut number = || decode_varint(&mut bytes).map_err(|error| error.to_string());
-        let (start, length_ms) = (number()?, number()?);
-        let start_ms = ((start >> 1) as i64) ^ -((start & 1) as i64);
-        let end_ms = i64::try_from(length_ms).ok().and_then(|length_ms| start_ms.checked_add(length_ms));
-        let range = WindowRange { start_ms, end_ms: end_ms.ok_or("a session's length is out of range")? };
-        Ok(Some(Session { range, value: self.0.decode(bytes)? }))
-    }
-
-    fn heap_bytes(&self, session: &Option<Session<A::Value>>) -> usize {
-        session.as_ref().map_or(0, |session| self.0.heap_bytes(&session.value))
-    }
-}
-
-/// The ends of the sessions in one bucket, the first to end first.
-struct Timers {
-    bucket_end_ms: i64,
-    /// Some are of sessions that have grown since.
-    ends: BinaryHeap<Reverse<(i64, Box<[u8]>)>>,
-    /// Memory in use, about.
-    bytes: usize,
-}
-
-/// About what a timer takes beside its key.
-const TIMER_BYTES: usize = 40;
-
-impl Timers {
-    fn push(&mut self, end_ms: i64, key: Box<[u8]>) {
-        self.bytes += TIMER_BYTES + key.len();
-        self.ends.push(Reverse((end_ms, key)));
-    }
-
-    /// The first end at or before `due_ms`, with its key.
-    fn pop(&mut self, due_ms: i64) -> Option<(i64, Box<[u8]>)> {
-        self.ends.peek().filter(|Reverse((end_ms, _))| *end_ms <= due_ms)?;
-        let Reverse((end_ms, key)) = self.ends.pop()?;
-        self.bytes -= TIMER_BYTES + key.len();
-        Some((end_ms, key))
-    }
-}
-
-impl Derived for Option<Timers> {
-    fn bytes(&self) -> usize {
-        self.as_ref().map_or(0, |timers| timers.bytes)
-    }
-}
+/// A gap that a record has of its own is at most this long: a hundred years.
+const GAP_MS_MAX: i64 = 36_525 * 86_400_000;
 
 /// Says that a session is none that could have been written where it lies.
 fn damage(range: WindowRange) -> StoreError {
@@ -141,6 +75,8 @@ pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
     /// The sessions by key and the bucket in which they end, and the timers of the first bucket in which one may fire,
     /// once it has been looked for.
     state: WindowState<SessionWindows, SessionCodec<A>, Option<Timers>>,
+    /// The gaps of records that have their own.
+    gaps: Option<Box<dyn SessionGap<R>>>,
     keys: K,
     outlet: Outlet<O, F>,
     key: Vec<u8>,
@@ -151,6 +87,8 @@ pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
 struct Joined {
     /// The open sessions that it touches, in the order of time.
     sessions: SmallVec<[WindowRange; 2]>,
+    /// Of how many records the largest of them is.
+    rows: i64,
     /// The one that they and it are then.
     whole: WindowRange,
 }
@@ -174,11 +112,31 @@ where
     ) -> Self {
         SessionOperator {
             state: WindowState::new(spec, SessionCodec::new(aggregator)),
+            gaps: None,
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
             input: std::marker::PhantomData,
         }
+    }
+
+    /// With records that have their own gaps, none of which is less than that of the windows: such a record is an error.
+    pub fn with_gaps(self, gaps: Option<Box<dyn SessionGap<R>>>) -> Self {
+        SessionOperator { gaps, ..self }
+    }
+
+    /// The window of a record by itself.
+    fn alone(&self, event: &Event<'_, R>, arena: &Bump) -> Result<WindowRange, EvaluationError> {
+        let least_ms = self.state.spec.windows.gap_ms();
+        let gap_ms = match &self.gaps {
+            None => least_ms,
+            Some(gaps) => gaps.gap_ms(event, arena)?,
+        };
+        if gap_ms < least_ms || gap_ms > GAP_MS_MAX {
+            let message = format!("the gap of {gap_ms} ms is not within {least_ms} and {GAP_MS_MAX} ms");
+            return Err(EvaluationError { message });
+        }
+        Ok(WindowRange { start_ms: event.time_ms, end_ms: event.time_ms + gap_ms })
     }
 
     /// The buckets in which a session may end that a window which begins at `start_ms` touches.
@@ -188,13 +146,13 @@ where
 
     /// What a record that is the window `alone` by itself joins.
     fn join(&self, alone: WindowRange) -> Result<Joined, StoreError> {
-        let mut joined = Joined { sessions: SmallVec::new(), whole: alone };
+        let mut joined = Joined { sessions: SmallVec::new(), rows: 0, whole: alone };
         let mut damaged = None;
         self.state.table.visit_key(
             self.buckets_from(alone.start_ms),
             &self.key,
             |bucket_end_ms, session| {
-                let Some(Session { range, .. }) = session else { return ControlFlow::Continue(()) };
+                let Some(Session { range, value }) = session else { return ControlFlow::Continue(()) };
                 if self.is_damaged(*range, bucket_end_ms) {
                     damaged = Some(*range);
                     return ControlFlow::Break(());
@@ -204,6 +162,7 @@ where
                 }
                 if range.touches(&alone) {
                     joined.sessions.push(*range);
+                    joined.rows = joined.rows.max(self.state.table.codec().0.rows(value));
                     joined.whole = joined.whole.cover(range);
                     if is_planted(Bug::SessionsNotJoined) {
                         return ControlFlow::Break(());
@@ -406,7 +365,24 @@ where
         Ok(Progress::Done)
     }
 
-    /// Makes the early records that are due.
+    /// Makes the early record of a session if with its last record it has one.
+    fn fire_counted(&mut self, joined: &Joined, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
+        let WindowState { spec, table, fired, .. } = &self.state;
+        let end_ms = joined.whole.end_ms;
+        if end_ms <= fired.end_ms || !matches!(spec.early, Some(EarlyFiring::EveryRows(_))) {
+            return Ok(());
+        }
+        let (key, outlet, aggregator) = (&self.key[..], &mut self.outlet, &table.codec().0);
+        let mut emitted = Ok(());
+        visit_session(table, spec.windows.bucket_end(end_ms), key, end_ms, |session| {
+            if is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
+                emitted = outlet.emit((key, session.range, Ok(&session.value), Firing::Early), context);
+            }
+        })?;
+        emitted
+    }
+
+    /// Makes the early records that are due by the clock.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let Some(round) = self.state.early.as_mut().and_then(|early| early.round(context.clock_ms)) else {
             return Ok(Progress::Done);
@@ -513,9 +489,9 @@ where
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
         let event = self.state.dated(event, context);
-        let alone = self.state.spec.windows.alone(event.time_ms);
-        let added = match select(&self.keys, &event.record, &mut self.key) {
-            Ok(()) => {
+        let selected = select(&self.keys, &event.record, &mut self.key);
+        let added = match selected.and_then(|()| self.alone(&event, context.arena)) {
+            Ok(alone) => {
                 let joined = self.join(alone)?;
                 if self.state.is_closed(joined.whole.end_ms) {
                     return self.state.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
@@ -532,6 +508,7 @@ where
                 self.note_end(&joined);
                 self.state.wake(|| Some(joined.whole.end_ms), context);
                 self.state.changed(joined.whole.end_ms, &self.key, context);
+                self.fire_counted(&joined, context)?;
                 self.updated(joined.whole, context)
             }
             Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
@@ -540,7 +517,7 @@ where
 
     fn prefetch(&mut self, events: &[Event<'_, R>]) {
         let windows = self.state.spec.windows;
-        let end_of = |time_ms| windows.bucket_end(windows.alone(time_ms).end_ms);
+        let end_of = |time_ms: i64| windows.bucket_end(time_ms + windows.gap_ms());
         prefetch(&mut self.state.table, &self.keys, &mut self.key, events, end_of);
     }
 

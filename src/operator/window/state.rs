@@ -24,7 +24,7 @@ pub(super) struct WindowState<W, C: ValueCodec, D> {
     pub table: WindowTable<C>,
     pub fired: Fired,
     pub derived: D,
-    /// Where rows are made of windows that are not over.
+    /// Where rows are made by the clock of windows that are not over.
     pub early: Option<Early>,
 }
 
@@ -32,7 +32,7 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     /// Nothing, to be restored before use.
     pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
         let table = WindowTable::new(&spec.id, codec);
-        let early = spec.early_every_ms.map(Early::new);
+        let early = Early::of(spec.early);
         WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early }
     }
 
@@ -122,7 +122,7 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
         }
         self.fired = Fired::restored(saved, &self.spec);
         self.derived = D::default();
-        self.early = self.spec.early_every_ms.map(Early::new);
+        self.early = Early::of(self.spec.early);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::formula::Formula;
 use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window};
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
-use crate::window::TimeDomain;
+use crate::window::{EarlyFiring, TimeDomain};
 
 impl Generated {
     /// The topology file. Writing to text cannot fail.
@@ -176,7 +176,13 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         Shape::Cumulative { step_ms } => format!("type: cumulative, step: {step_ms}ms"),
         Shape::Session => "type: session".to_owned(),
     };
-    let length = if window.shape == Shape::Session { "gap" } else { "size" };
+    let length = match &window.gap {
+        Some(gap) => {
+            format!("gap: {{ of: {}, min: {}ms }}", quoted(&cel(gap, fields)), window.size_ms)
+        }
+        None if window.shape == Shape::Session => format!("gap: {}ms", window.size_ms),
+        None => format!("size: {}ms", window.size_ms),
+    };
     if window.offset_ms > 0 {
         let _ = write!(lengths, ", offset: {}ms", window.offset_ms);
     }
@@ -184,13 +190,17 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         TimeDomain::Processing => write!(lengths, ", time: processing"),
         TimeDomain::Event => write!(lengths, ", allowed_lateness: {}ms", window.allowed_lateness_ms),
     };
-    let _ = writeln!(out, "    window: {{ {lengths}, {length}: {}ms }}", window.size_ms);
-    if let Some(every_ms) = window.early_every_ms {
+    let _ = writeln!(out, "    window: {{ {lengths}, {length} }}");
+    let early = window.early.map(|early| match early {
+        EarlyFiring::EveryMs(every_ms) => format!("every: {every_ms}ms"),
+        EarlyFiring::EveryRows(rows) => format!("rows: {rows}"),
+    });
+    if let Some(early) = early {
         let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
-        let _ = writeln!(out, "    emit: {{ early: {{ every: {every_ms}ms }}, then: {then} }}");
+        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then} }}");
     }
     match window.emit {
-        _ if window.early_every_ms.is_some() => {}
+        _ if window.early.is_some() => {}
         Emit::OnClose => {}
         Emit::OnTime => out.push_str("    emit: on_time\n"),
         Emit::OnUpdate => out.push_str("    emit: on_update\n"),

@@ -1,10 +1,11 @@
 //! Generated windows and changes of keys.
 
 use super::aggregate::{aggregate, count};
+use super::formula::Scope;
 use super::{Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
 use crate::topology::plan::{EARLY_MARK, Emit};
-use crate::window::TimeDomain;
+use crate::window::{EarlyFiring, TimeDomain};
 
 impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
@@ -79,6 +80,11 @@ impl Maker<'_> {
             Shape::Cumulative { step_ms } => step_ms * steps,
             _ => size_ms,
         };
+        let gap = (shape == Shape::Session && !only_counts && random.one_in(2)).then(|| {
+            let scope = Scope { fields: &input.fields, meta: input.meta };
+            let depth = random.below(3) as u32;
+            scope.formula(Type::Duration, depth, random)
+        });
         let offset_ms = if shape != Shape::Session && random.one_in(4) { size_ms / 10 } else { 0 };
         // Updates show in which order rows came.
         let updates = if input.rekeyed || only_counts { Emit::OnClose } else { Emit::OnUpdate };
@@ -99,8 +105,13 @@ impl Maker<'_> {
             Shape::Cumulative { step_ms } => step_ms < size_ms,
         };
         let may_be_early = !overlaps && !only_counts && emit != Emit::OnUpdate;
-        let early_every_ms = (may_be_early && random.one_in(8)).then(|| *random.pick(&[50, 700, 5_000]));
-        for mark in early_every_ms.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
+        let early = match random.below(8) {
+            0 if may_be_early => Some(EarlyFiring::EveryMs(*random.pick(&[50, 700, 5_000]))),
+            // That shows in which order rows came, too.
+            1 if may_be_early && !input.rekeyed => Some(EarlyFiring::EveryRows(*random.pick(&[1, 2, 3, 7]))),
+            _ => None,
+        };
+        for mark in early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
             fields.push(field(mark, Type::Bool, false));
         }
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
@@ -111,14 +122,15 @@ impl Maker<'_> {
             shape,
             time,
             size_ms,
+            gap,
             offset_ms,
             allowed_lateness_ms,
             emit,
-            early_every_ms,
+            early,
             late,
             aggregates,
         };
-        let (size_ms, of_clock) = (Some(size_ms), by_clock || early_every_ms.is_some());
+        let (size_ms, of_clock) = (Some(size_ms), by_clock || matches!(early, Some(EarlyFiring::EveryMs(_))));
         let made = Stream { fields, meta: false, carried, of_clock, size_ms, ..input.clone() };
         (OperatorKind::Window(window), made)
     }

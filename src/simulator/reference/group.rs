@@ -7,6 +7,7 @@ use crate::record::Field;
 use crate::simulator::generate::formula::{Formula, Value};
 use crate::simulator::generate::{Aggregate, Operator, Window};
 use crate::topology::plan::{Emit, StreamRef};
+use crate::window::EarlyFiring;
 
 impl<'g> Task<'_, 'g> {
     /// A row of aligned windows: it counts in each that is open.
@@ -51,14 +52,18 @@ impl<'g> Task<'_, 'g> {
             opened.start_ms = windows::start(window, end_ms);
             opened.parts.insert(part, folds.clone());
             opened.fired |= is_over;
+            opened.rows += 1;
+            let is_early = (window.emit == Emit::OnClose || !opened.fired)
+                && is_early(window, opened.rows - 1, opened.rows);
             let emits = match window.emit {
                 Emit::OnClose => false,
                 Emit::OnTime => is_over,
                 Emit::OnUpdate => true,
             };
-            if emits {
+            if emits || is_early {
                 // A refinement is marked, an update is not.
-                let row = result(window, &place, opened, window.emit == Emit::OnTime);
+                let row = result(window, &place, opened, window.emit == Emit::OnTime && !is_early);
+                let row = if is_early { row.map(|row| marked_early(window, row)) } else { row };
                 let start_ms = opened.start_ms;
                 self.fire(index, operator, &place, start_ms, row);
             }
@@ -75,8 +80,14 @@ impl<'g> Task<'_, 'g> {
         fields: &[Field],
         event: &Event<'_>,
     ) -> Result<(), Failed> {
-        let gap_ms = window.size_ms;
         let key = key_of(&window.key, event)?;
+        let gap_ms = match &window.gap {
+            None => window.size_ms,
+            Some(gap) => match (Environment { row: event.row, origin: event.origin }).evaluate(gap)? {
+                Value::Duration(gap_ms) if (window.size_ms..=A_HUNDRED_YEARS_MS).contains(&gap_ms) => gap_ms,
+                _ => return Err(Failed),
+            },
+        };
         let watermark_ms = self.windows[index].watermark_ms.unwrap_or(i64::MIN);
         let open = &self.windows[index].open;
         let joined: Vec<(i64, Vec<KeyPart>)> = open
@@ -106,8 +117,14 @@ impl<'g> Task<'_, 'g> {
         }
         let place = (end_ms, key);
         let is_over = watermark_ms >= end_ms;
-        let session = OpenWindow { start_ms, fired: is_over, parts: [(0, folds)].into() };
+        let counts = joined.iter().filter_map(|place| Some(open.get(place)?.rows));
+        let (before, rows) = (counts.clone().max().unwrap_or(0), counts.sum::<i64>() + 1);
+        let session = OpenWindow { start_ms, fired: is_over, rows, parts: [(0, folds)].into() };
+        let is_early = (!is_over || window.emit == Emit::OnClose) && is_early(window, before, rows);
         let row = match window.emit {
+            _ if is_early => {
+                Some(result(window, &place, &session, false).map(|row| marked_early(window, row)))
+            }
             Emit::OnClose => None,
             Emit::OnTime => is_over.then(|| result(window, &place, &session, true)),
             Emit::OnUpdate => Some(result(window, &place, &session, false)),
@@ -149,6 +166,9 @@ pub(super) fn key_of(key: &[usize], event: &Event<'_>) -> Result<Vec<KeyPart>, F
 }
 
 /// What a row adds to each aggregate.
+/// A gap is at most this long.
+const A_HUNDRED_YEARS_MS: i64 = 36_525 * 86_400_000;
+
 fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
     let environment = Environment { row: event.row, origin: event.origin };
     let sample = |aggregate: &Aggregate| {
@@ -180,6 +200,18 @@ fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
     key.chain(range).collect()
 }
 
+/// Whether a window makes an early row that had so many rows, and has so many now.
+fn is_early(window: &Window, before: i64, rows: i64) -> bool {
+    matches!(window.early, Some(EarlyFiring::EveryRows(every)) if (before + 1..=rows).any(|row| row % every == 0))
+}
+
+/// An early row.
+fn marked_early(window: &Window, mut row: Vec<Value>) -> Vec<Value> {
+    let place = row.len() - 1 - usize::from(window.emit.mark().is_some());
+    row[place] = Value::Bool(true);
+    row
+}
+
 /// The row of a key and window.
 pub(super) fn result(
     window: &Window,
@@ -195,7 +227,7 @@ pub(super) fn result(
         }
         row.push(fold.result(aggregate));
     }
-    row.extend(window.early_every_ms.map(|_| Value::Bool(false)));
+    row.extend(window.early.map(|_| Value::Bool(false)));
     row.extend(window.emit.mark().map(|_| Value::Bool(mark)));
     Ok(row)
 }
