@@ -328,6 +328,8 @@ fn fingerprints_tell_what_differs() {
     );
     let same = fingerprint(&base.replace("60s", "1m").replace("sum( n )", "sum(n)"));
     assert_eq!(fingerprint_difference(&was, &same), None);
+    let by_clock = fingerprint(&format!("{base}\nemit: {{ early: {{ every: 10s }} }}"));
+    assert_eq!(fingerprint_difference(&was, &by_clock), None);
     assert_eq!(
         fingerprint_difference(&was, &fingerprint(&format!("{base}\nemit: on_update\nlate: {{ topic: l }}"))),
         None
@@ -350,6 +352,13 @@ fn fingerprints_tell_what_differs() {
         ),
         ("tumbling, size: 60s", "session, gap: 60s", "window: tumbling 1m is now session 1m"),
         (
+            "tumbling, size: 60s",
+            "session, gap: { of: 'duration( n )', min: 1m }",
+            "window: tumbling 1m is now session 1m at least, by duration( n )",
+        ),
+        ("size: 60s", "size: 60s, time: processing", "window: tumbling 1m is now tumbling 1m of processing time"),
+        ("aggregate:", "emit: { early: { rows: 7 } }\naggregate:", "rows: counted is new"),
+        (
             "sum( n )",
             "{ sum: { of: 'n', where: 'n > 0' } }",
             "aggregate b: sum(n) int is now sum(n) int where n > 0",
@@ -357,7 +366,7 @@ fn fingerprints_tell_what_differs() {
         (
             "sum( n )",
             "{ min_by: { of: k, by: ' n' } }",
-            "aggregate b: sum(n) int is now min_by(k by n) string",
+            "aggregate b: sum(n) int is now min_by(k by n: int) string",
         ),
         ("sum( n )", "count_distinct(k)", "aggregate b: sum(n) int is now count_distinct(k: string) int"),
     ] {
