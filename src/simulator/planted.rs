@@ -27,7 +27,7 @@ mod tests {
     /// `make planted SEEDS=25000` finds it.
     const RARE: [(Bug, u64); 3] = [
         (Bug::HighWatermarkFirst, 8_521),
-        (Bug::CorruptEntryForgotten, 7_581),
+        (Bug::RestoreToLastStable, 6_071),
         (Bug::BoundedRunEndsAlone, 9_709),
     ];
 
