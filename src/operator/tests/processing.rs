@@ -240,7 +240,8 @@ fn early_rows_come_whenever_so_many_rows_have_come() {
     assert_eq!(written(&staged, "out"), expected);
 
     // Two sessions of two rows, which a fifth joins: three is passed by then.
-    let staged = run_window(&by_number(session(10), 3), at(&[1, 2, 20, 21, 11, 22, 60]));
+    let sessions = Windowed { allowed_lateness_ms: 1_000, ..by_number(session(10), 3) };
+    let staged = run_window(&sessions, at(&[1, 2, 20, 21, 11, 22, 2_000]));
     let expected = [marked(1, 31, 5, true), marked(1, 32, 6, true), marked(1, 32, 6, false)];
     assert_eq!(written(&staged, "out"), expected);
 }

@@ -165,10 +165,10 @@ pub(super) fn key_of(key: &[usize], event: &Event<'_>) -> Result<Vec<KeyPart>, F
     key.iter().map(|slot| key_part(&event.row[*slot])).collect()
 }
 
-/// What a row adds to each aggregate.
 /// A gap is at most this long.
 const A_HUNDRED_YEARS_MS: i64 = 36_525 * 86_400_000;
 
+/// What a row adds to each aggregate.
 fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
     let environment = Environment { row: event.row, origin: event.origin };
     let sample = |aggregate: &Aggregate| {
