@@ -363,7 +363,7 @@ proptest! {
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
         inputs in vec(input(), 0..30),
     ) {
-        conforms(&move || windowed_by(windows, emit), inputs);
+        conforms(&move || windowed_by(windows.clone(), emit), inputs);
     }
 
     #[test]

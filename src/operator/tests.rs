@@ -273,7 +273,7 @@ impl Windowed {
         let results = RowResults::new(&self.schema(input), 1, aggregates, marks);
         let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
-        row_windows(self.windows, spec, key, self.aggregates.clone(), results, errors, readers)
+        row_windows(self.windows.clone(), spec, key, self.aggregates.clone(), results, errors, readers)
     }
 }
 

@@ -226,7 +226,7 @@ impl Builder<'_> {
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
         let keys = row_key(&window.key, input, encoder);
         let aggregates = window.aggregates.clone();
-        Ok(row_windows(window.windows, spec, keys, aggregates, results, errors, readers))
+        Ok(row_windows(window.windows.clone(), spec, keys, aggregates, results, errors, readers))
     }
 
     fn repartition(

@@ -291,8 +291,8 @@ fn a_windows_rows_are_its_key_its_bounds_and_its_aggregates() {
     assert_eq!(operator.schema.fields[2].form, FieldForm::Rfc3339);
     assert_eq!(operator.schema.fields[11].form, FieldForm::Plain);
     let OperatorKind::Window(window) = &operator.kind else { panic!("it is a window") };
-    let expected = (Windows::Aligned(AlignedWindows::tumbling(90_000)), 0, &vec![1, 0, 4]);
-    assert_eq!((window.windows, window.allowed_lateness_ms, &window.key), expected);
+    let expected = (&Windows::Aligned(AlignedWindows::tumbling(90_000)), 0, &vec![1, 0, 4]);
+    assert_eq!((&window.windows, window.allowed_lateness_ms, &window.key), expected);
     assert_eq!(window.late, Late::Topic("l".to_owned()));
 }
 
