@@ -350,6 +350,16 @@ fn fingerprints_tell_what_differs() {
         ),
         ("tumbling, size: 60s", "session, gap: 60s", "window: tumbling 1m is now session 1m"),
         (
+            "tumbling, size: 60s",
+            "calendar, unit: week, time_zone: Europe/Berlin",
+            "window: tumbling 1m is now calendar week in Europe/Berlin",
+        ),
+        (
+            "tumbling, size: 60s",
+            "calendar, unit: day, time: processing",
+            "window: tumbling 1m is now calendar day in UTC of processing time",
+        ),
+        (
             "sum( n )",
             "{ sum: { of: 'n', where: 'n > 0' } }",
             "aggregate b: sum(n) int is now sum(n) int where n > 0",

@@ -1,5 +1,8 @@
 //! Windows that are units of the calendar of a time zone.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::ops::RangeInclusive;
 

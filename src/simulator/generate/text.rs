@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::formula::Formula;
-use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window};
+use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window, ZONES};
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
-use crate::window::TimeDomain;
+use crate::window::{CalendarUnit, TimeDomain};
 
 impl Generated {
     /// The topology file. Writing to text cannot fail.
@@ -174,9 +174,16 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         Shape::Tumbling => "type: tumbling".to_owned(),
         Shape::Sliding { slide_ms } => format!("type: sliding, slide: {slide_ms}ms"),
         Shape::Cumulative { step_ms } => format!("type: cumulative, step: {step_ms}ms"),
+        Shape::Calendar { unit, zone } => {
+            format!("type: calendar, unit: {}, time_zone: {}", unit_name(unit), ZONES[zone])
+        }
         Shape::Session => "type: session".to_owned(),
     };
-    let length = if window.shape == Shape::Session { "gap" } else { "size" };
+    let length = match window.shape {
+        Shape::Calendar { .. } => String::new(),
+        Shape::Session => format!(", gap: {}ms", window.size_ms),
+        _ => format!(", size: {}ms", window.size_ms),
+    };
     if window.offset_ms > 0 {
         let _ = write!(lengths, ", offset: {}ms", window.offset_ms);
     }
@@ -184,7 +191,7 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         TimeDomain::Processing => write!(lengths, ", time: processing"),
         TimeDomain::Event => write!(lengths, ", allowed_lateness: {}ms", window.allowed_lateness_ms),
     };
-    let _ = writeln!(out, "    window: {{ {lengths}, {length}: {}ms }}", window.size_ms);
+    let _ = writeln!(out, "    window: {{ {lengths}{length} }}");
     if let Some(every_ms) = window.early_every_ms {
         let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
         let _ = writeln!(out, "    emit: {{ early: {{ every: {every_ms}ms }}, then: {then} }}");
@@ -227,6 +234,16 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
                 writeln!(out, "      {}: {{ {function}: {{ {} }} }}", aggregate.name, parts.join(", "))
             }
         };
+    }
+}
+
+fn unit_name(unit: CalendarUnit) -> &'static str {
+    match unit {
+        CalendarUnit::Day => "day",
+        CalendarUnit::Week => "week",
+        CalendarUnit::Month => "month",
+        CalendarUnit::Quarter => "quarter",
+        CalendarUnit::Year => "year",
     }
 }
 
