@@ -18,10 +18,13 @@ const RUN_RECORDS: usize = 16;
 ///
 /// - `window`: tumbling windows of a minute.
 /// - `sliding`: windows of an hour, one every minute, so that an order belongs to sixty.
+/// - `calendar`: days in Berlin.
 /// - `session`: sessions that end after a minute without an order.
 pub fn benchmarks(criterion: &mut Criterion) {
     record(criterion, "record/window", pipeline, true);
     record(criterion, "record/sliding", || pipeline_of("{ type: sliding, size: 1h, slide: 1m }"), false);
+    let days = "{ type: calendar, unit: day, time_zone: Europe/Berlin }";
+    record(criterion, "record/calendar", || pipeline_of(days), true);
     record(criterion, "record/session", || pipeline_of("{ type: session, gap: 1m }"), true);
 }
 

@@ -310,14 +310,23 @@ fn chained() -> Box<dyn Pipeline> {
 }
 
 fn input() -> impl Strategy<Value = Input> {
+    input_at(|time| time)
+}
+
+/// An hour, where others have a millisecond; from 2024-03-29T00:00Z on, before clocks are put forward in Berlin.
+fn hour(number: i64) -> i64 {
+    1_711_670_400_000 + number * 3_600_000
+}
+
+fn input_at(at: fn(i64) -> i64) -> impl Strategy<Value = Input> {
     let amount = prop_oneof![6 => (-3..9_i64).prop_map(|amount| amount.to_string()),
         1 => Just("null".to_string()), 1 => Just(i64::MAX.to_string()), 1 => Just("\"much\"".to_string())];
     let time = prop_oneof![12 => 0..60_i64, 1 => 60..500_i64];
     let customer = prop_oneof![4 => "[a-c]", 1 => Just("\u{e9}\u{0}".replace('\u{0}', "\\u0000"))];
     prop_oneof![
-        20 => (customer, amount, time).prop_map(|(customer, amount, time)| order(&customer, &amount, time)),
-        1 => Just(Input { value: None, ..order("a", "1", 5) }),
-        1 => Just(Input { value: Some(br#"{"at":20}"#.to_vec()), key: None, ..order("a", "1", 5) }),
+        20 => (customer, amount, time).prop_map(move |(customer, amount, time)| order(&customer, &amount, at(time))),
+        1 => Just(Input { value: None, ..order("a", "1", at(5)) }),
+        1 => Just(Input { value: Some(format!(r#"{{"at":{}}}"#, at(20)).into_bytes()), key: None, ..order("a", "1", at(5)) }),
     ]
 }
 
@@ -367,7 +376,15 @@ proptest! {
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
         inputs in vec(input(), 0..30),
     ) {
-        conforms(&move || windowed_by(windows, emit), inputs);
+        conforms(&move || windowed_by(windows.clone(), emit), inputs);
+    }
+
+    #[test]
+    fn days_conform(
+        emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
+        inputs in vec(input_at(hour), 0..30),
+    ) {
+        conforms(&move || windowed_by(days("Europe/Berlin"), emit), inputs);
     }
 
     #[test]

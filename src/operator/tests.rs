@@ -1,6 +1,7 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
 mod branch;
+mod calendar;
 mod deduplicate;
 mod errors;
 mod lag;
@@ -30,6 +31,7 @@ use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
 use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Parameter, Windows};
 use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
+pub(super) use calendar::days;
 
 /// A record of the topic `orders`.
 #[derive(Clone, Debug, Default)]
@@ -281,7 +283,7 @@ impl Windowed {
         let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
         row_windows(
-            (self.windows, self.gap.clone().map(RowGap)),
+            (self.windows.clone(), self.gap.clone().map(RowGap)),
             spec,
             key,
             aggregates(),

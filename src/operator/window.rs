@@ -1,6 +1,6 @@
 //! Keyed windows over event time.
 //!
-//! - [`WindowOperator`]: windows that are aligned to the clock.
+//! - [`WindowOperator`]: windows that are aligned to the clock or to a calendar.
 //! - [`SessionOperator`]: windows that last as long as records follow one another.
 //!
 //! What else is kept per key for a length of event time lies as sessions do (`expiring`).

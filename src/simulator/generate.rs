@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
-use crate::window::{EarlyFiring, TimeDomain};
+use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 use formula::{Formula, Scope};
 use window::groupable;
 
@@ -188,9 +188,19 @@ pub enum Shape {
         /// By so much.
         step_ms: i64,
     },
+    /// A unit of the calendar of a zone, by its number among [`ZONES`]; the length means nothing.
+    Calendar {
+        /// The unit.
+        unit: CalendarUnit,
+        /// The zone.
+        zone: usize,
+    },
     /// As long as rows follow one another; the length is that of the gap.
     Session,
 }
+
+/// The time zones of generated windows. In the first two a day begins in the range of the event times.
+pub const ZONES: [&str; 4] = ["Europe/Berlin", "Africa/Lagos", "UTC", "Asia/Kathmandu"];
 
 /// A keyed window.
 #[derive(Clone, Debug)]

@@ -8,8 +8,9 @@ use super::reference::json::{push_int, push_rfc3339};
 use crate::random::Random;
 use crate::record::{FieldForm, TopicPartition, Type};
 
-/// Where time begins: 2023-11-14T22:13:20Z.
-const BEGIN_MS: i64 = 1_700_000_000_000;
+/// Where time begins: 20 seconds before the year 2024 does in Berlin, on a Monday, which ends windows of all calendar
+/// units.
+const BEGIN_MS: i64 = 1_704_063_580_000;
 /// What a large text holds at most, in bytes. Larger ones than that meet limits of keys and topics.
 const LARGE_BYTES_MAX: u64 = 8_000;
 

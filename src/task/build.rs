@@ -226,7 +226,7 @@ impl Builder<'_> {
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
         let keys = row_key(&window.key, input, encoder);
         let aggregates = RowAggregates::of(window);
-        let windows = (window.windows, window.gap.clone().map(RowGap));
+        let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
         Ok(row_windows(windows, spec, keys, aggregates, results, errors, readers))
     }
 

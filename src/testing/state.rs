@@ -14,7 +14,7 @@ use crate::state::ValueCodec;
 use crate::state::key::{WindowKey, split};
 use crate::topology::Plan;
 use crate::topology::plan::{OperatorKind, OperatorPlan, WindowPlan, Windows};
-use crate::window::{AlignedWindows, WindowRange};
+use crate::window::{CalendarWindows, PanedWindows, WindowRange};
 
 /// The open windows of an operator as JSON rows: what it would emit now, without the mark.
 /// The error names an entry that cannot be read.
@@ -33,8 +33,11 @@ pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec
         let entries = entries.filter(|(key, _)| key.operator_id == operator);
         let saved = outcome.operators.get(task).into_iter().flatten().find(|saved| saved.id == operator);
         let watermark_ms = saved.and_then(|saved| saved.fired_watermark_ms);
-        let of_task = match window.windows {
-            Windows::Aligned(windows) => reader.aligned(windows, entries, watermark_ms),
+        let of_task = match &window.windows {
+            Windows::Aligned(windows) => reader.paned(windows, entries, watermark_ms),
+            Windows::Calendar(calendar) => {
+                reader.paned(&CalendarWindows::new(calendar.clone()), entries, watermark_ms)
+            }
             Windows::Session(_) => reader.sessions(entries, watermark_ms),
         };
         let unreadable = |error| format!("an entry of the state of `{operator}` cannot be read: {error}");
@@ -67,9 +70,9 @@ impl StateReader<'_> {
         watermark_ms.is_none_or(|watermark_ms| watermark_ms < end_ms + self.window.allowed_lateness_ms)
     }
 
-    fn aligned<'e>(
+    fn paned<'e>(
         &self,
-        windows: AlignedWindows,
+        windows: &impl PanedWindows,
         entries: impl Iterator<Item = (WindowKey<'e>, &'e Vec<u8>)>,
         watermark_ms: Option<i64>,
     ) -> Result<Vec<Vec<u8>>, String> {
@@ -85,7 +88,7 @@ impl StateReader<'_> {
             {
                 let window = windows.ending_at(end_ms);
                 let mut merged = self.codec.create();
-                let mut panes = panes.range(window.start_ms + 1..=end_ms);
+                let mut panes = panes.range(windows.panes(window));
                 let sum = panes.try_for_each(|(_, value)| self.codec.merge(&mut merged, value));
                 sum.map_err(|error| error.to_string())?;
                 rows.push(self.row(key, window, &merged)?);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::expression::Expression;
 use crate::record::{Schema, SourceSchema, Type};
-use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
+use crate::window::{AlignedWindows, Calendar, EarlyFiring, SessionWindows, TimeDomain};
 
 /// A topology whose names, types and keys have been checked.
 #[derive(Debug)]
@@ -259,10 +259,12 @@ pub struct LagPlan {
 }
 
 /// Which windows there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Windows {
     /// Those of the clock.
     Aligned(AlignedWindows),
+    /// The units of a time zone's calendar.
+    Calendar(Calendar),
     /// Those that last as long as rows follow one another.
     Session(SessionWindows),
 }

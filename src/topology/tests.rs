@@ -291,8 +291,8 @@ fn a_windows_rows_are_its_key_its_bounds_and_its_aggregates() {
     assert_eq!(operator.schema.fields[2].form, FieldForm::Rfc3339);
     assert_eq!(operator.schema.fields[11].form, FieldForm::Plain);
     let OperatorKind::Window(window) = &operator.kind else { panic!("it is a window") };
-    let expected = (Windows::Aligned(AlignedWindows::tumbling(90_000)), 0, &vec![1, 0, 4]);
-    assert_eq!((window.windows, window.allowed_lateness_ms, &window.key), expected);
+    let expected = (&Windows::Aligned(AlignedWindows::tumbling(90_000)), 0, &vec![1, 0, 4]);
+    assert_eq!((&window.windows, window.allowed_lateness_ms, &window.key), expected);
     assert_eq!(window.late, Late::Topic("l".to_owned()));
 }
 
@@ -356,8 +356,22 @@ fn fingerprints_tell_what_differs() {
             "session, gap: { of: 'duration( n )', min: 1m }",
             "window: tumbling 1m is now session 1m at least, by duration( n )",
         ),
-        ("size: 60s", "size: 60s, time: processing", "window: tumbling 1m is now tumbling 1m of processing time"),
+        (
+            "size: 60s",
+            "size: 60s, time: processing",
+            "window: tumbling 1m is now tumbling 1m of processing time",
+        ),
         ("aggregate:", "emit: { early: { rows: 7 } }\naggregate:", "rows: counted is new"),
+        (
+            "tumbling, size: 60s",
+            "calendar, unit: week, time_zone: Europe/Berlin",
+            "window: tumbling 1m is now calendar week in Europe/Berlin",
+        ),
+        (
+            "tumbling, size: 60s",
+            "calendar, unit: day, time: processing",
+            "window: tumbling 1m is now calendar day in UTC of processing time",
+        ),
         (
             "sum( n )",
             "{ sum: { of: 'n', where: 'n > 0' } }",

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use crate::expression::Expression;
 use crate::record::{Field, FieldForm, Type};
-use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain, WindowKind};
+use crate::window::{
+    AlignedWindows, Calendar, CalendarUnit, EarlyFiring, PanedWindows, SessionWindows, TimeDomain, WindowKind,
+};
 
 use super::aggregate::check_aggregates;
-use super::diagnostic::Span;
+use super::diagnostic::{Span, nearest};
 use super::fingerprint::line;
 use super::operator::{RepartitionDraft, check_key_by};
 use super::plan::{EARLY_MARK, Emit, Late, WindowPlan, Windows};
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
-use super::yaml::{Data, Entry};
+use super::yaml::{Data, Entry, Node};
 
 /// The kinds of windows, and what they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,14 +23,24 @@ enum Shape {
     Tumbling,
     Sliding,
     Cumulative,
+    Calendar,
     Session,
 }
 
-const SHAPES: [(&str, Shape); 4] = [
+const SHAPES: [(&str, Shape); 5] = [
     ("tumbling", Shape::Tumbling),
     ("sliding", Shape::Sliding),
     ("cumulative", Shape::Cumulative),
+    ("calendar", Shape::Calendar),
     ("session", Shape::Session),
+];
+
+const UNITS: [(&str, CalendarUnit); 5] = [
+    ("day", CalendarUnit::Day),
+    ("week", CalendarUnit::Week),
+    ("month", CalendarUnit::Month),
+    ("quarter", CalendarUnit::Quarter),
+    ("year", CalendarUnit::Year),
 ];
 
 /// A row belongs to at most so many windows: each is made of as many parts.
@@ -185,8 +197,10 @@ fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<
     let ty = reader
         .required(&inner, "type", "add `type: tumbling`")
         .and_then(|node| reader.choice(node, "a window's type", &SHAPES, &["global", "count"]));
-    if ty == Some(Shape::Session) {
-        return read_sessions(&inner, input, reader);
+    match ty {
+        Some(Shape::Session) => return read_sessions(&inner, input, reader),
+        Some(Shape::Calendar) => return read_calendar(&inner, reader),
+        _ => {}
     }
     let interval = match ty {
         Some(Shape::Sliding) => Some(("slide", "say how often a window begins, as in `slide: 10s`")),
@@ -195,7 +209,7 @@ fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<
     };
     let mut known = vec!["type", "time", "size", "offset", "allowed_lateness"];
     match ty {
-        None => known.extend(["slide", "step", "gap"]),
+        None => known.extend(["slide", "step", "gap", "unit", "time_zone"]),
         Some(_) => known.extend(interval.map(|(key, _)| key)),
     }
     reader.check_keys(&inner, &known);
@@ -258,6 +272,33 @@ fn read_gaps(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<(i64,
         return None;
     }
     Some((least?, Some(Arc::new(gap))))
+}
+
+fn read_calendar(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
+    reader.check_keys(fields, &["type", "time", "unit", "time_zone", "allowed_lateness"]);
+    let unit = reader.required(fields, "unit", "say what a window is, as in `unit: day`");
+    let unit = unit.and_then(|node| reader.choice(node, "a window's unit", &UNITS, &[]));
+    let zone = match fields.get("time_zone") {
+        Some(node) => read_time_zone(node, reader),
+        None => Some("UTC".to_owned()),
+    };
+    let (time, allowed_lateness_ms) = read_time(fields, reader)?;
+    let calendar = Calendar::new(unit?, &zone?)?;
+    Some(ReadWindows { windows: Windows::Calendar(calendar), gap: None, time, allowed_lateness_ms })
+}
+
+/// The name of a time zone.
+fn read_time_zone(node: &Node, reader: &mut Reader) -> Option<String> {
+    let zone = reader.text(node, "a time zone")?;
+    if Calendar::time_zones().any(|known| known == zone.value) {
+        return Some(zone.value);
+    }
+    let help = match nearest(&zone.value, Calendar::time_zones()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "zones have the names of the IANA time zone database, as in `Europe/Berlin`".to_owned(),
+    };
+    reader.problems.error(zone.span, format!("there is no time zone `{}`", zone.value)).help(help);
+    None
 }
 
 /// Whose time windows are cut from, and the allowed lateness in milliseconds.
@@ -403,6 +444,7 @@ fn check_early(
 pub(super) fn description(window: &WindowPlan) -> String {
     let mut text = match &window.windows {
         Windows::Aligned(windows) => aligned_description(windows),
+        Windows::Calendar(calendar) => calendar_description(calendar),
         Windows::Session(windows) => format!("session {}", duration(windows.gap_ms())),
     };
     if let Some(gap) = &window.gap {
@@ -428,6 +470,11 @@ fn aligned_description(windows: &AlignedWindows) -> String {
         text.push_str(&format!(" offset {}", duration(windows.offset_ms())));
     }
     text
+}
+
+fn calendar_description(calendar: &Calendar) -> String {
+    let unit = UNITS.iter().find(|(_, unit)| *unit == calendar.unit()).map_or("", |(name, _)| name);
+    format!("calendar {unit} in {}", calendar.time_zone())
 }
 
 /// A duration in the largest unit that takes a whole number of it.

@@ -1,7 +1,12 @@
-//! Windows: those that are aligned to the clock, with the panes that they share, and sessions.
+//! Windows: those that are aligned to the clock, with the panes that they share, those of a calendar, and sessions.
 
+mod calendar;
 #[cfg(test)]
 mod tests;
+
+use std::ops::RangeInclusive;
+
+pub use calendar::{Calendar, CalendarUnit, CalendarWindows};
 
 /// A window's range of event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +34,45 @@ pub enum EarlyFiring {
     EveryMs(i64),
     /// Whenever so many more records have come.
     EveryRows(i64),
+}
+
+/// Windows that are known before any record comes: each is a row of panes, the longest stretches of time that no window
+/// cuts.
+///
+/// A window is known by its end; of two windows the one that ends first begins no later. What is said of a pane holds for
+/// those that [`pane_end`](PanedWindows::pane_end) names.
+pub trait PanedWindows {
+    /// How many windows an instant belongs to at most.
+    fn overlap(&self) -> i64;
+
+    /// The end of the pane that an event time belongs to.
+    fn pane_end(&self, time_ms: i64) -> i64;
+
+    /// Where the ends of a window's panes lie.
+    fn panes(&self, window: WindowRange) -> RangeInclusive<i64>;
+
+    /// The end of the last window that has the pane which ends at `pane_end_ms`; `None` if the pane lies in a gap
+    /// between windows.
+    fn last_end(&self, pane_end_ms: i64) -> Option<i64>;
+
+    /// The end of the first window after `after_ms` that has the pane which ends at `pane_end_ms`; `None` if there
+    /// is none.
+    fn next_end(&self, pane_end_ms: i64, after_ms: i64) -> Option<i64>;
+
+    /// The first instant after `after_ms` at which a window ends. [`i64::MAX`] if that is out of range.
+    fn next_end_after(&self, after_ms: i64) -> i64;
+
+    /// The ends of all windows that have the pane which ends at `pane_end_ms` and end after `after_ms`, in ascending
+    /// order.
+    fn ends_after(&self, pane_end_ms: i64, after_ms: i64) -> impl Iterator<Item = i64>;
+
+    /// The ends of all windows that have the pane which ends at `pane_end_ms`, in ascending order.
+    fn ends(&self, pane_end_ms: i64) -> impl Iterator<Item = i64> {
+        self.ends_after(pane_end_ms, i64::MIN)
+    }
+
+    /// The window that ends at `end_ms`, the end of one.
+    fn ending_at(&self, end_ms: i64) -> WindowRange;
 }
 
 /// The kinds of windows that are aligned to the clock; all lengths in milliseconds.
@@ -67,7 +111,7 @@ pub enum WindowKind {
 /// Event times and lengths are those of a checked topology: their sums do not overflow.
 ///
 /// ```
-/// use thalweg::window::{AlignedWindows, WindowRange};
+/// use thalweg::window::{AlignedWindows, PanedWindows, WindowRange};
 /// let minutes = AlignedWindows::tumbling(60_000);
 /// assert_eq!(minutes.pane_end(61_000), 120_000);
 /// assert_eq!(minutes.ending_at(120_000), WindowRange { start_ms: 60_000, end_ms: 120_000 });
@@ -142,24 +186,12 @@ impl AlignedWindows {
         self.step_ms
     }
 
-    /// How many windows an instant belongs to at most.
-    pub fn overlap(&self) -> i64 {
-        (self.size_ms() + self.step_ms - 1) / self.step_ms
-    }
-
     fn size_ms(&self) -> i64 {
         match self.kind {
             WindowKind::Tumbling { size_ms }
             | WindowKind::Sliding { size_ms, .. }
             | WindowKind::Cumulative { size_ms, .. } => size_ms,
         }
-    }
-
-    /// The end of the pane that an event time belongs to.
-    pub fn pane_end(&self, time_ms: i64) -> i64 {
-        let within_ms = (time_ms - self.offset_ms).rem_euclid(self.step_ms);
-        let end_ms = if within_ms < self.cut_ms { self.cut_ms } else { self.step_ms };
-        time_ms - within_ms + end_ms
     }
 
     /// The begin of the pane that ends at `pane_end_ms`.
@@ -169,10 +201,24 @@ impl AlignedWindows {
         let start_ms = if within_ms < self.cut_ms { 0 } else { self.cut_ms };
         last_ms - within_ms + start_ms
     }
+}
 
-    /// The end of the last window that has the pane which ends at `pane_end_ms`; `None` if the pane lies in a gap
-    /// between windows.
-    pub fn last_end(&self, pane_end_ms: i64) -> Option<i64> {
+impl PanedWindows for AlignedWindows {
+    fn overlap(&self) -> i64 {
+        (self.size_ms() + self.step_ms - 1) / self.step_ms
+    }
+
+    fn pane_end(&self, time_ms: i64) -> i64 {
+        let within_ms = (time_ms - self.offset_ms).rem_euclid(self.step_ms);
+        let end_ms = if within_ms < self.cut_ms { self.cut_ms } else { self.step_ms };
+        time_ms - within_ms + end_ms
+    }
+
+    fn panes(&self, window: WindowRange) -> RangeInclusive<i64> {
+        self.pane_end(window.start_ms)..=window.end_ms
+    }
+
+    fn last_end(&self, pane_end_ms: i64) -> Option<i64> {
         match self.kind {
             WindowKind::Tumbling { .. } => Some(pane_end_ms),
             WindowKind::Sliding { size_ms, .. } => {
@@ -187,9 +233,7 @@ impl AlignedWindows {
         }
     }
 
-    /// The end of the first window after `after_ms` that has the pane which ends at `pane_end_ms`; `None` if there
-    /// is none.
-    pub fn next_end(&self, pane_end_ms: i64, after_ms: i64) -> Option<i64> {
+    fn next_end(&self, pane_end_ms: i64, after_ms: i64) -> Option<i64> {
         let last_ms = self.last_end(pane_end_ms)?;
         if after_ms >= last_ms {
             return None;
@@ -197,20 +241,13 @@ impl AlignedWindows {
         Some(self.next_end_after(after_ms.max(pane_end_ms - 1)))
     }
 
-    /// The first instant after `after_ms` at which a window ends. [`i64::MAX`] if that is out of range.
-    pub fn next_end_after(&self, after_ms: i64) -> i64 {
+    fn next_end_after(&self, after_ms: i64) -> i64 {
         let past_ms =
             (i128::from(after_ms) - i128::from(self.origin_ms)).rem_euclid(i128::from(self.step_ms));
         after_ms.saturating_add(self.step_ms - past_ms as i64)
     }
 
-    /// The ends of all windows that have the pane which ends at `pane_end_ms`, in ascending order.
-    pub fn ends(&self, pane_end_ms: i64) -> impl Iterator<Item = i64> + use<> {
-        self.ends_after(pane_end_ms, i64::MIN)
-    }
-
-    /// Those of them that end after `after_ms`.
-    pub fn ends_after(&self, pane_end_ms: i64, after_ms: i64) -> impl Iterator<Item = i64> + use<> {
+    fn ends_after(&self, pane_end_ms: i64, after_ms: i64) -> impl Iterator<Item = i64> {
         let (first_ms, last_ms) = (self.next_end(pane_end_ms, after_ms), self.last_end(pane_end_ms));
         let step_ms = self.step_ms;
         std::iter::successors(first_ms, move |end_ms| {
@@ -218,8 +255,7 @@ impl AlignedWindows {
         })
     }
 
-    /// The window that ends at `end_ms`, the end of one.
-    pub fn ending_at(&self, end_ms: i64) -> WindowRange {
+    fn ending_at(&self, end_ms: i64) -> WindowRange {
         let start_ms = match self.kind {
             WindowKind::Tumbling { .. } | WindowKind::Sliding { .. } => end_ms - self.size_ms(),
             WindowKind::Cumulative { .. } => {
@@ -265,6 +301,11 @@ impl SessionWindows {
 }
 
 impl WindowRange {
+    /// Whether an instant lies within.
+    pub fn contains(&self, time_ms: i64) -> bool {
+        (self.start_ms..self.end_ms).contains(&time_ms)
+    }
+
     /// Whether two windows overlap or touch.
     pub fn touches(&self, other: &WindowRange) -> bool {
         self.start_ms <= other.end_ms && other.start_ms <= self.end_ms

@@ -80,7 +80,7 @@ fn a_clock_that_is_set_back_stands_until_it_has_caught_up() {
 #[test]
 fn what_became_due_while_nobody_ran_is_made_first() {
     for windows in [tumbling(10), session(8)] {
-        let window = processing(windows);
+        let window = processing(windows.clone());
         let mut clocked = Clocked::new(&window);
         clocked.at(101).rows("a", 2);
         let mut next = Clocked::new(&window);
@@ -196,7 +196,7 @@ fn early_rows_of_sessions_are_those_of_what_they_have_become() {
 #[test]
 fn early_rows_behind_a_restart_are_of_all_that_is_open() {
     for windows in [tumbling(10), session(8)] {
-        let window = early(windows);
+        let window = early(windows.clone());
         let mut clocked = Clocked::new(&window);
         clocked.at(1_000);
         rows_at(&mut clocked, "a", &[1]);
@@ -254,4 +254,30 @@ fn how_many_rows_have_come_is_part_of_the_state() {
     assert!(written(&go_on(&mut *before, at(&[1, 2])).unwrap(), "out").is_empty());
     hand_over(&mut *before, &mut *behind, |_| ());
     assert_eq!(written(&go_on(&mut *behind, at(&[3])).unwrap(), "out"), [marked(0, 10, 3, true)]);
+}
+
+#[test]
+fn days_of_the_clock_begin_and_end_with_those_of_the_zone() {
+    // 2024-03-31T00:00Z; clocks are put forward at one.
+    let (march_ms, hour_ms) = (1_711_843_200_000, 3_600_000);
+    let mut clocked = Clocked::new(&processing(days("Europe/Berlin")));
+    clocked.at(march_ms - hour_ms - 1).rows("a", 1);
+    let before = range(march_ms - 25 * hour_ms, march_ms - hour_ms, 1, None);
+    assert_eq!(clocked.at(march_ms - hour_ms).written(), [before]);
+    clocked.rows("a", 2).at(march_ms + 22 * hour_ms - 1).rows("a", 1);
+    assert!(clocked.written().is_empty());
+    let day = range(march_ms - hour_ms, march_ms + 22 * hour_ms, 3, None);
+    assert_eq!(clocked.at(march_ms + 22 * hour_ms).written(), [day]);
+}
+
+#[test]
+fn early_rows_of_days_are_those_of_days() {
+    let mut clocked = Clocked::new(&early(days("UTC")));
+    clocked.at(1_000);
+    rows_at(&mut clocked, "a", &[1, 2]);
+    assert_eq!(clocked.at(1_100).written(), [marked(0, 86_400_000, 2, true)]);
+    rows_at(&mut clocked, "a", &[3]);
+    assert_eq!(clocked.at(1_200).written(), [marked(0, 86_400_000, 3, true)]);
+    rows_at(&mut clocked, "a", &[86_400_000]);
+    assert_eq!(clocked.written(), [marked(0, 86_400_000, 3, false)]);
 }

@@ -191,7 +191,7 @@ fn made(window: &Windowed) -> Box<dyn Pipeline> {
 fn a_restored_window_goes_on_where_it_was_cut() {
     // Also if an older version cut it, which did not save which window it was: there was the first one only.
     for (windows, is_old) in [(sliding(10, 5), false), (tumbling(10), false), (tumbling(10), true)] {
-        let window = Windowed { windows, ..Windowed::new("w") };
+        let window = Windowed { windows: windows.clone(), ..Windowed::new("w") };
         let mut pipeline = made(&window);
         start(&mut *pipeline);
         let inputs = ["a", "b", "c"].map(|customer| order(customer, "1", 6));

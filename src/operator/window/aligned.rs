@@ -1,4 +1,4 @@
-//! Windows that are aligned to the clock: tumbling, sliding, cumulative.
+//! Windows that are known before records come: tumbling, sliding, cumulative, of a calendar.
 //!
 //! A record is added to its pane; a window's value is that of its panes, merged in the order of time.
 
@@ -16,7 +16,7 @@ use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
 use crate::state::{EntryRef, Stateful, ValueCodec};
 use crate::time::MIN_TIME_MS;
-use crate::window::{AlignedWindows, WindowRange};
+use crate::window::{AlignedWindows, PanedWindows, WindowRange};
 
 /// No window fires or closes before the watermark comes to here.
 struct Quiet {
@@ -35,27 +35,28 @@ impl Derived for Quiet {
     }
 }
 
-/// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
-pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
+/// The operator. `K` selects keys, `A` aggregates, `F` makes the results, `W` are the windows.
+pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W = AlignedWindows> {
     /// The value of each key and pane.
-    state: WindowState<AlignedWindows, A, Quiet>,
+    state: WindowState<W, A, Quiet>,
     keys: K,
     outlet: Outlet<O, F>,
     key: Vec<u8>,
     input: std::marker::PhantomData<R>,
 }
 
-impl<R, O, K, A, F> WindowOperator<R, O, K, A, F>
+impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
 where
     R: RecordType,
     O: RecordType,
     K: KeySelector<R>,
     A: Aggregator<R>,
     F: WindowResult<A::Value, O>,
+    W: PanedWindows,
 {
     /// An operator without state, to be restored before use.
     pub fn new(
-        spec: WindowSpec,
+        spec: WindowSpec<W>,
         keys: K,
         aggregator: A,
         results: F,
@@ -73,9 +74,9 @@ where
 
     /// Where the ends of a window's panes lie.
     fn panes(&self, window: WindowRange) -> RangeInclusive<i64> {
-        let first_ms = self.state.spec.windows.pane_end(window.start_ms);
-        let forgotten = is_planted(Bug::PaneForgotten) && first_ms < window.end_ms;
-        first_ms + i64::from(forgotten)..=window.end_ms
+        let (first_ms, last_ms) = self.state.spec.windows.panes(window).into_inner();
+        let forgotten = is_planted(Bug::PaneForgotten) && first_ms < last_ms;
+        first_ms + i64::from(forgotten)..=last_ms
     }
 
     /// Adds a record to its pane; the error says why it cannot be.
@@ -114,7 +115,7 @@ where
             EmitRows::OnTime => (Firing::Refinement, self.state.fired.end_ms),
             EmitRows::OnUpdate => (Firing::Update, i64::MAX),
         };
-        let windows = self.state.spec.windows;
+        let windows = &self.state.spec.windows;
         let closed_ms = self.state.closed_ms();
         let mut ends =
             windows.ends_after(pane_end_ms, closed_ms).take_while(|end_ms| *end_ms <= until_ms).peekable();
@@ -165,14 +166,23 @@ where
         }
         self.state.fired.end_ms = self.state.fired.end_ms.max(due_ms);
         self.remove(|operator, end_ms| operator.state.is_closed(end_ms));
-        let lateness_ms = self.state.spec.allowed_lateness_ms;
-        let next_end = |after_ms| self.state.spec.windows.next_end_after(after_ms);
-        self.state.derived.until_ms = next_end(self.state.closed_ms()).saturating_add(lateness_ms);
-        if self.state.spec.emit == EmitRows::OnTime {
-            self.state.derived.until_ms =
-                self.state.derived.until_ms.min(next_end(self.state.fired.watermark_ms));
-        }
+        self.state.derived.until_ms = self.quiet_until();
         Ok(Progress::Done)
+    }
+
+    /// Up to which watermark nothing fires or closes, now that all has that is due.
+    fn quiet_until(&self) -> i64 {
+        let spec = &self.state.spec;
+        let lateness_ms = spec.allowed_lateness_ms;
+        let next_end = |after_ms| spec.windows.next_end_after(after_ms);
+        let closes_ms = next_end(self.state.closed_ms()).saturating_add(lateness_ms);
+        let (fires_ms, behind_ms) = match spec.emit {
+            EmitRows::OnTime => (next_end(self.state.fired.watermark_ms), 0),
+            EmitRows::OnClose | EmitRows::OnUpdate => (closes_ms, lateness_ms),
+        };
+        // What is there may lie under the end of a window that there was when it came, and is no more.
+        let there_ms = self.next_end().map_or(i64::MAX, |end_ms| end_ms.saturating_add(behind_ms));
+        closes_ms.min(fires_ms).min(there_ms)
     }
 
     /// Makes the records of the window that ends at `end_ms`, from where it was left, and closes what ends with it.
@@ -314,13 +324,14 @@ where
     }
 }
 
-impl<R, O, K, A, F> Operator<R> for WindowOperator<R, O, K, A, F>
+impl<R, O, K, A, F, W> Operator<R> for WindowOperator<R, O, K, A, F, W>
 where
     R: RecordType,
     O: RecordType,
     K: KeySelector<R> + 'static,
     A: Aggregator<R> + 'static,
     F: WindowResult<A::Value, O> + 'static,
+    W: PanedWindows + 'static,
 {
     fn process<'b>(
         &mut self,
@@ -347,7 +358,7 @@ where
     }
 
     fn prefetch(&mut self, events: &[Event<'_, R>]) {
-        let windows = self.state.spec.windows;
+        let windows = &self.state.spec.windows;
         let end_of = |time_ms| windows.pane_end(time_ms);
         prefetch(&mut self.state.table, &self.keys, &mut self.key, events, end_of);
     }

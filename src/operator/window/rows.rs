@@ -12,7 +12,7 @@ use crate::operator::aggregate::{Accumulators, RowAggregates};
 use crate::operator::{ErrorPolicy, Operator, Readers};
 use crate::record::{Dynamic, Event, Row, Schema, Slot};
 use crate::topology::plan::Windows;
-use crate::window::WindowRange;
+use crate::window::{CalendarWindows, WindowRange};
 
 /// Takes the key of a row: some of its slots.
 pub struct RowKey {
@@ -126,6 +126,10 @@ pub fn row_windows(
     match windows {
         Windows::Aligned(windows) => {
             let spec = spec.with_windows(windows);
+            Box::new(WindowOperator::new(spec, keys, aggregates, results, errors, readers))
+        }
+        Windows::Calendar(calendar) => {
+            let spec = spec.with_windows(CalendarWindows::new(calendar));
             Box::new(WindowOperator::new(spec, keys, aggregates, results, errors, readers))
         }
         Windows::Session(windows) => {

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::formula::Formula;
-use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window};
+use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window, ZONES};
 use crate::record::{Field, FieldForm, Type};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
-use crate::window::{EarlyFiring, TimeDomain};
+use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
 impl Generated {
     /// The topology file. Writing to text cannot fail.
@@ -174,14 +174,18 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         Shape::Tumbling => "type: tumbling".to_owned(),
         Shape::Sliding { slide_ms } => format!("type: sliding, slide: {slide_ms}ms"),
         Shape::Cumulative { step_ms } => format!("type: cumulative, step: {step_ms}ms"),
+        Shape::Calendar { unit, zone } => {
+            format!("type: calendar, unit: {}, time_zone: {}", unit_name(unit), ZONES[zone])
+        }
         Shape::Session => "type: session".to_owned(),
     };
-    let length = match &window.gap {
-        Some(gap) => {
-            format!("gap: {{ of: {}, min: {}ms }}", quoted(&cel(gap, fields)), window.size_ms)
+    let length = match (&window.gap, window.shape) {
+        (_, Shape::Calendar { .. }) => String::new(),
+        (Some(gap), _) => {
+            format!(", gap: {{ of: {}, min: {}ms }}", quoted(&cel(gap, fields)), window.size_ms)
         }
-        None if window.shape == Shape::Session => format!("gap: {}ms", window.size_ms),
-        None => format!("size: {}ms", window.size_ms),
+        (None, Shape::Session) => format!(", gap: {}ms", window.size_ms),
+        (None, _) => format!(", size: {}ms", window.size_ms),
     };
     if window.offset_ms > 0 {
         let _ = write!(lengths, ", offset: {}ms", window.offset_ms);
@@ -190,7 +194,7 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         TimeDomain::Processing => write!(lengths, ", time: processing"),
         TimeDomain::Event => write!(lengths, ", allowed_lateness: {}ms", window.allowed_lateness_ms),
     };
-    let _ = writeln!(out, "    window: {{ {lengths}, {length} }}");
+    let _ = writeln!(out, "    window: {{ {lengths}{length} }}");
     let early = window.early.map(|early| match early {
         EarlyFiring::EveryMs(every_ms) => format!("every: {every_ms}ms"),
         EarlyFiring::EveryRows(rows) => format!("rows: {rows}"),
@@ -237,6 +241,16 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
                 writeln!(out, "      {}: {{ {function}: {{ {} }} }}", aggregate.name, parts.join(", "))
             }
         };
+    }
+}
+
+fn unit_name(unit: CalendarUnit) -> &'static str {
+    match unit {
+        CalendarUnit::Day => "day",
+        CalendarUnit::Week => "week",
+        CalendarUnit::Month => "month",
+        CalendarUnit::Quarter => "quarter",
+        CalendarUnit::Year => "year",
     }
 }
 

@@ -5,7 +5,10 @@ use super::formula::Scope;
 use super::{Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
 use crate::topology::plan::{EARLY_MARK, Emit};
-use crate::window::{EarlyFiring, TimeDomain};
+use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
+
+const UNITS: [CalendarUnit; 5] =
+    [CalendarUnit::Day, CalendarUnit::Week, CalendarUnit::Month, CalendarUnit::Quarter, CalendarUnit::Year];
 
 impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
@@ -68,12 +71,16 @@ impl Maker<'_> {
         }
         let steps = *random.pick(&[1, 2, 4, 5]);
         let shape = match random.below(6) {
-            5 if by_clock => Shape::Session,
-            _ if only_counts => Shape::Tumbling,
-            5 => Shape::Session,
+            5 if by_clock || !only_counts => Shape::Session,
+            _ if by_clock => Shape::Tumbling,
+            0..=3 if only_counts => Shape::Tumbling,
             0 => Shape::Sliding { slide_ms: *random.pick(&[size_ms / 5, size_ms * 3 / 10, size_ms * 3 / 2]) },
             1 => Shape::Sliding { slide_ms: size_ms },
             2 => Shape::Cumulative { step_ms: size_ms / steps },
+            // The end of a day of the clock is far away.
+            _ if !by_clock && random.one_in(3) => {
+                Shape::Calendar { unit: *random.pick(&UNITS), zone: *random.pick(&[0, 0, 0, 1, 1, 2, 3]) }
+            }
             _ => Shape::Tumbling,
         };
         let size_ms = match shape {
@@ -83,12 +90,14 @@ impl Maker<'_> {
             Shape::Session if input.rekeyed => size_ms + 1,
             _ => size_ms,
         };
-        let gap = (shape == Shape::Session && !only_counts && !input.rekeyed && random.one_in(2)).then(|| {
-            let scope = Scope { fields: &input.fields, meta: input.meta };
-            let depth = random.below(3) as u32;
-            scope.formula(Type::Duration, depth, random)
-        });
-        let offset_ms = if shape != Shape::Session && random.one_in(4) { size_ms / 10 } else { 0 };
+        let gap =
+            (shape == Shape::Session && !only_counts && !input.rekeyed && random.one_in(2)).then(|| {
+                let scope = Scope { fields: &input.fields, meta: input.meta };
+                let depth = random.below(3) as u32;
+                scope.formula(Type::Duration, depth, random)
+            });
+        let has_offset = !matches!(shape, Shape::Session | Shape::Calendar { .. });
+        let offset_ms = if has_offset && random.one_in(4) { size_ms / 10 } else { 0 };
         // Updates show in which order rows came.
         let updates = if input.rekeyed || only_counts { Emit::OnClose } else { Emit::OnUpdate };
         let emit = *random.pick(&[Emit::OnClose, Emit::OnClose, Emit::OnTime, updates]);
@@ -103,7 +112,7 @@ impl Maker<'_> {
         fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
         fields.extend(aggregates.iter().map(|aggregate| field(&aggregate.name, aggregate.ty, true)));
         let overlaps = match shape {
-            Shape::Tumbling | Shape::Session => false,
+            Shape::Tumbling | Shape::Calendar { .. } | Shape::Session => false,
             Shape::Sliding { slide_ms } => slide_ms < size_ms,
             Shape::Cumulative { step_ms } => step_ms < size_ms,
         };
