@@ -16,7 +16,7 @@ use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::{Store, StoreFactory};
 use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, Windows};
-use crate::window::AlignedWindows;
+use crate::window::{AlignedWindows, EarlyFiring};
 
 /// How a run is cut.
 #[derive(Clone, Copy, Debug)]
@@ -385,6 +385,17 @@ proptest! {
         inputs in vec(input_at(hour), 0..30),
     ) {
         conforms(&move || windowed_by(days("Europe/Berlin"), emit), inputs);
+    }
+
+    #[test]
+    fn windows_with_early_rows_by_their_number_conform(
+        windows in prop_oneof![Just(tumbling(10)), Just(session(4))],
+        rows in 1..4_i64,
+        emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime)],
+        inputs in vec(input(), 0..40),
+    ) {
+        let window = Windowed { early: Some(EarlyFiring::EveryRows(rows)), windows, ..window(emit) };
+        conforms(&move || windowed_as(&window), inputs);
     }
 
     #[test]

@@ -94,7 +94,12 @@ impl<'c, 'b> Context<'c, 'b> {
     /// Counts a row that an operator made by itself, of which it may make any number. Returns whether
     /// it goes on in a later call: rows that nobody writes take memory, too.
     fn made_row(&mut self) -> bool {
-        self.rows_left = self.rows_left.saturating_sub(1);
+        self.made_row_of(1)
+    }
+
+    /// The same of a row that was put together from so many parts.
+    fn made_row_of(&mut self, parts: usize) -> bool {
+        self.rows_left = self.rows_left.saturating_sub(parts);
         self.rows_left == 0 || self.staged.is_full() || self.arena.allocated_bytes() > CALL_BYTES_MAX
     }
 }
@@ -118,9 +123,11 @@ pub trait Operator<R: RecordType> {
     /// an operator before it may drop or change.
     fn prefetch(&mut self, _events: &[Event<'_, R>]) {}
 
-    /// Learns that no record with an event time before `watermark_ms` is expected any more; emits
-    /// what became due, then tells its own readers. Never called with a lower value than before,
-    /// except that [`Progress::Full`] asks for a repetition.
+    /// Learns that no record with an event time before `watermark_ms` is expected any more, or what the clock shows
+    /// ([`Context::clock_ms`]); emits what became due, then tells its own readers. Never called with a lower value than
+    /// before. With the same value it is called when [`Progress::Full`] has asked for a repetition, also of
+    /// [`finish`](Operator::finish), and when it is time to tell the time: with the least number that there is if there
+    /// is no watermark yet.
     fn advance<'b>(
         &mut self,
         watermark_ms: i64,

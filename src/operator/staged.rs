@@ -193,7 +193,9 @@ impl Staged {
     /// meanwhile.
     pub(super) fn wake_at(&mut self, due_ms: Option<i64>) {
         self.due_ms = self.due_ms.into_iter().chain(due_ms).min();
-        self.tick_ms = Some(self.clock_ms.saturating_add(TICK_MS));
+        // Records may come more often than that; and a clock that was ahead may have been set back.
+        let next_ms = self.clock_ms.saturating_add(TICK_MS);
+        self.tick_ms = self.tick_ms.filter(|tick_ms| *tick_ms <= next_ms).or(Some(next_ms));
     }
 
     /// When an operator has something due by the clock, if any has.

@@ -1,4 +1,4 @@
-//! Keyed windows over event time.
+//! Keyed windows.
 //!
 //! - [`WindowOperator`]: windows that are aligned to the clock or to a calendar.
 //! - [`SessionOperator`]: windows that last as long as records follow one another.
@@ -188,7 +188,7 @@ impl<W> WindowSpec<W> {
 
 /// Whether a window that was over `before` records has come to, or beyond, a number at which it makes an early one.
 fn is_early_at(early: Option<EarlyFiring>, before: i64, rows: i64) -> bool {
-    matches!(early, Some(EarlyFiring::EveryRows(every)) if rows / every > before / every)
+    matches!(early, Some(EarlyFiring::EveryRows(every)) if every > 0 && rows / every > before / every)
 }
 
 /// How far the windows of an operator have fired, which is part of its state.

@@ -15,7 +15,7 @@ mod rekeyed;
 mod tests;
 mod windows;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Input;
@@ -49,8 +49,9 @@ pub struct Expected {
     pub records: u64,
     /// Of topics of which only this is known.
     pub kept: Vec<Kept>,
-    /// Topics of windows that make early rows as well: how many depends on the clock.
-    pub with_early: BTreeSet<String>,
+    /// Topics of windows that make early rows as well, and the fields that tell the key and the window: how many of these
+    /// come depends on the clock.
+    pub with_early: BTreeMap<String, Vec<String>>,
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -136,14 +137,15 @@ pub fn expected(
     rekeyed::behind(generated, &shape, &mut sent, &mut by_clock, &mut expected);
     let of_clock = by_clock.iter().filter_map(|(index, rows)| kept::kept(generated, *index, rows, &[]));
     expected.kept.extend(of_clock.flatten());
-    let makes_early = |sink: &&Sink| match sink.input {
-        StreamRef::Operator(index) => match &generated.operators[index].kind {
-            OperatorKind::Window(window) => matches!(window.early, Some(EarlyFiring::EveryMs(_))),
-            _ => false,
-        },
-        _ => false,
-    };
-    expected.with_early = generated.sinks.iter().filter(makes_early).map(|sink| sink.topic.clone()).collect();
+    for sink in &generated.sinks {
+        let StreamRef::Operator(index) = sink.input else { continue };
+        let OperatorKind::Window(window) = &generated.operators[index].kind else { continue };
+        if matches!(window.early, Some(EarlyFiring::EveryMs(_))) {
+            let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
+            let names = fields.map(|field| field.name.clone()).collect();
+            expected.with_early.insert(sink.topic.clone(), names);
+        }
+    }
     expected
 }
 

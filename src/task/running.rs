@@ -429,7 +429,9 @@ impl Task {
     /// Learns whether the source has no record behind those that were [handed over](Task::enqueue). A source that has
     /// had nothing to process for a while is idle; as long as anything waits, it is not, however long that takes.
     pub fn source_drained(&mut self, drained: bool, now_ms: u64) {
-        let drained = drained && self.queue.is_empty() && !self.is_going_on() && !self.staged.is_full();
+        // Nor is it while something is due by the clock, whose rows come then.
+        let waits = self.is_going_on() || self.staged.is_full() || self.staged.due_ms().is_some();
+        let drained = drained && self.queue.is_empty() && !waits;
         self.drained_since_ms = self.drained_since_ms.or(Some(now_ms)).filter(|_| drained);
         self.is_drained &= drained;
         self.idle = self.is_drained || (drained && self.pipeline.is_idle());

@@ -81,11 +81,11 @@ fn the_tests_of_all_example_topologies_pass() {
         let path = file.unwrap().path();
         let Checked { plan, cases, .. } = load(&path, &|_| None).unwrap();
         assert!(cases.len() >= 2, "{} has {} tests", path.display(), cases.len());
-        if cases.iter().flat_map(|case| &case.steps).any(|step| matches!(step, CaseStep::Advance(_))) {
-            continue; // the driver has no clock
-        }
         let plan = prepare(plan);
-        let reports = cases.iter().map(|case| (run_case(&plan, case, None, &play).unwrap(), 0)).collect();
+        // The driver has no clock: those cases are played on the simulator only, by `make test`.
+        let advances = |case: &&Case| case.steps.iter().any(|step| matches!(step, CaseStep::Advance(_)));
+        let cases = cases.iter().filter(|case| !advances(case));
+        let reports = cases.map(|case| (run_case(&plan, case, None, &play).unwrap(), 0)).collect();
         let report = FileReport { tests: 1, file: path.display().to_string(), cases: reports, wrong: None };
         let failed = report.cases.iter().any(|(case, _)| case.failure.is_some());
         assert!(!failed, "{}", render(&[report], Format::Text));

@@ -48,7 +48,7 @@ impl OperatorPlan {
         let _ = writeln!(text, "window: {}", description(window));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
         if let Some(EarlyFiring::EveryRows(_)) = window.early {
-            text.push_str("rows: counted\n");
+            text.push_str("early: by number of rows\n");
         }
         for aggregate in &window.aggregates {
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));

@@ -361,7 +361,7 @@ fn fingerprints_tell_what_differs() {
             "size: 60s, time: processing",
             "window: tumbling 1m is now tumbling 1m of processing time",
         ),
-        ("aggregate:", "emit: { early: { rows: 7 } }\naggregate:", "rows: counted is new"),
+        ("aggregate:", "emit: { early: { rows: 7 } }\naggregate:", "early: by number of rows is new"),
         (
             "tumbling, size: 60s",
             "calendar, unit: week, time_zone: Europe/Berlin",

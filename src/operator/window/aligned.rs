@@ -4,7 +4,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use super::early::Round;
+use super::early::{Changed, Round};
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -63,8 +63,10 @@ where
         errors: ErrorPolicy,
         readers: Readers<O>,
     ) -> Self {
+        // Of windows that overlap a pane is none by itself.
+        let early = spec.early.filter(|_| spec.windows.overlap() == 1);
         WindowOperator {
-            state: WindowState::new(spec, aggregator),
+            state: WindowState::new(WindowSpec { early, ..spec }, aggregator),
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
@@ -203,7 +205,7 @@ where
                     }
                 };
                 row?;
-                if context.made_row() {
+                if context.made_row_of(values.len()) {
                     *next = behind(key);
                     return Ok(ControlFlow::Break(()));
                 }
@@ -226,9 +228,12 @@ where
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
         let WindowState { spec, table, fired, .. } = &self.state;
+        if spec.early.is_none() || end_ms <= fired.end_ms {
+            return Ok(());
+        }
         let value = table.value(entry);
         let rows = table.codec().rows(value);
-        if end_ms <= fired.end_ms || !is_early_at(spec.early, rows - 1, rows) {
+        if !is_early_at(spec.early, rows - 1, rows) {
             return Ok(());
         }
         let window = spec.windows.ending_at(end_ms);
@@ -237,28 +242,20 @@ where
 
     /// Makes the early records that are due by the clock.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
-        let Some(round) = self.state.early.as_mut().and_then(|early| early.round(context.clock_ms)) else {
-            return Ok(Progress::Done);
+        let left = match self.state.early_round(context) {
+            Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Some(Round::All { end_ms, from }) => self.fire_all(end_ms, from, context)?,
+            None => None,
         };
-        let left = match round {
-            Round::Changed(changed) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Round::All { end_ms, from } => self.fire_all(end_ms, from, context)?,
-        };
-        match (left, &mut self.state.early) {
-            (Some(left), Some(early)) => {
-                early.go_on_with(left);
-                Ok(Progress::Full)
-            }
-            _ => Ok(Progress::Done),
-        }
+        Ok(self.state.early_left(left))
     }
 
     /// Early records of these windows' ends and keys, the last one first; what is left over.
     fn fire_changed(
         &mut self,
-        mut changed: Vec<(i64, Box<[u8]>)>,
+        mut changed: Changed,
         context: &mut Context<'_, '_>,
-    ) -> Result<Option<Vec<(i64, Box<[u8]>)>>, OperatorError> {
+    ) -> Result<Option<Changed>, OperatorError> {
         while let Some((end_ms, key)) = changed.pop() {
             if end_ms <= self.state.fired.end_ms {
                 continue;
@@ -349,7 +346,7 @@ where
             Ok(entry) => {
                 let WindowState { spec, fired, .. } = &self.state;
                 self.state.wake(|| spec.windows.next_end(pane_end_ms, fired.end_ms), context);
-                self.state.changed(last_ms, &self.key, context);
+                self.state.changed(last_ms, std::iter::empty(), &self.key, context);
                 self.fire_counted(last_ms, entry, context)?;
                 self.updated(pane_end_ms, entry, context)
             }

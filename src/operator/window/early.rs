@@ -12,6 +12,8 @@ use crate::window::EarlyFiring;
 
 /// So many keys and windows that have changed are remembered.
 const CHANGED_MAX: usize = 16_384;
+/// Of so many bytes.
+const CHANGED_BYTES_MAX: usize = 4 << 20;
 /// What one takes beside its key, about.
 const CHANGED_BYTES: usize = 40;
 
@@ -29,10 +31,13 @@ pub(super) struct Early {
     round: Option<Round>,
 }
 
+/// Windows' ends and keys, the next one last.
+pub(super) type Changed = Vec<(i64, Box<[u8]>)>;
+
 /// The rows that are being made.
 pub(super) enum Round {
-    /// Of these windows' ends and keys, the next one last.
-    Changed(Vec<(i64, Box<[u8]>)>),
+    /// Of these.
+    Changed(Changed),
     /// Of all windows that are not over, from this one's end and this key on.
     All {
         /// The end.
@@ -46,7 +51,7 @@ impl Early {
     /// What is needed of it, if it goes by the clock.
     pub fn of(firing: Option<EarlyFiring>) -> Option<Early> {
         match firing {
-            Some(EarlyFiring::EveryMs(every_ms)) => Some(Early::new(every_ms)),
+            Some(EarlyFiring::EveryMs(every_ms)) => Some(Early::new(every_ms.max(1))),
             Some(EarlyFiring::EveryRows(_)) | None => None,
         }
     }
@@ -67,11 +72,24 @@ impl Early {
                 self.count += 1;
                 self.bytes += CHANGED_BYTES + key.len();
             }
-            if self.count > CHANGED_MAX {
+            if self.count > CHANGED_MAX || self.bytes > CHANGED_BYTES_MAX {
                 self.forget();
             }
         }
         self.set_due(clock_ms)
+    }
+
+    /// The window of a key that ended at `end_ms` has become a part of another one.
+    pub fn forget_one(&mut self, end_ms: i64, key: &[u8]) {
+        if let Some(keys) = self.changed.get_mut(&end_ms)
+            && keys.remove(key)
+        {
+            self.count -= 1;
+            self.bytes -= CHANGED_BYTES + key.len();
+            if keys.is_empty() {
+                self.changed.remove(&end_ms);
+            }
+        }
     }
 
     /// Nothing is known of what has changed any more.
@@ -79,10 +97,13 @@ impl Early {
         *self = Early { due_ms: self.due_ms, round: self.round.take(), ..Early::new(self.every_ms) };
     }
 
-    /// They are due at multiples of the interval, those of all keys at once.
+    /// They are due at multiples of the interval, those of all keys at once. A clock that was ahead may have been set
+    /// back.
     fn set_due(&mut self, clock_ms: i64) -> i64 {
-        let next_ms = || clock_ms - clock_ms.rem_euclid(self.every_ms) + self.every_ms;
-        *self.due_ms.get_or_insert_with(next_ms)
+        let next_ms = clock_ms - clock_ms.rem_euclid(self.every_ms) + self.every_ms;
+        let due_ms = self.due_ms.filter(|due_ms| *due_ms < next_ms).unwrap_or(next_ms);
+        self.due_ms = Some(due_ms);
+        due_ms
     }
 
     /// What is to be made now that the clock shows this. It is given [back](Early::go_on_with) if it is left in the
@@ -103,7 +124,7 @@ impl Early {
         let of_window = |(end_ms, keys): (i64, HashSet<Box<[u8]>, RandomState>)| {
             keys.into_iter().map(move |key| (end_ms, key))
         };
-        let mut changed: Vec<(i64, Box<[u8]>)> = changed.into_iter().flat_map(of_window).collect();
+        let mut changed: Changed = changed.into_iter().flat_map(of_window).collect();
         changed.sort_unstable_by(|one, other| other.cmp(one));
         Some(Round::Changed(changed))
     }
@@ -157,6 +178,26 @@ mod tests {
         assert_eq!(changed(early.round(133)), expected);
         assert!(early.round(200).is_none());
         assert_eq!(early.bytes(), 0);
+    }
+
+    #[test]
+    fn what_has_become_a_part_of_another_is_forgotten() {
+        let mut early = Early::new(10);
+        assert!(early.round(0).is_none() && early.round(10).is_some());
+        early.note(5, b"a", 11);
+        early.forget_one(5, b"a");
+        early.forget_one(6, b"a");
+        early.note(8, b"a", 12);
+        assert_eq!(changed(early.round(20)), [(8, b"a".to_vec())]);
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_is_followed_back() {
+        let mut early = Early::new(10);
+        assert!(early.round(0).is_none() && early.round(10).is_some());
+        assert_eq!(early.note(5, b"a", 1_000_001), 1_000_010);
+        assert_eq!(early.note(5, b"a", 21), 30);
+        assert_eq!(changed(early.round(30)).len(), 1);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
-use super::early::Round;
+use super::early::{Changed, Round};
 use super::state::WindowState;
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -384,29 +384,21 @@ where
 
     /// Makes the early records that are due by the clock.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
-        let Some(round) = self.state.early.as_mut().and_then(|early| early.round(context.clock_ms)) else {
-            return Ok(Progress::Done);
+        let left = match self.state.early_round(context) {
+            Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Some(Round::All { end_ms, from }) => self.fire_all(end_ms, from, context)?,
+            None => None,
         };
-        let left = match round {
-            Round::Changed(changed) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Round::All { end_ms, from } => self.fire_all(end_ms, from, context)?,
-        };
-        match (left, &mut self.state.early) {
-            (Some(left), Some(early)) => {
-                early.go_on_with(left);
-                Ok(Progress::Full)
-            }
-            _ => Ok(Progress::Done),
-        }
+        Ok(self.state.early_left(left))
     }
 
     /// Early records of these sessions' ends and keys, the last one first; what is left over. Those that have grown
     /// since stand there again with another end.
     fn fire_changed(
         &mut self,
-        mut changed: Vec<(i64, Box<[u8]>)>,
+        mut changed: Changed,
         context: &mut Context<'_, '_>,
-    ) -> Result<Option<Vec<(i64, Box<[u8]>)>>, OperatorError> {
+    ) -> Result<Option<Changed>, OperatorError> {
         while let Some((end_ms, key)) = changed.pop() {
             if self.has_fired(end_ms, &key) {
                 continue;
@@ -507,7 +499,8 @@ where
             Ok(joined) => {
                 self.note_end(&joined);
                 self.state.wake(|| Some(joined.whole.end_ms), context);
-                self.state.changed(joined.whole.end_ms, &self.key, context);
+                let before = joined.sessions.iter().map(|session| session.end_ms);
+                self.state.changed(joined.whole.end_ms, before, &self.key, context);
                 self.fire_counted(&joined, context)?;
                 self.updated(joined.whole, context)
             }

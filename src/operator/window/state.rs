@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::early::Early;
+use super::early::{Early, Round};
 use super::{Fired, WindowSpec};
-use crate::operator::Context;
+use crate::operator::{Context, Progress};
 use crate::record::{Event, RecordType};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
@@ -66,11 +66,39 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         }
     }
 
-    /// `key` has changed in the window that ends at `end_ms`.
-    pub fn changed(&mut self, end_ms: i64, key: &[u8], context: &mut Context<'_, '_>) {
+    /// `key` has changed in the window that ends at `end_ms`, and not in those of it that ended at `before`, which are a
+    /// part of that now.
+    pub fn changed(
+        &mut self,
+        end_ms: i64,
+        before: impl Iterator<Item = i64>,
+        key: &[u8],
+        context: &mut Context<'_, '_>,
+    ) {
         if let Some(early) = self.early.as_mut().filter(|_| end_ms > self.fired.end_ms) {
+            before
+                .filter(|before_ms| *before_ms != end_ms)
+                .for_each(|before_ms| early.forget_one(before_ms, key));
             let due_ms = early.note(end_ms, key, context.clock_ms);
             context.staged.wake_at(Some(due_ms));
+        }
+    }
+
+    /// The early rows that are due now. Windows that are firing make their own first: which of their keys have done so
+    /// is not for these to know.
+    pub fn early_round(&mut self, context: &Context<'_, '_>) -> Option<Round> {
+        let is_firing = !self.fired.from.is_empty();
+        self.early.as_mut().filter(|_| !is_firing)?.round(context.clock_ms)
+    }
+
+    /// What is left over of them is made in a later call.
+    pub fn early_left(&mut self, left: Option<Round>) -> Progress {
+        match (left, &mut self.early) {
+            (Some(left), Some(early)) => {
+                early.go_on_with(left);
+                Progress::Full
+            }
+            _ => Progress::Done,
         }
     }
 

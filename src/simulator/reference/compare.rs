@@ -1,6 +1,6 @@
 //! What was written beside what must be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::json::Json;
@@ -20,20 +20,40 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
     expected.kept.iter().try_for_each(|kept| kept.check(written))?;
     let is_kept = |topic: &str| expected.kept.iter().any(|kept| kept.sink == *topic || kept.late == *topic);
     for (topic, rows) in written.iter().filter(|(topic, _)| !is_kept(topic)) {
-        let is_early = |row: &&Written| {
-            let value = row.value.as_deref().and_then(Json::parse);
-            value
-                .and_then(|value| value.member(EARLY_MARK).map(|mark| *mark == Json::Bool(true)))
-                .unwrap_or(false)
+        let rows = match expected.with_early.get(topic) {
+            Some(names) => without_early(topic, names, rows)?,
+            None => rows.iter().collect(),
         };
-        let may_be_early = expected.with_early.contains(topic);
-        let rows: Vec<&Written> = rows.iter().filter(|row| !(may_be_early && is_early(row))).collect();
         compare_topic(topic, expected.topics.get(topic).unwrap_or(&nothing), &rows)?;
     }
     for (topic, writers) in expected.topics.iter().filter(|(topic, _)| !written.contains_key(*topic)) {
         compare_topic(topic, writers, &[])?;
     }
     Ok(())
+}
+
+/// The rows that are not early. An early one tells what it has so far of a window that has made no other row.
+fn without_early<'r>(topic: &str, names: &[String], rows: &'r [Written]) -> Result<Vec<&'r Written>, String> {
+    let (mut others, mut over) = (Vec::new(), BTreeSet::new());
+    let mut in_order: Vec<&Written> = rows.iter().collect();
+    in_order.sort_by_key(|row| (row.partition, row.offset));
+    for row in in_order {
+        let json = row.value.as_deref().and_then(Json::parse);
+        let member =
+            |name: &str| json.as_ref().and_then(|json| json.member(name)).map(|value| format!("{value:?}"));
+        let window: Vec<Option<String>> = names.iter().map(|name| member(name)).collect();
+        if member(EARLY_MARK) != Some(format!("{:?}", Json::Bool(true))) {
+            over.insert((row.partition, window));
+            others.push(row);
+        } else if over.contains(&(row.partition, window)) {
+            let value = row.value.as_deref().map(String::from_utf8_lossy);
+            return Err(format!(
+                "{topic}[{}]: an early row of a window that is over: {value:?}",
+                row.partition
+            ));
+        }
+    }
+    Ok(others)
 }
 
 fn compare_topic(topic: &str, writers: &BTreeMap<Writer, Vec<Row>>, rows: &[&Written]) -> Result<(), String> {
