@@ -17,11 +17,9 @@ pub(super) fn shared_prefix(a: &[u8], b: &[u8]) -> usize {
 /// order of their heads; whose heads are equal, in any. A key of less than eight bytes may have the head of a
 /// longer one.
 pub(super) fn head(key: &[u8]) -> u64 {
-    if let Some(head) = key.first_chunk() {
-        return u64::from_be_bytes(*head);
-    }
     let mut head = [0; 8];
-    head[..key.len()].copy_from_slice(key);
+    let bytes = key.len().min(8);
+    head[..bytes].copy_from_slice(&key[..bytes]);
     u64::from_be_bytes(head)
 }
 

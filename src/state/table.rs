@@ -5,17 +5,12 @@
 //! pinned; the others may be evicted and are read again on a miss. The entries of one window lie
 //! together, so that closing it needs no scan of others, and a window that was opened in memory and
 //! never evicted from needs no store at all.
-//!
-//! A window may hold millions of entries, and other work waits while a call runs. So no call but an eviction looks at
-//! all entries of a window: they lie in segments that are sorted as they fill, the index grows a part at a time, and
-//! the entries of a removed window are dropped by and by.
 
 mod cursor;
-mod index;
 mod window;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::ops::{ControlFlow, Range, RangeInclusive};
 use std::sync::Arc;
 
@@ -28,7 +23,7 @@ use super::stateful::{MemoryUse, PutEntry};
 use super::store::{Store, StoreError};
 use crate::planted::{Bug, is_planted};
 use cursor::Cursor;
-use window::{Entry, SEGMENT_ENTRIES, Window, sort_by_key};
+use window::{Entry, Window, sort_by_key};
 
 /// How values become bytes. The bytes are versioned: a newer codec reads what an older one wrote.
 pub trait ValueCodec {
@@ -67,8 +62,6 @@ pub struct WindowTable<C: ValueCodec> {
     store: Option<Arc<dyn Store>>,
     /// In ascending order of their ends.
     windows: Vec<Window<C::Value>>,
-    /// Windows removed of which not all entries have been dropped yet, and whether their buffers are to be kept.
-    removed: VecDeque<(Window<C::Value>, bool)>,
     /// The last window removed, emptied: the next one takes its buffers over, which are mapped already and
     /// likely of the right size.
     spare: Option<Window<C::Value>>,
@@ -102,7 +95,6 @@ impl<C: ValueCodec> WindowTable<C> {
             hasher: RandomState::with_seeds(0x7468, 0x616c, 0x7765, 0x6720),
             store: None,
             windows: Vec::new(),
-            removed: VecDeque::new(),
             spare: None,
             closed: Vec::new(),
             checkpoint: 1,
@@ -161,13 +153,11 @@ impl<C: ValueCodec> WindowTable<C> {
         for (place, hash) in &mut self.expected {
             // The first whose hash looks like it; for its key it would have to wait.
             let found = self.windows[*place].index.find(*hash, |_| true);
-            *hash = found.map_or(u64::MAX, u64::from);
+            *hash = found.map_or(u64::MAX, |index| u64::from(*index));
         }
         let mut touched = 0_usize;
         for (place, index) in self.expected.drain(..) {
-            let window = &self.windows[place];
-            if index < window.len() as u64 {
-                let entry = window.entry(index as usize);
+            if let Some(entry) = self.windows[place].entries.get(index as usize) {
                 touched ^= entry.key.len() ^ self.codec.heap_bytes(&entry.value) ^ entry.changed_at as usize;
             }
         }
@@ -186,7 +176,7 @@ impl<C: ValueCodec> WindowTable<C> {
         let place = self.window(end_ms);
         let hash = self.hasher.hash_one(key);
         let window = &self.windows[place];
-        let found = window.index.find(hash, |index| window.key_at(*index) == key);
+        let found = window.index.find(hash, |index| window.key_at(*index) == key).copied();
         let mut created = false;
         let index = match found {
             Some(index) => index as usize,
@@ -195,19 +185,14 @@ impl<C: ValueCodec> WindowTable<C> {
                 created = loaded.is_none();
                 let value = loaded.unwrap_or_else(|| create(&self.codec));
                 let heap = self.codec.heap_bytes(&value);
-                let index = self.windows[place].insert(hash, Entry::new(key, value), heap, &self.hasher);
-                if index.is_multiple_of(SEGMENT_ENTRIES) {
-                    // As many entries go as may come now.
-                    self.drop_some();
-                }
-                index
+                self.windows[place].insert(hash, Entry::new(key, value), heap, &self.hasher)
             }
         };
         let window = &mut self.windows[place];
-        let entry = window.entry_mut(index);
+        let entry = &mut window.entries[index];
         if entry.changed_at != self.checkpoint {
-            let before = std::mem::replace(&mut entry.changed_at, self.checkpoint);
-            window.pin(before, self.checkpoint);
+            window.pinned += usize::from(entry.changed_at <= self.flushed);
+            entry.changed_at = self.checkpoint;
             window.dirty.push(index as u32);
         }
         Ok(EntryRef { window: place, entry: index, created })
@@ -221,27 +206,32 @@ impl<C: ValueCodec> WindowTable<C> {
         if !entry.created {
             return;
         }
-        debug_assert_eq!(entry.entry + 1, window.len(), "it is the newest");
+        debug_assert_eq!(entry.entry + 1, window.entries.len(), "it is the newest");
         let hash = self.hasher.hash_one(window.key_at(entry.entry as u32));
-        if let Some(removed) = window.pop(hash) {
+        if let Ok(found) = window.index.find_entry(hash, |index| *index as usize == entry.entry) {
+            found.remove();
+        }
+        window.dirty.pop();
+        window.pinned -= 1;
+        if let Some(removed) = window.entries.pop() {
             window.heap_bytes -= self.codec.heap_bytes(&removed.value) + removed.key_heap_bytes();
         }
     }
 
     /// The codec and the value of an entry, to change it.
     pub fn value_mut(&mut self, entry: EntryRef) -> (&C, &mut C::Value) {
-        (&self.codec, &mut self.windows[entry.window].entry_mut(entry.entry).value)
+        (&self.codec, &mut self.windows[entry.window].entries[entry.entry].value)
     }
 
     /// The value of an entry.
     pub fn value(&self, entry: EntryRef) -> &C::Value {
-        &self.windows[entry.window].entry(entry.entry).value
+        &self.windows[entry.window].entries[entry.entry].value
     }
 
     /// Replaces how many bytes an entry's value holds outside itself, after a change.
     pub fn heap_changed(&mut self, entry: EntryRef, before: usize) {
         let window = &mut self.windows[entry.window];
-        let now = self.codec.heap_bytes(&window.entry(entry.entry).value);
+        let now = self.codec.heap_bytes(&window.entries[entry.entry].value);
         window.heap_bytes = window.heap_bytes + now - before;
     }
 
@@ -312,7 +302,7 @@ impl<C: ValueCodec> WindowTable<C> {
         let hash = self.hasher.hash_one(key);
         for window in &self.windows[self.places(&ends)] {
             let flow = match window.index.find(hash, |index| window.key_at(*index) == key) {
-                Some(index) => visit(window.end_ms, &window.entry(index as usize).value),
+                Some(index) => visit(window.end_ms, &window.entries[*index as usize].value),
                 None => match self.load(window, key)? {
                     Some(value) => visit(window.end_ms, &value),
                     None => ControlFlow::Continue(()),
@@ -328,24 +318,14 @@ impl<C: ValueCodec> WindowTable<C> {
     /// Removes the first window and all its entries.
     pub fn remove_first(&mut self) {
         if !self.windows.is_empty() {
-            let window = self.windows.remove(0);
+            let mut window = self.windows.remove(0);
             if window.persisted && !is_planted(Bug::FiredAgain) {
                 self.closed.push(window.end_ms);
             }
             // The buffers of one large window are not kept for many small ones.
-            let is_well_used = window.is_well_used();
-            self.removed.push_back((window, is_well_used));
-            self.drop_some();
-        }
-    }
-
-    /// Drops a segment of the windows removed.
-    fn drop_some(&mut self) {
-        if let Some((window, _)) = self.removed.front_mut()
-            && window.clear_some()
-            && let Some((window, is_well_used)) = self.removed.pop_front()
-        {
-            self.spare = is_well_used.then_some(window);
+            let well_used = window.entries.len() >= window.entries.capacity() / 4;
+            window.clear();
+            self.spare = well_used.then_some(window);
         }
     }
 
@@ -368,11 +348,11 @@ impl<C: ValueCodec> WindowTable<C> {
                 continue;
             }
             let mut dirty = std::mem::take(&mut window.dirty);
-            sort_by_key(&mut dirty, window.shared, |index| window.key_at(index));
+            sort_by_key(window, &mut dirty);
             key::write_window_key(&mut full_key, &self.prefix, window.end_ms, &[]);
             let start = full_key.len();
             for index in &dirty {
-                let entry = window.entry(*index as usize);
+                let entry = &window.entries[*index as usize];
                 full_key.truncate(start);
                 full_key.extend_from_slice(&entry.key);
                 value.clear();
@@ -385,7 +365,6 @@ impl<C: ValueCodec> WindowTable<C> {
         }
         self.scratch = full_key;
         self.checkpoint = checkpoint + 1;
-        self.drop_some();
     }
 
     /// See [`Stateful::chunk`](super::Stateful::chunk).
@@ -430,19 +409,21 @@ impl<C: ValueCodec> WindowTable<C> {
     /// See [`Stateful::flushed`](super::Stateful::flushed).
     pub fn flushed(&mut self, checkpoint: u64) {
         self.flushed = self.flushed.max(checkpoint);
-        self.windows.iter_mut().for_each(|window| window.flushed(self.flushed));
+        for window in &mut self.windows {
+            window.pinned = window.entries.iter().filter(|entry| entry.changed_at > self.flushed).count();
+        }
     }
 
     /// Memory in use.
     pub fn memory(&self) -> MemoryUse {
-        let removed = self.removed.iter().map(|(window, _)| window).chain(&self.spare);
-        let mut memory = MemoryUse { total: removed.map(Window::buffer_bytes).sum(), ..MemoryUse::default() };
+        let spare = self.spare.as_ref().map_or(0, Window::buffer_bytes);
+        let mut memory = MemoryUse { total: spare, ..MemoryUse::default() };
         for window in &self.windows {
             let bytes = window.bytes();
             memory.total += bytes;
             if window.pinned > 0 {
-                memory.pinned += bytes / window.len() * window.pinned;
-                memory.dirty += bytes / window.len() * window.dirty.len();
+                memory.pinned += bytes / window.entries.len() * window.pinned;
+                memory.dirty += bytes / window.entries.len() * window.dirty.len();
             }
         }
         memory
@@ -458,14 +439,14 @@ impl<C: ValueCodec> WindowTable<C> {
         let mut ages: Vec<u64> = self
             .windows
             .iter()
-            .flat_map(|window| window.entries().map(|entry| entry.changed_at))
+            .flat_map(|window| window.entries.iter().map(|entry| entry.changed_at))
             .filter(|changed_at| *changed_at <= self.evictable_up_to())
             .collect();
         if ages.is_empty() {
             return;
         }
         let total: usize = self.windows.iter().map(Window::bytes).sum();
-        let entries: usize = self.windows.iter().map(Window::len).sum();
+        let entries: usize = self.windows.iter().map(|window| window.entries.len()).sum();
         let wanted = (bytes / (total / entries).max(1) + 1).min(ages.len());
         let (_, newest_evicted, _) = ages.select_nth_unstable(wanted - 1);
         let cutoff = *newest_evicted;
@@ -481,26 +462,24 @@ impl<C: ValueCodec> WindowTable<C> {
 
     /// Drops the entries of a window that have not changed after checkpoint `cutoff`.
     fn evict_from(&mut self, place: usize, cutoff: u64) {
-        if !self.windows[place].entries().any(|entry| entry.changed_at <= cutoff) {
+        let window = &mut self.windows[place];
+        if !window.entries.iter().any(|entry| entry.changed_at <= cutoff) {
             return;
         }
-        let end_ms = self.windows[place].end_ms;
-        let evicted = std::mem::replace(&mut self.windows[place], Window::new(end_ms, false));
-        let kept = &mut self.windows[place];
-        for entry in evicted.into_entries() {
+        let mut kept = Window::new(window.end_ms, false);
+        for entry in window.entries.drain(..) {
             if entry.changed_at > cutoff {
                 let (hash, heap) =
                     (self.hasher.hash_one(&entry.key[..]), self.codec.heap_bytes(&entry.value));
                 let changed_at = entry.changed_at;
                 let index = kept.insert(hash, entry, heap, &self.hasher);
-                if changed_at > self.flushed {
-                    kept.pin(0, changed_at);
-                }
+                kept.pinned += usize::from(changed_at > self.flushed);
                 if changed_at == self.checkpoint {
                     kept.dirty.push(index as u32);
                 }
             }
         }
+        self.windows[place] = kept;
     }
 
     /// Visits a window's entries at and after the key `from` in key order. The window must be sorted.
@@ -549,7 +528,7 @@ impl<C: ValueCodec> WindowTable<C> {
             Ok(place) => place,
             Err(place) => {
                 let window = match self.spare.take() {
-                    Some(spare) => spare.reopened(end_ms),
+                    Some(spare) => Window { end_ms, complete: true, persisted: false, ..spare },
                     None => Window::new(end_ms, true),
                 };
                 self.windows.insert(place, window);

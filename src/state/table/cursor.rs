@@ -1,12 +1,9 @@
 //! A walk through the entries of one window, in memory and in the store.
 
-use std::cmp::{Ordering, Reverse};
-use std::collections::BinaryHeap;
-use std::collections::binary_heap::PeekMut;
+use std::cmp::Ordering;
 
-use super::window::{Segment, Window};
+use super::window::Window;
 use super::{ValueCodec, decode};
-use crate::state::prefix::head;
 use crate::state::store::{Entry, Store, StoreError};
 
 /// Yields a window's entries in key order. What is in memory is newer than what the store holds of the same key.
@@ -15,8 +12,9 @@ use crate::state::store::{Entry, Store, StoreError};
 /// write to it between two of them: whatever that changes is pinned in memory until the table is told, and hides it.
 pub(super) struct Cursor<'t, C: ValueCodec> {
     codec: &'t C,
-    /// What is in memory.
-    merged: Merged<'t, C::Value>,
+    window: &'t Window<C::Value>,
+    /// The place in the window's order of the next entry in memory.
+    at: usize,
     /// Where more entries are; `None` if there are none.
     store: Option<&'t dyn Store>,
     /// The keys that have not been read from the store.
@@ -46,7 +44,8 @@ impl<'t, C: ValueCodec> Cursor<'t, C> {
     ) -> Result<Self, StoreError> {
         let mut cursor = Cursor {
             codec,
-            merged: Merged::new(window, from),
+            window,
+            at: window.order.partition_point(|index| window.key_at(*index) < from),
             store: store.filter(|_| !window.complete),
             from: [start, from].concat(),
             to,
@@ -65,8 +64,9 @@ impl<'t, C: ValueCodec> Cursor<'t, C> {
         if let (Some((key, _)), Some(value)) = (&self.stored, &self.value) {
             return Some((&key[self.prefix_bytes..], value));
         }
-        let run = self.merged.next.as_ref()?;
-        Some((run.key, self.merged.value(run)))
+        let index = self.window.order.get(self.at)?;
+        let entry = &self.window.entries[*index as usize];
+        Some((&entry.key, &entry.value))
     }
 
     /// Moves to the next entry.
@@ -74,14 +74,14 @@ impl<'t, C: ValueCodec> Cursor<'t, C> {
         if self.value.take().is_some() {
             self.stored = None;
         } else {
-            self.merged.advance();
+            self.at += 1;
         }
         self.settle()
     }
 
     /// Finds the next of the store's entries that is not in memory, and reads its value if it comes next.
     fn settle(&mut self) -> Result<(), StoreError> {
-        let in_memory = self.merged.next.as_ref().map(|run| run.key);
+        let in_memory = self.window.order.get(self.at).map(|index| self.window.key_at(*index));
         loop {
             if self.stored.is_none() {
                 self.stored = self.next_stored()?;
@@ -112,61 +112,5 @@ impl<'t, C: ValueCodec> Cursor<'t, C> {
         }
         self.block = block.into_iter();
         Ok(self.block.next())
-    }
-}
-
-/// A walk through the entries in memory: the segments of a window, each in its order, merged.
-struct Merged<'t, V> {
-    window: &'t Window<V>,
-    /// Where the next entry is.
-    next: Option<Run<'t>>,
-    /// Where those of the other segments are.
-    others: BinaryHeap<Reverse<Run<'t>>>,
-}
-
-/// The next entry of a segment. Most comparisons are decided by what follows the prefix that all keys share.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Run<'t> {
-    head: u64,
-    key: &'t [u8],
-    segment: usize,
-    /// The place in the segment's order.
-    at: usize,
-}
-
-impl<'t, V> Merged<'t, V> {
-    /// Stands at the first entry at or after `from`.
-    fn new(window: &'t Window<V>, from: &[u8]) -> Self {
-        let mut merged = Merged { window, next: None, others: BinaryHeap::new() };
-        let first = |(place, segment): (usize, &Segment<V>)| {
-            let at = segment.order.partition_point(|entry| segment.key_at(*entry) < from);
-            merged.run(place, at)
-        };
-        let runs: Vec<_> = window.segments().iter().enumerate().filter_map(first).map(Reverse).collect();
-        merged.others = BinaryHeap::from(runs);
-        merged.next = merged.others.pop().map(|Reverse(run)| run);
-        merged
-    }
-
-    fn run(&self, segment: usize, at: usize) -> Option<Run<'t>> {
-        let Segment { entries, order } = &self.window.segments()[segment];
-        let key = &entries[*order.get(at)? as usize].key[..];
-        Some(Run { head: head(&key[self.window.shared..]), key, segment, at })
-    }
-
-    fn value(&self, run: &Run<'_>) -> &'t V {
-        let Segment { entries, order } = &self.window.segments()[run.segment];
-        &entries[order[run.at] as usize].value
-    }
-
-    fn advance(&mut self) {
-        let following = self.next.take().and_then(|run| self.run(run.segment, run.at + 1));
-        self.next = match (following, self.others.peek_mut()) {
-            (Some(run), Some(mut least)) if least.0 < run => {
-                Some(std::mem::replace(&mut *least, Reverse(run)).0)
-            }
-            (None, Some(least)) => Some(PeekMut::pop(least).0),
-            (following, _) => following,
-        };
     }
 }

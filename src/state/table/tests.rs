@@ -12,7 +12,6 @@ use super::super::header::Header;
 use super::super::key::{END, START};
 use super::super::memory::MemoryStores;
 use super::super::store::{Entry as StoreEntry, StoreFactory, StorePosition, StoreWrites};
-use super::window::Segment;
 use super::*;
 use crate::random::Random;
 
@@ -126,13 +125,6 @@ impl Rig {
         }
     }
 
-    /// Lets checkpoints and new entries have dropped all that has been removed.
-    fn drop_removed(&mut self) {
-        while !self.table.removed.is_empty() {
-            self.table.drop_some();
-        }
-    }
-
     fn stored(&self) -> Reference {
         self.store.scan(START, END).unwrap().map(|entry| parts(&entry.unwrap())).collect()
     }
@@ -226,10 +218,10 @@ impl Rig {
         let memory = self.table.memory();
         assert!(memory.pinned <= memory.total, "{memory:?}");
         for window in &self.table.windows {
-            assert_eq!(window.index.len(), window.len());
-            let heap: usize = window.entries().map(|entry| entry.value.len()).sum();
+            assert_eq!(window.index.len(), window.entries.len());
+            let heap: usize = window.entries.iter().map(|entry| entry.value.len()).sum();
             assert_eq!(window.heap_bytes, heap, "heap bytes of window {}", window.end_ms);
-            let pinned = window.entries().filter(|entry| entry.changed_at > self.table.flushed).count();
+            let pinned = window.entries.iter().filter(|entry| entry.changed_at > self.table.flushed).count();
             assert_eq!(window.pinned, pinned, "pinned entries of window {}", window.end_ms);
         }
     }
@@ -306,100 +298,23 @@ proptest! {
 
 #[test]
 fn entries_that_were_added_since_the_last_sort_find_their_places() {
+    let hasher = RandomState::with_seeds(1, 2, 3, 4);
     let mut random = Random::new(7);
-    let mut segment = Segment { entries: Vec::new(), order: Vec::new() };
+    let mut window = Window::new(0, true);
     let mut keys = Vec::new();
     for added in [1, 40, 1, 2, 5, 3, 1, 60, 7, 1, 1, 9] {
         for _ in 0..added {
             // Many share all that is compared first.
             let key = format!("key-{}-{}", "x".repeat(random.below(3) as usize * 9), random.below(1_000_000));
-            segment.entries.push(Entry::new(key.as_bytes(), ()));
+            let hash = hasher.hash_one(key.as_bytes());
+            window.insert(hash, Entry::new(key.as_bytes(), ()), 0, &hasher);
             keys.push(key.into_bytes());
         }
-        segment.sort("key-".len());
+        window.sort();
         keys.sort();
-        let sorted: Vec<&[u8]> = segment.order.iter().map(|place| segment.key_at(*place)).collect();
+        let sorted: Vec<&[u8]> = window.order.iter().map(|index| window.key_at(*index)).collect();
         assert_eq!(sorted, keys);
     }
-}
-
-/// The keys of a window that is all in memory, in the order of a walk from `from` on.
-fn walked(window: &mut Window<Vec<u8>>, from: &[u8]) -> Vec<Vec<u8>> {
-    window.sort();
-    let mut cursor = Cursor::new(&Bytes, window, None, (&[], Vec::new()), from, 1).unwrap();
-    let mut keys = Vec::new();
-    while let Some((key, value)) = cursor.entry() {
-        assert_eq!(key, value);
-        keys.push(key.to_vec());
-        cursor.advance().unwrap();
-    }
-    keys
-}
-
-fn insert(window: &mut Window<Vec<u8>>, key: &[u8], hasher: &RandomState) {
-    let hash = hasher.hash_one(key);
-    if window.index.find(hash, |index| window.key_at(*index) == key).is_none() {
-        window.insert(hash, Entry::new(key, key.to_vec()), key.len(), hasher);
-    }
-}
-
-proptest! {
-    #[test]
-    fn a_window_is_walked_in_key_order_whatever_is_added_between_two_walks(
-        // Many share all that is compared first.
-        added in vec(vec(vec(prop_oneof![Just(b'a'), 0u8..3], 0..12), 0..60), 1..8),
-        shared in vec(any::<u8>(), 0..12),
-        from in vec(0u8..3, 0..3),
-    ) {
-        let hasher = RandomState::with_seeds(1, 2, 3, 4);
-        let mut window = Window::new(0, true);
-        let mut keys = std::collections::BTreeSet::new();
-        let from = [&shared[..], &from].concat();
-        for added in added {
-            for key in added {
-                let key = [&shared[..], &key].concat();
-                insert(&mut window, &key, &hasher);
-                keys.insert(key);
-            }
-            prop_assert_eq!(walked(&mut window, &[]), keys.iter().cloned().collect::<Vec<_>>());
-            let behind: Vec<_> = keys.range(from.clone()..).cloned().collect();
-            prop_assert_eq!(walked(&mut window, &from), behind);
-        }
-        prop_assert_eq!(window.len(), keys.len());
-        while !window.clear_some() {}
-        prop_assert_eq!(walked(&mut window, &[]), Vec::<Vec<u8>>::new());
-        let mut window = window.reopened(1);
-        insert(&mut window, b"b", &hasher);
-        insert(&mut window, b"a", &hasher);
-        prop_assert_eq!(walked(&mut window, &[]), [b"a".to_vec(), b"b".to_vec()]);
-    }
-}
-
-#[test]
-fn a_new_entry_that_begins_a_segment_can_be_taken_back() {
-    let mut rig = Rig::new();
-    for key in 0..3 * SEGMENT_ENTRIES as u8 {
-        rig.fail(10, &[key, 1]);
-        rig.update(10, &[key], 1);
-        rig.fail(10, &[key, 1]);
-        rig.check_first(1);
-    }
-}
-
-#[test]
-fn entries_of_a_removed_window_are_dropped_a_segment_at_a_time() {
-    let hasher = RandomState::with_seeds(1, 2, 3, 4);
-    let mut window = Window::new(0, true);
-    let value = std::rc::Rc::new(());
-    for key in 0..3 * SEGMENT_ENTRIES as u8 + 1 {
-        window.insert(hasher.hash_one(&[key][..]), Entry::new(&[key], value.clone()), 0, &hasher);
-    }
-    for left in [3, 2, 1] {
-        assert!(!window.clear_some());
-        assert_eq!(std::rc::Rc::strong_count(&value), left * SEGMENT_ENTRIES + 1);
-    }
-    assert!(window.clear_some());
-    assert_eq!(std::rc::Rc::strong_count(&value), 1);
 }
 
 #[test]
@@ -427,7 +342,7 @@ fn only_the_longest_unchanged_is_evicted() {
     let one = rig.table.memory().total / 2;
     rig.table.evict(one - 1);
     assert_eq!(rig.table.memory().total, one);
-    let left = rig.table.windows[0].entries().next().map(|entry| &entry.key[..]);
+    let left = rig.table.windows[0].entries.first().map(|entry| &entry.key[..]);
     assert_eq!(left, Some(&b"b"[..]));
 }
 
@@ -466,7 +381,6 @@ fn the_buffers_of_a_closed_window_serve_the_next_and_are_the_first_to_go() {
     rig.collect();
     rig.flush();
     rig.close_first();
-    rig.drop_removed();
     let kept = rig.table.memory();
     assert!(kept.total > 50 && kept.pinned == 0, "{kept:?}");
 
@@ -476,7 +390,6 @@ fn the_buffers_of_a_closed_window_serve_the_next_and_are_the_first_to_go() {
     rig.flush();
     rig.update(30, b"b", 1);
     rig.close_first();
-    rig.drop_removed();
     rig.table.evict(1);
     assert_eq!(rig.table.memory().total, rig.table.memory().pinned, "only the spare one went");
 }
@@ -486,11 +399,9 @@ fn the_buffers_of_a_large_window_are_not_kept_for_small_ones() {
     let mut rig = Rig::new();
     (0..1_000u16).for_each(|key| rig.update(10, &key.to_be_bytes(), 1));
     rig.close_first();
-    rig.drop_removed();
     let large = rig.table.memory().total;
     rig.update(20, b"a", 1);
     rig.close_first();
-    rig.drop_removed();
     assert!(large > 0 && rig.table.memory().total == 0, "a window of one entry made bad use of them");
 }
 
