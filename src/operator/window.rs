@@ -207,6 +207,11 @@ impl Fired {
         Fired { watermark_ms: MIN_TIME_MS, end_ms: MIN_TIME_MS, from: Vec::new() }
     }
 
+    /// Whether the window of a key that ends at `end_ms` has.
+    fn has(&self, end_ms: i64, key: &[u8]) -> bool {
+        end_ms <= self.end_ms || (end_ms == self.end_ms.saturating_add(1) && key < &self.from[..])
+    }
+
     fn saved<W>(&self, spec: &WindowSpec<W>) -> OperatorState {
         OperatorState {
             id: spec.id.to_string(),

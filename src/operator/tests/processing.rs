@@ -281,3 +281,54 @@ fn early_rows_of_days_are_those_of_days() {
     rows_at(&mut clocked, "a", &[86_400_000]);
     assert_eq!(clocked.written(), [marked(0, 86_400_000, 3, false)]);
 }
+
+#[test]
+fn a_window_that_is_firing_makes_no_early_rows() {
+    let mut clocked = Clocked::new(&early(tumbling(10)));
+    clocked.at(1_000);
+    rows_at(&mut clocked, "a", &[1]);
+    clocked.at(1_100).written();
+    rows_at(&mut clocked, "a", &[2]);
+    rows_at(&mut clocked, "b", &[2]);
+    let Clocked { pipeline, staged } = &mut clocked;
+    // A row a call: the end of a bounded run comes to its first key, then it is time for early rows.
+    *staged = Staged::new(usize::MAX, usize::MAX).with_rows_per_call(1);
+    staged.tell_time(1_150);
+    assert_eq!(pipeline.finish(&Bump::new(), staged).unwrap(), Progress::Full);
+    staged.tell_time(1_200);
+    assert_eq!(pipeline.resume(&Bump::new(), staged).unwrap(), Progress::Done);
+    while pipeline.finish(&Bump::new(), staged).unwrap() == Progress::Full {}
+    assert_eq!(clocked.written(), [marked(0, 10, 2, false), of_b(marked(0, 10, 1, false))]);
+}
+
+#[test]
+fn windows_that_overlap_make_no_early_rows() {
+    for early in [EarlyFiring::EveryRows(1), EarlyFiring::EveryMs(1)] {
+        let window = Windowed { windows: sliding(10, 5), early: Some(early), ..Windowed::new("w") };
+        let mut clocked = Clocked::new(&window);
+        clocked.at(1_000);
+        rows_at(&mut clocked, "a", &[1, 2]);
+        assert!(clocked.at(2_000).written().is_empty(), "{early:?}");
+        rows_at(&mut clocked, "a", &[20]);
+        assert_eq!(clocked.written(), [marked(-5, 5, 2, false), marked(0, 10, 2, false)], "{early:?}");
+    }
+}
+
+#[test]
+fn the_time_is_told_each_second_however_often_records_come() {
+    let mut staged = Staged::new(usize::MAX, usize::MAX);
+    assert!(!staged.tell_time(1_000), "nobody has asked");
+    for clock_ms in (1_000..2_000).step_by(100) {
+        assert!(!staged.tell_time(clock_ms));
+        staged.wake_at(None);
+    }
+    assert!(staged.tell_time(2_000));
+    assert!(!staged.tell_time(9_000), "nobody has asked again");
+    // A clock that was ahead is set back.
+    staged.wake_at(None);
+    assert!(!staged.tell_time(3_000));
+    staged.wake_at(Some(3_500));
+    assert!(!staged.tell_time(3_499) && staged.tell_time(3_500));
+    staged.wake_at(None);
+    assert!(staged.tell_time(4_500));
+}

@@ -105,6 +105,22 @@ pub(super) fn range(start_ms: i64, end_ms: i64, rows: i64, mark: Option<bool>) -
 }
 
 #[test]
+fn a_call_is_bounded_in_the_parts_that_it_puts_together() {
+    let window = Windowed { windows: sliding(20, 5), ..Windowed::new("w") };
+    let schema = orders();
+    let mut pipeline = source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])]);
+    start(&mut *pipeline);
+    let mut staged = Staged::new(usize::MAX, usize::MAX).with_rows_per_call(5);
+    let rows = [("a", 1), ("b", 1), ("c", 1), ("b", 7), ("c", 7), ("a", 100)];
+    let batch = Batch::new(rows.map(|(customer, at_ms)| order(customer, "1", at_ms)).to_vec());
+    let progress: Vec<Progress> = (0..batch.len())
+        .map(|index| pipeline.process(batch.record(index), &Bump::new(), &mut staged).unwrap())
+        .collect();
+    // At 7 the first window is over: three rows. Then one row of one part and two of two.
+    assert_eq!((progress.last(), written(&staged, "out").len()), (Some(&Progress::Full), 3 + 3));
+}
+
+#[test]
 fn a_record_counts_in_every_window_that_overlaps_it() {
     let window = Windowed { windows: sliding(10, 4), ..Windowed::new("w") };
     let staged = run_window(&window, at(&[1, 3, 4, 9, 30]));

@@ -244,7 +244,17 @@ where
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All { end_ms, from }) => self.fire_all(end_ms, from, context)?,
+            Some(Round::All(place)) => {
+                let outlet = &mut self.outlet;
+                let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
+                    // Windows that do not overlap are a pane each.
+                    let window = unfired.windows.ending_at(unfired.end_ms);
+                    let mut values = values.iter();
+                    values
+                        .try_for_each(|value| outlet.emit((key, window, Ok(*value), Firing::Early), context))
+                })?;
+                left.map(Round::All)
+            }
             None => None,
         };
         Ok(self.state.early_left(left))
@@ -271,40 +281,6 @@ where
             if context.made_row() {
                 return Ok(Some(changed));
             }
-        }
-        Ok(None)
-    }
-
-    /// Early records of all windows that have not fired, from this one's end and this key on; what is left over.
-    fn fire_all(
-        &mut self,
-        mut end_ms: i64,
-        mut from: Vec<u8>,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Round>, OperatorError> {
-        let fired_ms = self.state.fired.end_ms;
-        let is_next = |end_ms: i64| move |other_ms: i64| other_ms > fired_ms && other_ms >= end_ms;
-        while let Some(next_ms) = self.state.table.first_end_where(is_next(end_ms)) {
-            if next_ms > end_ms {
-                (end_ms, from) = (next_ms, Vec::new());
-            }
-            let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
-            let mut next = Vec::new();
-            let flow =
-                self.state.table.visit::<OperatorError>(end_ms..=end_ms, &from, &mut |_, key, values| {
-                    for value in values {
-                        outlet.emit((key, window, Ok(*value), Firing::Early), context)?;
-                    }
-                    if context.made_row() {
-                        next = behind(key);
-                        return Ok(ControlFlow::Break(()));
-                    }
-                    Ok(ControlFlow::Continue(()))
-                })?;
-            if flow.is_break() {
-                return Ok(Some(Round::All { end_ms, from: next }));
-            }
-            (end_ms, from) = (end_ms + 1, Vec::new());
         }
         Ok(None)
     }

@@ -38,13 +38,16 @@ pub(super) type Changed = Vec<(i64, Box<[u8]>)>;
 pub(super) enum Round {
     /// Of these.
     Changed(Changed),
-    /// Of all windows that are not over, from this one's end and this key on.
-    All {
-        /// The end.
-        end_ms: i64,
-        /// The key.
-        from: Vec<u8>,
-    },
+    /// Of all windows that are not over, from here on.
+    All(Place),
+}
+
+/// A window's end and a key.
+pub(super) struct Place {
+    /// The end; of sessions that of their bucket.
+    pub end_ms: i64,
+    /// The key.
+    pub from: Vec<u8>,
 }
 
 impl Early {
@@ -119,7 +122,7 @@ impl Early {
         let Early { changed, all, .. } = std::mem::replace(self, Early::new(self.every_ms));
         self.all = false;
         if all {
-            return Some(Round::All { end_ms: i64::MIN, from: Vec::new() });
+            return Some(Round::All(Place { end_ms: i64::MIN, from: Vec::new() }));
         }
         let of_window = |(end_ms, keys): (i64, HashSet<Box<[u8]>, RandomState>)| {
             keys.into_iter().map(move |key| (end_ms, key))
@@ -167,7 +170,7 @@ mod tests {
         let mut early = Early::new(10);
         assert!(early.round(103).is_none());
         assert_eq!(early.due_ms(), Some(110));
-        assert!(matches!(early.round(110), Some(Round::All { end_ms: i64::MIN, .. })));
+        assert!(matches!(early.round(110), Some(Round::All(Place { end_ms: i64::MIN, .. }))));
         assert_eq!(early.due_ms(), None);
         assert_eq!(early.note(7, b"b", 112), 120);
         early.note(5, b"c", 113);
@@ -209,6 +212,6 @@ mod tests {
             early.note(0, &key.to_be_bytes(), 11);
         }
         assert_eq!(early.bytes(), 0);
-        assert!(matches!(early.round(20), Some(Round::All { .. })));
+        assert!(matches!(early.round(20), Some(Round::All(_))));
     }
 }

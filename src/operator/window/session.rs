@@ -65,11 +65,6 @@ fn visit_session<A: ValueCodec>(
     })
 }
 
-/// Whether a session has fired, of those that have up to an end and, one millisecond later, before a key.
-fn has_fired((fired_ms, from): (i64, &[u8]), end_ms: i64, key: &[u8]) -> bool {
-    end_ms <= fired_ms || (end_ms == fired_ms.saturating_add(1) && key < from)
-}
-
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
 pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
     /// The sessions by key and the bucket in which they end, and the timers of the first bucket in which one may fire,
@@ -292,11 +287,6 @@ where
         emitted
     }
 
-    /// Whether a session has fired.
-    fn has_fired(&self, end_ms: i64, key: &[u8]) -> bool {
-        has_fired((self.state.fired.end_ms, &self.state.fired.from), end_ms, key)
-    }
-
     /// The ends of the bucket's sessions that have not fired.
     fn timers(&mut self, bucket_end_ms: i64) -> Result<Timers, StoreError> {
         let mut all: Vec<(WindowRange, Box<[u8]>)> = Vec::new();
@@ -312,7 +302,7 @@ where
             if self.is_damaged(range, bucket_end_ms) {
                 return Err(damage(range));
             }
-            if !self.has_fired(range.end_ms, &key) {
+            if !self.state.fired.has(range.end_ms, &key) {
                 timers.push(range.end_ms, key);
             }
         }
@@ -386,7 +376,19 @@ where
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All { end_ms, from }) => self.fire_all(end_ms, from, context)?,
+            Some(Round::All(place)) => {
+                let outlet = &mut self.outlet;
+                let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
+                    let mut sessions = values.iter().filter_map(|session| session.as_ref());
+                    sessions.try_for_each(|Session { range, value }| {
+                        match unfired.fired.has(range.end_ms, key) {
+                            true => Ok(()),
+                            false => outlet.emit((key, *range, Ok(value), Firing::Early), context),
+                        }
+                    })
+                })?;
+                left.map(Round::All)
+            }
             None => None,
         };
         Ok(self.state.early_left(left))
@@ -400,47 +402,12 @@ where
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Changed>, OperatorError> {
         while let Some((end_ms, key)) = changed.pop() {
-            if self.has_fired(end_ms, &key) {
+            if self.state.fired.has(end_ms, &key) {
                 continue;
             }
             if self.fire_one(end_ms, &key, Firing::Early, context)? && context.made_row() {
                 return Ok(Some(changed));
             }
-        }
-        Ok(None)
-    }
-
-    /// Early records of all sessions that have not fired, from this bucket's end and this key on; what is left over.
-    fn fire_all(
-        &mut self,
-        mut bucket_end_ms: i64,
-        mut from: Vec<u8>,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Round>, OperatorError> {
-        let (fired_ms, fired_from) = (self.state.fired.end_ms, self.state.fired.from.clone());
-        let is_next = |end_ms: i64| move |other_ms: i64| other_ms > fired_ms && other_ms >= end_ms;
-        while let Some(next_ms) = self.state.table.first_end_where(is_next(bucket_end_ms)) {
-            if next_ms > bucket_end_ms {
-                (bucket_end_ms, from) = (next_ms, Vec::new());
-            }
-            let (outlet, mut next) = (&mut self.outlet, Vec::new());
-            let bucket = bucket_end_ms..=bucket_end_ms;
-            let flow = self.state.table.visit::<OperatorError>(bucket, &from, &mut |_, key, values| {
-                for Session { range, value } in values.iter().filter_map(|session| session.as_ref()) {
-                    if !has_fired((fired_ms, &fired_from), range.end_ms, key) {
-                        outlet.emit((key, *range, Ok(value), Firing::Early), context)?;
-                    }
-                }
-                if context.made_row() {
-                    next = behind(key);
-                    return Ok(ControlFlow::Break(()));
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-            if flow.is_break() {
-                return Ok(Some(Round::All { end_ms: bucket_end_ms, from: next }));
-            }
-            (bucket_end_ms, from) = (bucket_end_ms + 1, Vec::new());
         }
         Ok(None)
     }

@@ -1,10 +1,11 @@
 //! What window operators keep, and what a checkpoint needs of it.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::early::{Early, Round};
-use super::{Fired, WindowSpec};
-use crate::operator::{Context, Progress};
+use super::early::{Early, Place, Round};
+use super::{Fired, WindowSpec, behind};
+use crate::operator::{Context, OperatorError, Progress};
 use crate::record::{Event, RecordType};
 use crate::state::codec::DeltaWriter;
 use crate::state::header::OperatorState;
@@ -17,6 +18,17 @@ pub(super) trait Derived: Default {
     /// Memory in use, about, in bytes.
     fn bytes(&self) -> usize;
 }
+
+/// Entries that lie under an end which has not fired.
+pub(super) struct Unfired<'s, W> {
+    pub windows: &'s W,
+    pub end_ms: i64,
+    pub fired: &'s Fired,
+}
+
+/// Makes the early rows of a key's entries under one end.
+pub(super) type EmitEarly<'e, W, V> =
+    dyn FnMut(&Unfired<'_, W>, &[u8], &[&V], &mut Context<'_, '_>) -> Result<(), OperatorError> + 'e;
 
 /// The state of a window operator: entries, and how far its windows have fired.
 pub(super) struct WindowState<W, C: ValueCodec, D> {
@@ -89,6 +101,40 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     pub fn early_round(&mut self, context: &Context<'_, '_>) -> Option<Round> {
         let is_firing = !self.fired.from.is_empty();
         self.early.as_mut().filter(|_| !is_firing)?.round(context.clock_ms)
+    }
+
+    /// Shows `emit` the entries of all windows that have not fired, from `place` on, until a call's limit is reached.
+    /// Returns where that is.
+    pub fn fire_all(
+        &mut self,
+        mut place: Place,
+        context: &mut Context<'_, '_>,
+        emit: &mut EmitEarly<'_, W, C::Value>,
+    ) -> Result<Option<Place>, OperatorError> {
+        let WindowState { spec: WindowSpec { windows, .. }, table, fired, .. } = self;
+        let unfired_from = |end_ms: i64| move |other_ms: i64| other_ms >= end_ms;
+        let first_ms = fired.end_ms.saturating_add(1);
+        while let Some(end_ms) = table.first_end_where(unfired_from(place.end_ms.max(first_ms))) {
+            if end_ms > place.end_ms {
+                place = Place { end_ms, from: Vec::new() };
+            }
+            let (mut next, unfired) = (Vec::new(), Unfired { windows, end_ms, fired });
+            let flow =
+                table.visit::<OperatorError>(end_ms..=end_ms, &place.from, &mut |_, key, values| {
+                    emit(&unfired, key, values, context)?;
+                    if context.made_row() {
+                        next = behind(key);
+                        return Ok(ControlFlow::Break(()));
+                    }
+                    Ok(ControlFlow::Continue(()))
+                })?;
+            if flow.is_break() {
+                return Ok(Some(Place { end_ms, from: next }));
+            }
+            let Some(after_ms) = end_ms.checked_add(1) else { break };
+            place = Place { end_ms: after_ms, from: Vec::new() };
+        }
+        Ok(None)
     }
 
     /// What is left over of them is made in a later call.

@@ -168,3 +168,34 @@ fn a_stage_that_is_new_when_a_bounded_run_is_over_is_refused() {
         }
     }
 }
+
+/// A window that goes by the clock before a change of keys.
+fn by_the_clock(text: String) -> String {
+    let operators = "operators:\n  w:\n    type: window\n    input: in\n    key_by: [k]\n    \
+                     window: { type: tumbling, size: 10s, time: processing }\n    aggregate: { n: count() }\n  \
+                     r: { type: repartition, input: w, key_by: [n] }\n";
+    text.replace("operators:\n", operators)
+        .replace("sinks:\n", "sinks:\n  again: { input: r, topic: late, key: [k], format: { type: json } }\n")
+}
+
+#[test]
+fn a_source_is_not_idle_while_its_rows_are_due_by_the_clock() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let spec = TaskSpec { idle_timeout_ms: Some(TIMEOUT_MS), ..task_spec(0) };
+    let mut task = task_of(&cluster, &stores, spec, by_the_clock).unwrap();
+    task.tell_time(5_000);
+    processed(&cluster, &mut task, 1_000);
+    sent(&cluster, &mut task, 5_000);
+    let is_idle = |task: &mut Task, now_ms| {
+        task.source_drained(true, now_ms);
+        task.looked(true, now_ms);
+        task.source_drained(true, now_ms);
+        task.is_idle() == Some(true)
+    };
+    assert!(!is_idle(&mut task, 5_000) && !is_idle(&mut task, 9_000), "a row of the window is to come");
+    task.tell_time(10_000);
+    assert_eq!(task.run(10).unwrap(), 0);
+    let blocks = sent(&cluster, &mut task, 10_000);
+    assert_eq!(blocks.iter().map(|block| block.rows).sum::<u32>(), 1);
+    assert!(!is_idle(&mut task, 10_000) && is_idle(&mut task, 11_000));
+}
