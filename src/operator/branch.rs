@@ -41,12 +41,10 @@ impl<R: RecordType, C: Choose<R>> Operator<R> for Branch<R, C> {
         match self.choice.choose(&event, context.arena) {
             Ok(Some(branch)) => self.branches[branch].process(event, context),
             Ok(None) => Ok(()),
-            Err(error) => self.errors.handle(
-                &error.message,
-                event.source.as_ref(),
-                || self.choice.render(&event.record),
-                context.staged,
-            ),
+            Err(error) => {
+                let render = || self.choice.render(&event.record);
+                self.errors.refuse(&error.message, &event, render, context)
+            }
         }
     }
 

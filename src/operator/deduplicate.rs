@@ -106,7 +106,7 @@ impl<R: RecordType, K: KeySelector<R> + 'static> Operator<R> for Deduplicate<R, 
         }
         if let Err(error) = select(&self.keys, &event.record, &mut self.key) {
             let render = || self.keys.render(&event.record);
-            return self.errors.handle(&error.message, event.source.as_ref(), render, context.staged);
+            return self.errors.refuse(&error.message, &event, render, context);
         }
         if self.is_duplicate(event.time_ms)? {
             count(&mut context.staged.counters.duplicates, self.passed.id());

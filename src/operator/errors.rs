@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::OperatorError;
 use super::staged::{OutputTarget, Staged, count, provenance, record_bytes};
+use super::{Context, OperatorError};
 use crate::format::key::partition;
-use crate::record::{OutputRecord, SourceRecord};
+use crate::record::{Event, OutputRecord, RecordType, SourceRecord};
 
 /// Where the failing records of one source or operator go.
 #[derive(Clone, Debug)]
@@ -40,6 +40,17 @@ impl ErrorPolicy {
     /// The source or operator that this is the policy of.
     pub fn operator(&self) -> &Arc<str> {
         &self.operator
+    }
+
+    /// Deals with a record that its operator failed on; `render` is called only if it comes from no single source record.
+    pub(super) fn refuse<R: RecordType>(
+        &self,
+        message: &str,
+        event: &Event<'_, R>,
+        render: impl FnOnce() -> Vec<u8>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        self.handle(message, event.source.as_ref(), render, context.staged)
     }
 
     /// Deals with a record that failed with `message`. `derived` renders a record that comes from no

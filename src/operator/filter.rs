@@ -39,12 +39,10 @@ impl<R: RecordType, P: Predicate<R>> Operator<R> for Filter<R, P> {
         match self.predicate.test(&event, context.arena) {
             Ok(true) => self.readers.process(event, context),
             Ok(false) => Ok(()),
-            Err(error) => self.errors.handle(
-                &error.message,
-                event.source.as_ref(),
-                || self.predicate.render(&event.record),
-                context.staged,
-            ),
+            Err(error) => {
+                let render = || self.predicate.render(&event.record);
+                self.errors.refuse(&error.message, &event, render, context)
+            }
         }
     }
 

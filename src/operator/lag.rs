@@ -154,7 +154,7 @@ where
             Ok(left) => left,
             Err(error) => {
                 let render = || self.keys.render(&event.record);
-                return self.errors.handle(&error.message, event.source.as_ref(), render, context.staged);
+                return self.errors.refuse(&error.message, &event, render, context);
             }
         };
         let (record, before_ms) = self.join(&event.record, context.arena)?;

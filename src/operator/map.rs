@@ -45,12 +45,10 @@ impl<I: RecordType, O: RecordType, F: MapFunction<I, O>> Operator<I> for Map<I, 
                 let made = Event { record, time_ms: event.time_ms, source: event.source };
                 self.readers.process(made, context)
             }
-            Err(error) => self.errors.handle(
-                &error.message,
-                event.source.as_ref(),
-                || self.function.render(&event.record),
-                context.staged,
-            ),
+            Err(error) => {
+                let render = || self.function.render(&event.record);
+                self.errors.refuse(&error.message, &event, render, context)
+            }
         }
     }
 

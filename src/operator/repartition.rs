@@ -101,7 +101,7 @@ impl<R: RecordType, K: KeySelector<R>, T: Transfer<R>> Operator<R> for Repartiti
         });
         if let Err(message) = refused {
             let render = || self.keys.render(&event.record);
-            return self.errors.handle(&message, event.source.as_ref(), render, context.staged);
+            return self.errors.refuse(&message, &event, render, context);
         }
         // A topic has partitions.
         let partition = partition(Some(&self.key), self.exchange.target.partitions).unwrap_or_default();

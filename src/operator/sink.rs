@@ -47,7 +47,7 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
         let Written { key, value } = match self.writer.write(&event.record) {
             Ok(written) => written,
             Err(error) => {
-                return self.errors.handle(&error.message, event.source.as_ref(), Vec::new, context.staged);
+                return self.errors.refuse(&error.message, &event, Vec::new, context);
             }
         };
         let partition = partition(key.as_deref(), self.target.partitions)
@@ -62,7 +62,7 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
         };
         if let Some(message) = self.target.refuses(&record) {
             let value = record.value.unwrap_or_default();
-            return self.errors.handle(&message, event.source.as_ref(), || value, context.staged);
+            return self.errors.refuse(&message, &event, || value, context);
         }
         context.staged.push(record);
         Ok(())

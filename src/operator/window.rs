@@ -179,7 +179,7 @@ impl<W> WindowSpec<W> {
         };
         if let Some(message) = target.refuses(&record) {
             let value = record.value.unwrap_or_default();
-            return errors.handle(&message, event.source.as_ref(), || value, context.staged);
+            return errors.refuse(&message, event, || value, context);
         }
         context.staged.push(record);
         Ok(())
@@ -255,18 +255,6 @@ struct Outlet<O: RecordType, F> {
 }
 
 impl<O: RecordType, F> Outlet<O, F> {
-    /// Puts a record that cannot be added where such records go.
-    fn refuse<R: RecordType>(
-        &self,
-        event: &Event<'_, R>,
-        error: &EvaluationError,
-        keys: &impl KeySelector<R>,
-        context: &mut Context<'_, '_>,
-    ) -> Result<(), OperatorError> {
-        let render = || keys.render(&event.record);
-        self.errors.handle(&error.message, event.source.as_ref(), render, context.staged)
-    }
-
     /// Makes a record of a key's value in a window and hands it on. One that cannot be made is an error of
     /// that record, not of the one that changed the value: that counts.
     fn emit<V>(

@@ -326,7 +326,10 @@ where
                 self.fire_counted(last_ms, entry, context)?;
                 self.updated(pane_end_ms, entry, context)
             }
-            Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
+            Err(error) => {
+                let render = || self.keys.render(&event.record);
+                self.outlet.errors.refuse(&error.message, &event, render, context)
+            }
         }
     }
 

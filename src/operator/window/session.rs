@@ -471,7 +471,10 @@ where
                 self.fire_counted(&joined, context)?;
                 self.updated(joined.whole, context)
             }
-            Err(error) => self.outlet.refuse(&event, &error, &self.keys, context),
+            Err(error) => {
+                let render = || self.keys.render(&event.record);
+                self.outlet.errors.refuse(&error.message, &event, render, context)
+            }
         }
     }
 
