@@ -8,6 +8,8 @@ use crate::worker::alignment::Standing;
 pub(super) struct Aligned {
     /// The least watermark of its group; `None` while nobody is waited for.
     least_ms: Option<i64>,
+    /// Of a task that has no watermark yet: what its partition had committed before, by whatever process.
+    former_ms: Option<i64>,
     /// Nobody has asked yet how far the others are.
     waits: bool,
     /// When it was last told of the others, and whether it was held back then.
@@ -32,16 +34,28 @@ impl Task {
         self.aligned.was_held_back = self.is_held_back();
     }
 
+    /// Learns what is committed of its partition. A task without state does not restore its watermark, and others wait
+    /// for what its partition had: it goes on from there, so that it can tell that it is idle.
+    pub fn recall(&mut self, told: Option<Standing>) {
+        if self.watermark_ms().is_none() {
+            self.aligned.former_ms = told.map(|standing| standing.watermark_ms);
+        }
+    }
+
+    fn aligned_ms(&self) -> Option<i64> {
+        self.watermark_ms().or(self.aligned.former_ms)
+    }
+
     /// Whether it reads nothing now since others are to come nearer first.
     pub fn is_held_back(&self) -> bool {
         let Some(alignment) = self.spec.alignment.as_ref().filter(|_| !self.finished) else { return false };
-        self.aligned.waits || alignment.holds_back(self.watermark_ms(), self.aligned.least_ms)
+        self.aligned.waits || alignment.holds_back(self.aligned_ms(), self.aligned.least_ms)
     }
 
     /// How far it has come; `None` before its first record, if it is done, and if it is not aligned with others.
     pub fn standing(&self) -> Option<Standing> {
         self.spec.alignment.as_ref().filter(|_| !self.finished)?;
-        Some(Standing { watermark_ms: self.watermark_ms()?, idle: self.idle })
+        Some(Standing { watermark_ms: self.aligned_ms()?, idle: self.idle })
     }
 
     /// Whether its source is to be paused (`true`) or resumed (`false`) now; `None` if it stays as it is. What is held
@@ -56,7 +70,7 @@ impl Task {
 
     /// How far its watermark is ahead of the least one of its group, in milliseconds; `None` without one.
     pub fn drift_ms(&self) -> Option<i64> {
-        Some(self.watermark_ms()?.saturating_sub(self.aligned.least_ms?))
+        Some(self.aligned_ms()?.saturating_sub(self.aligned.least_ms?))
     }
 
     /// For how long it was held back since it started, in milliseconds; `None` if it is not aligned with others.

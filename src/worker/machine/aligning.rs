@@ -103,6 +103,9 @@ impl<L: Log> Worker<L> {
                 known.standings = standings.into_iter().collect();
                 known.heard_ms = now_ms;
                 self.look_at_others();
+                for task in self.tasks.values_mut() {
+                    task.recall(self.known.standings.get(&task.spec().source).copied());
+                }
             }
             Err(error) if now_ms >= known.heard_ms + UNANSWERED_MS => {
                 tracing::warn!(
