@@ -436,11 +436,9 @@ impl Task {
     /// Learns whether the source has no record behind those that were [handed over](Task::enqueue). A source that has
     /// had nothing to process for a while is idle; as long as anything waits, it is not, however long that takes.
     pub fn source_drained(&mut self, drained: bool, now_ms: u64) {
-        // Nor is it while something is due by the clock, whose rows come then, or while it may not be read.
-        let waits = self.is_going_on()
-            || self.staged.is_full()
-            || self.staged.due_ms().is_some()
-            || self.is_held_back();
+        // Nor is it while something is due by the clock, whose rows other stages get then, or while it may not be read.
+        let is_due = self.staged.has_exchanges() && self.staged.due_ms().is_some();
+        let waits = self.is_going_on() || self.staged.is_full() || is_due || self.is_held_back();
         let drained = drained && self.queue.is_empty() && !waits;
         self.drained_since_ms = self.drained_since_ms.or(Some(now_ms)).filter(|_| drained);
         self.is_drained &= drained;
