@@ -92,11 +92,11 @@ fn who_is_ahead_waits_takes_nobodys_place_and_goes_on() {
     let at_most = 130 + DRIFT_MS / 1_000 - 100 + 1 + RUN_RECORDS_MAX;
     let went_on_to = next_offset(&mut rig, 1);
     assert!((30..=at_most).contains(&went_on_to), "{went_on_to}, at most {at_most}");
-    append(&rig, 0, 131..251);
+    append(&rig, 0, 131..200);
     pass(&mut rig, 3_000);
     assert_eq!(next_offset(&mut rig, 1), 100);
     assert!(!is_paused(&rig, 1));
-    assert_eq!(rows(&rig), rows_without(10..251, 100..200), "nothing is lost, nothing comes twice");
+    assert_eq!(rows(&rig), rows_without(10..200, 100..200), "nothing is lost, nothing comes twice");
 }
 
 #[test]
@@ -189,14 +189,14 @@ fn the_slowest_partition_of_a_process_that_crashed_is_read_on_by_another() {
     let mut rig = running(&[1], |_| ());
     told(&rig, 0, 10_000, false);
     append(&rig, 0, 10..200);
-    append(&rig, 1, 100..140);
+    append(&rig, 1, 100..200);
     pass(&mut rig, 10_000);
     assert!(next_offset(&mut rig, 1) <= RUN_RECORDS_MAX);
     rig.tell(LogEvent::Revoked);
     rig.assign(2, vec![source(0), source(1)]);
     pass(&mut rig, 10_000);
-    assert_eq!((next_offset(&mut rig, 0), next_offset(&mut rig, 1)), (190, 40));
-    assert_eq!(rows(&rig), rows_without(10..200, 100..140));
+    assert_eq!((next_offset(&mut rig, 0), next_offset(&mut rig, 1)), (190, 100));
+    assert_eq!(rows(&rig), rows_without(10..200, 100..200));
 }
 
 /// What the next commit says of the partitions.
