@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Worker, log_failed};
 use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
+use crate::task::Task;
 use crate::topology::plan::Alignment;
 use crate::worker::alignment::Standing;
 use crate::worker::job::{Exit, Job};
@@ -13,6 +14,8 @@ use crate::worker::port::{Log, LogError};
 
 /// The others are asked for no more often than this: they commit some ten times a second.
 const ASK_INTERVAL_MS_MIN: u64 = 100;
+/// While something waits they are asked so many times as often.
+const ASKS_PER_WAIT: u64 = 10;
 /// When nobody has answered for so long, that is told, and told again as often.
 const UNANSWERED_MS: u64 = 30_000;
 
@@ -41,7 +44,10 @@ impl<L: Log> Worker<L> {
         if !self.tasks.values().any(|task| task.spec().alignment.is_some()) {
             return Ok(());
         }
-        let interval_ms = self.spec.limits.watermark_interval_ms.max(ASK_INTERVAL_MS_MIN);
+        // Of two that wait for one another in turn, each goes on when it has heard of the other.
+        let is_waiting = self.tasks.values().any(Task::is_held_back);
+        let interval_ms = self.spec.limits.watermark_interval_ms / if is_waiting { ASKS_PER_WAIT } else { 1 };
+        let interval_ms = interval_ms.max(ASK_INTERVAL_MS_MIN);
         let known = &mut self.known;
         if !known.asking && (!known.is_answered || now_ms >= known.asked_ms + interval_ms) {
             (known.asking, known.asked_ms) = (true, now_ms);
