@@ -24,6 +24,9 @@ mod reader;
 mod settings;
 mod writer;
 
+use crate::worker::alignment::Standing;
+use crate::worker::port::SourceOffset;
+
 /// The metadata of the offset of a partition that a bounded run has finished.
 const FINISHED: &str = "finished";
 
@@ -34,9 +37,6 @@ fn metadata(offset: &SourceOffset) -> Option<String> {
     }
     offset.standing.map(Standing::to_metadata)
 }
-
-use crate::worker::alignment::Standing;
-use crate::worker::port::SourceOffset;
 
 pub use admin::KafkaAdmin;
 pub use consumer::KafkaLog;

@@ -23,8 +23,8 @@ pub(super) struct Aligned {
 }
 
 impl Task {
-    /// Learns the least watermark of its group, its own included, and whether that is all that is known: before the
-    /// first answer (`waits`) it reads nothing.
+    /// Learns the least watermark of its group, its own included. While it `waits` until somebody has told how far the
+    /// others are, it reads nothing at all.
     pub fn align(&mut self, least_ms: Option<i64>, waits: bool, now_ms: u64) {
         let aligned = &mut self.aligned;
         if let Some(told_ms) = aligned.told_ms.filter(|_| aligned.was_held_back) {
