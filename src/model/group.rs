@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use crate::model::error::Code;
 use crate::model::transactions::Writer;
 use crate::record::TopicPartition;
-use crate::worker::alignment::Standing;
 use crate::worker::port::SourceOffset;
 
 /// How long the offsets of a group without members are kept (`offsets.retention.minutes`).
@@ -87,7 +86,6 @@ struct Offset {
     commit: u64,
     /// Whether it is marked as that of a finished partition.
     finished: bool,
-    standing: Option<Standing>,
 }
 
 /// The offsets of an open transaction.
@@ -429,8 +427,7 @@ impl Group {
         self.commits += 1;
         let commit = self.commits;
         pending.offsets.extend(offsets.iter().map(|sent| {
-            let SourceOffset { next_offset: offset, finished, standing, .. } = *sent;
-            (sent.partition.clone(), Offset { offset, commit, finished, standing })
+            (sent.partition.clone(), Offset { offset: sent.next_offset, commit, finished: sent.finished })
         }));
         pending.foreign.extend(foreign);
         Ok(())
@@ -452,7 +449,7 @@ impl Group {
         self.commits += 1;
         let commit = self.commits;
         self.offsets.extend(offsets.iter().map(|(partition, offset)| {
-            (partition.clone(), Offset { offset: *offset, commit, finished: false, standing: None })
+            (partition.clone(), Offset { offset: *offset, commit, finished: false })
         }));
         Ok(())
     }
@@ -528,12 +525,6 @@ impl Group {
     pub fn finished(&self) -> Vec<TopicPartition> {
         let finished = self.offsets.iter().filter(|(_, found)| found.finished);
         finished.map(|(partition, _)| partition.clone()).collect()
-    }
-
-    /// How far partitions are, of those whose committed offset says so.
-    pub fn standings(&self) -> Vec<(TopicPartition, Standing)> {
-        let told = self.offsets.iter().filter(|(_, found)| !found.finished);
-        told.filter_map(|(partition, found)| Some((partition.clone(), found.standing?))).collect()
     }
 
     /// A topic was deleted: its offsets go.

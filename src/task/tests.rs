@@ -108,7 +108,6 @@ fn transaction_at(task: &mut Task, now_ms: u64) -> Option<Transaction> {
             partition: contribution.source,
             next_offset: contribution.next_offset,
             finished: contribution.finished,
-            standing: contribution.standing,
         }],
     })
 }

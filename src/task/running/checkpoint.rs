@@ -31,10 +31,8 @@ impl Task {
             source: self.spec.source.clone(),
             next_offset: self.next_offset,
             finished: self.finished,
-            standing: self.standing(),
         };
-        let (next_offset, standing) = (self.next_offset, contribution.standing);
-        self.pending = Some(Pending { next_offset, standing, counters, changes });
+        self.pending = Some(Pending { next_offset: self.next_offset, counters, changes });
         Ok(Some(contribution))
     }
 
@@ -119,7 +117,6 @@ impl Task {
             )));
         }
         self.committed_offset = pending.next_offset;
-        self.aligned.committed = pending.standing;
         self.anchor_due = false;
         self.committed_finished =
             pending.changes.as_ref().map_or(self.finished, |changes| changes.header.finished);

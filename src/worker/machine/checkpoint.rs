@@ -38,7 +38,6 @@ impl<L: Log> Worker<L> {
                     partition: contribution.source,
                     next_offset: contribution.next_offset,
                     finished: contribution.finished,
-                    standing: contribution.standing,
                 });
             }
             tasks.push((id.clone(), changes));
