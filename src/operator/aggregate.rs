@@ -5,6 +5,7 @@ mod ddsketch;
 mod distinct;
 mod encoding;
 mod hyperloglog;
+mod partial;
 
 use std::sync::Arc;
 
@@ -14,11 +15,12 @@ use super::window::Aggregator;
 use crate::expression::{Environment, EvaluationError, Expression};
 use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
-use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, WindowPlan};
+use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, Phase, WindowPlan};
 use crate::window::EarlyFiring;
 pub use accumulator::{Accumulator, Accumulators, Held};
 use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
+pub use partial::{MergedRows, PartialRows};
 pub(super) use encoding::{decode_held, encode_held};
 
 /// The aggregates of a window.
@@ -38,9 +40,11 @@ impl RowAggregates {
     /// What an operator of a topology file keeps.
     pub fn of(window: &WindowPlan) -> Self {
         let aggregates = RowAggregates::new(window.aggregates.clone());
-        match window.early {
-            Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
-            Some(EarlyFiring::EveryMs(_)) | None => aggregates,
+        let is_early_by_rows = matches!(window.early, Some(EarlyFiring::EveryRows(_)));
+        match window.phase {
+            Phase::Whole if !is_early_by_rows => aggregates,
+            // Of what comes late as one value it is known how many rows it stands for.
+            Phase::Whole | Phase::Local | Phase::Global => aggregates.counting_rows(),
         }
     }
 

@@ -135,6 +135,10 @@ impl<R: RecordType, K: KeySelector<R> + 'static> Operator<R> for Deduplicate<R, 
         self.readers.finish(context)
     }
 
+    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.flush(context)
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
         visit(self.passed.stateful());
         self.readers.visit(visit);

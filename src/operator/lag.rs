@@ -180,6 +180,10 @@ where
         self.readers.finish(context)
     }
 
+    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.flush(context)
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
         visit(self.left.stateful());
         self.readers.visit(visit);

@@ -64,6 +64,10 @@ impl<I: RecordType, O: RecordType, F: MapFunction<I, O>> Operator<I> for Map<I, 
         self.readers.finish(context)
     }
 
+    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.flush(context)
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
         self.readers.visit(visit);
     }

@@ -81,6 +81,8 @@ pub trait Pipeline {
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
     /// Ends the stream: everything still open is due.
     fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
+    /// A checkpoint follows: what operators hold back, and is no state, is staged.
+    fn flush(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError>;
     /// How far it has come, as it is kept with the state.
     fn time(&self) -> StageTime;
     /// The watermark; `None` before the first record, and behind a change of keys until all that are waited for have
@@ -228,6 +230,10 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
             self.watermark_ms = Some(i64::MAX);
         }
         self.readers.finish(&mut Context::new(arena, staged))
+    }
+
+    fn flush(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError> {
+        self.readers.flush(&mut Context::new(arena, staged))
     }
 
     fn time(&self) -> StageTime {

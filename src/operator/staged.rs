@@ -75,6 +75,8 @@ pub struct Staged {
     due_ms: Option<i64>,
     /// When those that go by the clock are told the time if nothing is due before.
     tick_ms: Option<i64>,
+    /// Whether an operator holds something back until the checkpoint.
+    holds_back: bool,
     /// The number of the task's partition.
     partition: i32,
     bytes: usize,
@@ -102,6 +104,7 @@ impl Staged {
             clock_ms: 0,
             due_ms: None,
             tick_ms: None,
+            holds_back: false,
             partition: 0,
             bytes: 0,
             records_max,
@@ -203,6 +206,21 @@ impl Staged {
         self.due_ms
     }
 
+    /// An operator holds something back that is no state: the checkpoint has it [flushed](super::Operator::flush).
+    pub(super) fn hold_back(&mut self) {
+        self.holds_back = true;
+    }
+
+    /// Whether an operator does.
+    pub fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    /// All that was held back has been handed on.
+    pub fn has_flushed(&mut self) {
+        self.holds_back = false;
+    }
+
     /// Whether anything goes to other stages.
     pub fn has_exchanges(&self) -> bool {
         !self.outgoing.is_empty()
@@ -243,12 +261,17 @@ impl Staged {
     }
 }
 
-/// Adds one; a name costs an allocation only the first time.
+/// Adds one.
 pub(super) fn count(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>) {
+    add(counts, name, 1);
+}
+
+/// Adds so many; a name costs an allocation only the first time.
+pub(super) fn add(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>, more: u64) {
     match counts.get_mut(name) {
-        Some(count) => *count += 1,
+        Some(count) => *count += more,
         None => {
-            counts.insert(name.clone(), 1);
+            counts.insert(name.clone(), more);
         }
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! - [`WindowOperator`]: windows that are aligned to the clock or to a calendar.
 //! - [`SessionOperator`]: windows that last as long as records follow one another.
+//! - [`LocalAggregate`]: the first of two steps, where records change keys between the two.
 //!
 //! What else is kept per key for a length of event time lies as sessions do (`expiring`).
 
 mod aligned;
 mod early;
 mod expiring;
+mod local;
 mod rows;
 mod session;
 mod state;
@@ -16,7 +18,7 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::staged::{count, provenance};
+use super::staged::{add, provenance};
 use super::{Context, ErrorPolicy, OperatorError, OutputTarget, Readers};
 use crate::expression::EvaluationError;
 use crate::format::key::partition;
@@ -30,7 +32,8 @@ use crate::window::{AlignedWindows, EarlyFiring, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
 pub(super) use expiring::{Expiring, ExpiringSpec, Retention};
-pub use rows::{RowGap, RowKey, RowResults, row_windows};
+pub use local::{LocalAggregate, PartialResult};
+pub use rows::{RowGap, RowKey, RowResults, local_row_windows, row_windows};
 pub use session::{Session, SessionCodec, SessionGap, SessionOperator};
 
 /// Takes a record's key, as bytes.
@@ -54,6 +57,10 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     /// How many records the value is over. Only asked for early records by their number.
     fn rows(&self, _value: &Self::Value) -> i64 {
         0
+    }
+    /// How many records a record stands for.
+    fn rows_of(&self, _event: &Event<'_, R>) -> u64 {
+        1
     }
     /// Adds what `later` holds, the value over records of a later pane. On an error the value does not matter any
     /// more.
@@ -157,15 +164,16 @@ impl<W> WindowSpec<W> {
         if self.emit == EmitRows::OnTime { Firing::OnTime } else { Firing::Close }
     }
 
-    /// Counts a late record and writes it where it belongs.
+    /// Counts a late record, which stands for `rows`, and writes it where it belongs.
     fn put_late<R: RecordType>(
         &self,
         event: &Event<'_, R>,
+        rows: u64,
         keys: &impl KeySelector<R>,
         errors: &ErrorPolicy,
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
-        count(&mut context.staged.counters.late, &self.id);
+        add(&mut context.staged.counters.late, &self.id, rows);
         let LateRecords::Write(target) = &self.late else { return Ok(()) };
         let key = event.source.and_then(|source| source.key).map(<[u8]>::to_vec);
         let record = OutputRecord {

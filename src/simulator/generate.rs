@@ -209,6 +209,8 @@ pub struct Window {
     pub key: Vec<usize>,
     /// Rows of one key lie in several partitions: they are brought together first.
     pub rekeys: bool,
+    /// Whether what a task's rows come to is brought together in place of them, if the file says.
+    pub two_phase: Option<bool>,
     /// Which windows there are.
     pub shape: Shape,
     /// Whose time they are cut from.
@@ -261,6 +263,20 @@ pub struct Sink {
     pub topic: String,
     /// The slots of its key.
     pub key: Vec<usize>,
+}
+
+impl Window {
+    /// Whether rows are aggregated before they change keys as well.
+    pub fn is_two_phase(&self) -> bool {
+        self.two_phase.unwrap_or(self.key.is_empty() && self.may_be_two_phase())
+    }
+
+    /// Whether they can be.
+    fn may_be_two_phase(&self) -> bool {
+        let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
+        let sees_rows = self.emit == Emit::OnUpdate || self.early.is_some() || self.late.is_some();
+        self.rekeys && has_panes && !sees_rows
+    }
 }
 
 impl Generated {

@@ -47,6 +47,9 @@ pub struct Expected {
     pub failed: BTreeMap<String, u64>,
     /// Records read.
     pub records: u64,
+    /// Rows that are put together before they are read: how many of what they come to are read depends on when
+    /// checkpoints are.
+    pub put_together: u64,
     /// Of topics of which only this is known.
     pub kept: Vec<Kept>,
     /// Topics of windows that make early rows as well, and the fields that tell the key and the window: how many of these

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use crate::format::json::Encoder;
 use crate::operator::{
     Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
-    LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
-    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag, RowMap, RowResults,
-    RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    LagSpec, LateRecords, Map, MergedRows, Operator, OutputTarget, PartialRows, Pipeline, PipelineFactory,
+    Readers, Repartition, RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag,
+    RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, local_row_windows,
+    row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
-    Emit, EventTimePlan, Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, Route,
-    SinkPlan, StageInput, StreamRef, WindowPlan,
+    Emit, EventTimePlan, Late, MapSlot, OnError, OperatorKind, OperatorPlan, Phase, Plan, RepartitionPlan,
+    Route, SinkPlan, StageInput, StreamRef, WindowPlan,
 };
 
 /// The topics that an application writes to, by name.
@@ -165,6 +166,13 @@ impl Builder<'_> {
             OperatorKind::Map { slots } => {
                 Box::new(Map::new(RowMap { slots: slots.clone(), encoder }, errors, readers))
             }
+            OperatorKind::Window(window) if window.phase == Phase::Local => {
+                let aggregates = || RowAggregates::of(window);
+                let results = PartialRows::new(&operator.schema, aggregates());
+                let keys = row_key(&window.key, input, encoder);
+                local_row_windows(&window.windows, keys, aggregates(), results, errors, readers)
+                    .unwrap_or_else(|| unreachable!("windows of two steps have panes"))
+            }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
             OperatorKind::Deduplicate(deduplicate) => {
                 let spec = DeduplicateSpec {
@@ -216,6 +224,8 @@ impl Builder<'_> {
             early: window.early,
             late: self.late(&window.late)?,
         };
+        let keys = row_key(&window.key, input, encoder);
+        let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
         let mark = match window.emit {
             Emit::OnClose => None,
             Emit::OnTime => Some(Firing::Refinement),
@@ -224,10 +234,16 @@ impl Builder<'_> {
         let marks = window.early.map(|_| Firing::Early).into_iter().chain(mark).collect();
         let aggregates = RowAggregates::of(window);
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
-        let keys = row_key(&window.key, input, encoder);
         let aggregates = RowAggregates::of(window);
-        let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
-        Ok(row_windows(windows, spec, keys, aggregates, results, errors, readers))
+        Ok(match window.phase {
+            Phase::Global => {
+                let aggregates = MergedRows::new(aggregates);
+                row_windows(windows, spec, keys, aggregates, results, errors, readers)
+            }
+            Phase::Whole | Phase::Local => {
+                row_windows(windows, spec, keys, aggregates, results, errors, readers)
+            }
+        })
     }
 
     fn repartition(

@@ -13,15 +13,15 @@ use crate::simulator::Outcome;
 use crate::state::ValueCodec;
 use crate::state::key::{WindowKey, split};
 use crate::topology::Plan;
-use crate::topology::plan::{OperatorKind, OperatorPlan, WindowPlan, Windows};
+use crate::topology::plan::{OperatorKind, OperatorPlan, Phase, WindowPlan, Windows};
 use crate::window::{CalendarWindows, PanedWindows, WindowRange};
 
 /// The open windows of an operator as JSON rows: what it would emit now, without the mark.
 /// The error names an entry that cannot be read.
 pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec<Vec<u8>>, String> {
-    let found = plan.operators.iter().find(|plan| plan.id == operator);
-    let Some((plan, window)) = found.and_then(|plan| match &plan.kind {
-        OperatorKind::Window(window) => Some((plan, window)),
+    let mut found = plan.operators.iter().filter(|plan| plan.id == operator);
+    let Some((plan, window)) = found.find_map(|plan| match &plan.kind {
+        OperatorKind::Window(window) if window.phase != Phase::Local => Some((plan, window)),
         _ => None,
     }) else {
         return Ok(Vec::new());

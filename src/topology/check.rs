@@ -13,6 +13,7 @@ use super::sink::{SinkDraft, read_sink};
 use super::source::{SourceDraft, read_source};
 use super::stream::Stream;
 use super::topics::{Claim, TopicRole, check_topics};
+use super::window::LocalDraft;
 use super::yaml::{Entry, Node};
 
 /// Checks a whole file. `None` if it has an error; the reader's problems say which.
@@ -384,6 +385,11 @@ fn build(
         let id = &heads[operator].id;
         let inputs = links.operators[operator].iter().map(|input| moved((*input)?, &places));
         let mut inputs: Vec<StreamRef> = inputs.collect::<Option<_>>()?;
+        if let Some(LocalDraft { plan: window, schema }) = draft.local {
+            let (id, on_error) = (id.clone(), draft.on_error.clone());
+            plan.operators.push(OperatorPlan { id, inputs, schema, on_error, kind: OperatorKind::Window(window) });
+            inputs = vec![StreamRef::Operator(plan.operators.len() - 1)];
+        }
         if let Some(RepartitionDraft { key, partitions }) = draft.repartition {
             let input = *inputs.first()?;
             plan.repartitions.push(RepartitionPlan {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, WindowPlan};
+use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, Phase, WindowPlan};
 use super::window::{description, duration};
 use crate::expression::Expression;
 use crate::window::EarlyFiring;
@@ -14,6 +14,7 @@ impl OperatorPlan {
     /// each start, so its form never changes; what differs is told by [`fingerprint_difference`].
     pub fn fingerprint(&self) -> Option<String> {
         match &self.kind {
+            OperatorKind::Window(window) if window.phase == Phase::Local => None,
             // The key fields lead the rows.
             OperatorKind::Window(window) => Some(self.of_window(window)),
             OperatorKind::Deduplicate(deduplicate) => {
@@ -49,6 +50,9 @@ impl OperatorPlan {
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
         if let Some(EarlyFiring::EveryRows(_)) = window.early {
             text.push_str("early: by number of rows\n");
+        }
+        if window.phase == Phase::Global {
+            text.push_str("two_phase: true\n");
         }
         for aggregate in &window.aggregates {
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
+use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Phase, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
 use super::window::{description, duration};
 
@@ -150,8 +150,14 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
         OperatorKind::Window(window) => {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
-            let what = format!("{} by {}", description(window), key.join(", "));
-            format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
+            let by = if key.is_empty() { "over all rows".to_owned() } else { format!("by {}", key.join(", ")) };
+            let word = match window.phase {
+                Phase::Whole => "window",
+                Phase::Local => "window, each task's rows",
+                Phase::Global => "window, all tasks'",
+            };
+            let what = format!("{} {by}", description(window));
+            format!("[[\"{id}<br/>{word}<br/>{}\"]]", escape(&what))
         }
         OperatorKind::Deduplicate(deduplicate) => {
             let key = names(operator, &deduplicate.key);

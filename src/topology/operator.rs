@@ -12,7 +12,7 @@ use super::plan::{MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
 use super::union::{check_union, read_inputs};
-use super::window::{WindowDraft, check_window};
+use super::window::{LocalDraft, WindowDraft, check_window};
 use super::yaml::{Data, Entry, Node};
 
 /// The kinds of operators.
@@ -47,10 +47,11 @@ const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
 const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
-const WINDOW_KEYS: [&str; 8] = ["type", "input", "key_by", "window", "aggregate", "emit", "late", "on_error"];
+const WINDOW_KEYS: [&str; 9] =
+    ["type", "input", "key_by", "two_phase", "window", "aggregate", "emit", "late", "on_error"];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 18] = [
+const ALL_KEYS: [&str; 19] = [
     "type",
     "input",
     "inputs",
@@ -61,6 +62,7 @@ const ALL_KEYS: [&str; 18] = [
     "drop",
     "key_by",
     "partitions",
+    "two_phase",
     "window",
     "aggregate",
     "emit",
@@ -95,6 +97,8 @@ pub(super) struct OperatorDraft {
     pub kind: Option<OperatorKind>,
     /// What its input has to go through first.
     pub repartition: Option<RepartitionDraft>,
+    /// What comes before that, under the same id.
+    pub local: Option<LocalDraft>,
     pub stream: Stream,
     pub on_error: OnError,
     pub dead_letter_span: Option<Span>,
@@ -157,6 +161,7 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
     let mut draft = OperatorDraft {
         kind: None,
         repartition: None,
+        local: None,
         stream: Stream::opaque(),
         on_error: OnError::Fail,
         dead_letter_span: None,
@@ -208,7 +213,8 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
         Some(Word::Window) => {
             reader.check_keys(fields, &WINDOW_KEYS);
             let window = check_window(fields, input, reader);
-            let WindowDraft { plan, stream, repartition, late_span } = window;
+            let WindowDraft { plan, stream, repartition, local, late_span } = window;
+            draft.local = local;
             draft.take(KeyedDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span });
         }
     }

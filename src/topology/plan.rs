@@ -223,7 +223,25 @@ pub struct WindowPlan {
     pub early: Option<EarlyFiring>,
     /// What becomes of late records.
     pub late: Late,
+    /// Which step of the aggregation this is.
+    pub phase: Phase,
 }
+
+/// A step of an aggregation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// The only one: of rows results are made.
+    #[default]
+    Whole,
+    /// The first of two: what a task's rows of a key and pane came to since the last checkpoint goes to the task of the
+    /// key. Its rows: the key fields, and the accumulators, of type bytes.
+    Local,
+    /// The second: of those results are made.
+    Global,
+}
+
+/// The field of the accumulators between the two steps of an aggregation. No other can be called so.
+pub const ACCUMULATORS: &str = "<accumulators>";
 
 impl WindowPlan {
     /// The bool fields at the end of the rows that tell them apart.
@@ -460,10 +478,14 @@ pub struct SinkPlan {
 }
 
 impl Plan {
-    /// How many operators the file has: a branch is none by itself.
+    /// How many operators the file has: a branch is none by itself, nor is the first step of an aggregation.
     pub fn operator_count(&self) -> usize {
-        let is_whole = |operator: &&OperatorPlan| !matches!(operator.kind, OperatorKind::Output { .. });
-        self.operators.iter().filter(is_whole).count()
+        let is_part = |kind: &OperatorKind| match kind {
+            OperatorKind::Output { .. } => true,
+            OperatorKind::Window(window) => window.phase == Phase::Local,
+            _ => false,
+        };
+        self.operators.iter().filter(|operator| !is_part(&operator.kind)).count()
     }
 
     /// The outputs of the operator with this place, which splits its rows, in the order of its branches.

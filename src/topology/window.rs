@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::expression::Expression;
-use crate::record::{Field, FieldForm, Type};
+use crate::record::{Field, FieldForm, Schema, Type};
 use crate::window::{
     AlignedWindows, Calendar, CalendarUnit, EarlyFiring, PanedWindows, SessionWindows, TimeDomain, WindowKind,
 };
@@ -12,7 +12,7 @@ use super::aggregate::check_aggregates;
 use super::diagnostic::{Span, nearest};
 use super::fingerprint::line;
 use super::operator::{RepartitionDraft, check_key_by};
-use super::plan::{EARLY_MARK, Emit, Late, WindowPlan, Windows};
+use super::plan::{ACCUMULATORS, EARLY_MARK, Emit, Late, Phase, WindowPlan, Windows};
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
 use super::yaml::{Data, Entry, Node};
@@ -57,8 +57,17 @@ pub(super) struct WindowDraft {
     pub stream: Stream,
     /// The key by which its input has to be repartitioned first; `None`: all rows of a key lie in one partition.
     pub repartition: Option<RepartitionDraft>,
+    /// The step before that, if there are two.
+    pub local: Option<LocalDraft>,
     /// Where its late topic stands.
     pub late_span: Option<Span>,
+}
+
+/// The first of two steps of an aggregation.
+pub(super) struct LocalDraft {
+    pub plan: WindowPlan,
+    /// The rows that it sends.
+    pub schema: Schema,
 }
 
 /// Checks a window operator.
@@ -67,10 +76,12 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     let key = check_key(fields, input, &mut stream, reader);
     let mut repartition = None;
     let repartitioned;
+    let rows = input;
     let mut input = input;
     if let Some((slots, names)) = &key {
         if !input.is_covered_by(names) {
-            repartition = Some(RepartitionDraft { key: slots.clone(), partitions: None });
+            let partitions = names.is_empty().then_some(1);
+            repartition = Some(RepartitionDraft { key: slots.clone(), partitions });
             repartitioned = input.repartitioned(names);
             input = &repartitioned;
         }
@@ -80,21 +91,25 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             carried.retain(|name| names.contains(name));
         }
     }
+    let key_schema = stream.schema.clone();
     let key = key.map(|(slots, _)| slots);
     let windows = read_windows(fields, input, reader);
+    let emits = read_emit(fields, reader);
+    let (late, late_span) = read_late(fields, reader);
+    let two_phase = check_two_phase(fields, &windows, &emits, &late, &key, repartition.is_some(), reader);
     for name in ["window_start", "window_end"] {
         let field = plain(name, Type::Timestamp, false);
         stream.add(name, Some(field), fields.owner, &fields.what, reader);
     }
+    // The first of two steps sees rows as they are before they change keys.
+    let input = if two_phase { rows } else { input };
     let aggregates = check_aggregates(fields, input, &mut stream, reader);
-    let emits = read_emit(fields, reader);
     let marks =
         emits.into_iter().flat_map(|(emit, early)| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
     for mark in marks {
         let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
         stream.add(mark, Some(plain(mark, Type::Bool, false)), span, &fields.what, reader);
     }
-    let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
         let ReadWindows { windows, gap, time, allowed_lateness_ms } = windows?;
         let (emit, early) = emits?;
@@ -111,9 +126,69 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             emit,
             early,
             late,
+            phase: Phase::Whole,
         })
     })();
-    WindowDraft { plan, stream, repartition, late_span }
+    let mut draft = WindowDraft { plan, stream, repartition, local: None, late_span };
+    if two_phase {
+        draft.split(key_schema);
+    }
+    draft
+}
+
+impl WindowDraft {
+    /// In two steps, whose rows have the key's fields first.
+    fn split(&mut self, key_schema: Schema) {
+        let (Some(plan), Some(repartition)) = (&mut self.plan, &mut self.repartition) else { return };
+        let mut schema = key_schema;
+        schema.fields.push(plain(ACCUMULATORS, Type::Bytes, false));
+        let first = WindowPlan {
+            key: plan.key.clone(),
+            windows: plan.windows.clone(),
+            aggregates: plan.aggregates.clone(),
+            gap: None,
+            late: Late::Drop,
+            emit: Emit::OnClose,
+            phase: Phase::Local,
+            ..*plan
+        };
+        plan.key = (0..plan.key.len()).collect();
+        plan.phase = Phase::Global;
+        repartition.key = plan.key.clone();
+        self.local = Some(LocalDraft { plan: first, schema });
+    }
+}
+
+/// Whether rows are aggregated in two steps, before they change keys and behind that: if the file says so, or if all
+/// rows are one group and nothing stands against it. Reports what does if the file asks for it.
+fn check_two_phase(
+    fields: &Fields,
+    windows: &Option<ReadWindows>,
+    emits: &Option<(Emit, Option<EarlyFiring>)>,
+    late: &Late,
+    key: &Option<Vec<usize>>,
+    rekeys: bool,
+    reader: &mut Reader,
+) -> bool {
+    let asked = fields.get("two_phase").map(|node| (node.span, reader.bool(node, "`two_phase`")));
+    let (Some(windows), Some((emit, early)), Some(key)) = (windows, emits, key) else { return false };
+    let against = match windows.windows {
+        _ if !rekeys => Some("all rows of a key lie in one partition already"),
+        Windows::Session(_) => Some("sessions depend on all rows of a key"),
+        _ if windows.time == TimeDomain::Processing => Some("rows happen when they arrive"),
+        _ if *emit == Emit::OnUpdate || early.is_some() => Some("rows are to come before the window's end"),
+        _ if *late != Late::Drop => Some("late rows are to be written, and are not there any more"),
+        _ => None,
+    };
+    match (asked, against) {
+        (Some((span, Some(true))), Some(against)) => {
+            let message = format!("{} cannot aggregate in two steps: {against}", fields.what);
+            reader.problems.error(span, message).help("leave `two_phase` out");
+            false
+        }
+        (Some((_, asked)), _) => asked.unwrap_or(false),
+        (None, against) => key.is_empty() && against.is_none(),
+    }
 }
 
 const EMITS: [(&str, Emit); 3] =
@@ -168,7 +243,11 @@ fn check_key(
     stream: &mut Stream,
     reader: &mut Reader,
 ) -> Option<(Vec<usize>, Vec<String>)> {
-    let help = "name the fields by which rows are grouped, as in `key_by: [customer]`";
+    let help = "name the fields by which rows are grouped, as in `key_by: [customer]`; `[]`: all rows are one group";
+    let key_by = fields.get("key_by").map(|node| &node.data);
+    if matches!(key_by, Some(Data::Sequence(items)) if items.is_empty()) {
+        return Some((Vec::new(), Vec::new()));
+    }
     let (slots, names) = check_key_by(fields, input, help, reader);
     for (name, slot) in names.iter().zip(&slots) {
         let field = slot.map(|slot| Field { nullable: false, ..input.schema.fields[slot].clone() });

@@ -316,7 +316,8 @@ where
         // Between windows a record belongs to none.
         let Some(last_ms) = self.state.spec.windows.last_end(pane_end_ms) else { return Ok(()) };
         if self.state.is_closed(last_ms) {
-            return self.state.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
+            let rows = self.state.table.codec().rows_of(&event);
+            return self.state.spec.put_late(&event, rows, &self.keys, &self.outlet.errors, context);
         }
         match self.add(&event, pane_end_ms, context)? {
             Ok(entry) => {
@@ -369,6 +370,10 @@ where
         }
         self.remove(|_, _| true);
         self.outlet.readers.finish(context)
+    }
+
+    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.outlet.readers.flush(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

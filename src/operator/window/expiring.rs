@@ -188,7 +188,7 @@ impl<C: ValueCodec> Expiring<C> {
         errors: &ErrorPolicy,
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
-        self.state.spec.put_late(event, keys, errors, context)
+        self.state.spec.put_late(event, 1, keys, errors, context)
     }
 
     /// The operator's id.

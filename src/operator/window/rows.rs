@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::{Firing, KeySelector, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec};
+use super::{
+    Aggregator, Firing, KeySelector, LocalAggregate, SessionGap, SessionOperator, WindowOperator, WindowResult,
+    WindowSpec,
+};
 use crate::expression::{Environment, EvaluationError, Expression};
 use crate::format::json::Encoder;
 use crate::format::key::{decode_state_key, encode_state_key};
-use crate::operator::aggregate::{Accumulators, RowAggregates};
+use crate::operator::aggregate::{Accumulators, PartialRows, RowAggregates};
 use crate::operator::{ErrorPolicy, Operator, Readers};
 use crate::record::{Dynamic, Event, Row, Schema, Slot};
 use crate::topology::plan::Windows;
@@ -114,11 +117,11 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
 }
 
 /// The operator of windows over rows.
-pub fn row_windows(
+pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
     (windows, gap): (Windows, Option<RowGap>),
     spec: WindowSpec<()>,
     keys: RowKey,
-    aggregates: RowAggregates,
+    aggregates: A,
     results: RowResults,
     errors: ErrorPolicy,
     readers: Readers<Dynamic>,
@@ -138,4 +141,25 @@ pub fn row_windows(
             Box::new(sessions.with_gaps(gap.map(|gap| Box::new(gap) as Box<dyn SessionGap<Dynamic>>)))
         }
     }
+}
+
+/// The first of two steps: the operator that puts rows together before they are sent. Only of windows that have panes.
+pub fn local_row_windows(
+    windows: &Windows,
+    keys: RowKey,
+    aggregates: RowAggregates,
+    results: PartialRows,
+    errors: ErrorPolicy,
+    readers: Readers<Dynamic>,
+) -> Option<Box<dyn Operator<Dynamic>>> {
+    Some(match windows {
+        Windows::Aligned(windows) => {
+            Box::new(LocalAggregate::new(*windows, keys, aggregates, results, errors, readers))
+        }
+        Windows::Calendar(calendar) => {
+            let windows = CalendarWindows::new(calendar.clone());
+            Box::new(LocalAggregate::new(windows, keys, aggregates, results, errors, readers))
+        }
+        Windows::Session(_) => return None,
+    })
 }

@@ -453,7 +453,7 @@ where
             Ok(alone) => {
                 let joined = self.join(alone)?;
                 if self.state.is_closed(joined.whole.end_ms) {
-                    return self.state.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
+                    return self.state.spec.put_late(&event, 1, &self.keys, &self.outlet.errors, context);
                 }
                 match self.state.table.codec().0.input(&event, context.arena) {
                     Ok(input) => self.add(input, &joined)?.map(|()| joined),
@@ -509,6 +509,10 @@ where
         }
         self.remove(|_, _| true);
         self.outlet.readers.finish(context)
+    }
+
+    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.outlet.readers.flush(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

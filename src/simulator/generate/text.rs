@@ -170,6 +170,9 @@ fn render_key(key: &[usize], fields: &[Field], out: &mut String) {
 
 fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     render_key(&window.key, fields, out);
+    if let Some(two_phase) = window.two_phase {
+        let _ = writeln!(out, "    two_phase: {two_phase}");
+    }
     let mut lengths = match window.shape {
         Shape::Tumbling => "type: tumbling".to_owned(),
         Shape::Sliding { slide_ms } => format!("type: sliding, slide: {slide_ms}ms"),

@@ -42,7 +42,12 @@ impl Maker<'_> {
             true => Some(self.topic(&format!("{id}-late"), 2)),
             false => None,
         };
-        let key = if rekeys { self.new_key(input) } else { self.covering_key(input) };
+        let key = match rekeys {
+            // One group of all rows.
+            true if self.random.fork("all").one_in(5) => Vec::new(),
+            true => self.new_key(input),
+            false => self.covering_key(input),
+        };
         let covered = |slots: &Vec<usize>| slots.iter().any(|slot| key.contains(slot));
         let rekeys = input.carried.is_empty() || !input.carried.iter().all(covered);
         let input = &Stream {
@@ -128,9 +133,10 @@ impl Maker<'_> {
         }
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
         let time = if by_clock { TimeDomain::Processing } else { TimeDomain::Event };
-        let window = Window {
+        let mut window = Window {
             key,
             rekeys,
+            two_phase: None,
             shape,
             time,
             size_ms,
@@ -141,6 +147,11 @@ impl Maker<'_> {
             early,
             late,
             aggregates,
+        };
+        let mut random = random.fork("two phase");
+        window.two_phase = match window.may_be_two_phase() {
+            true => *random.pick(&[None, Some(true), Some(true), Some(false)]),
+            false => *random.pick(&[None, Some(false)]),
         };
         let (size_ms, of_clock) = (Some(size_ms), by_clock || matches!(early, Some(EarlyFiring::EveryMs(_))));
         let made = Stream { fields, meta: false, carried, of_clock, size_ms, ..input.clone() };
