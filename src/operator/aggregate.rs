@@ -20,8 +20,8 @@ use crate::window::EarlyFiring;
 pub use accumulator::{Accumulator, Accumulators, Held};
 use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
-pub use partial::{MergedRows, PartialRows};
 pub(super) use encoding::{decode_held, encode_held};
+pub use partial::{MergedRows, PartialRows};
 
 /// The aggregates of a window.
 pub struct RowAggregates {

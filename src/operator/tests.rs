@@ -1,5 +1,6 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
+mod across;
 mod branch;
 mod calendar;
 mod deduplicate;
@@ -8,6 +9,7 @@ mod lag;
 mod processing;
 mod repartition;
 mod session;
+mod two_phase;
 mod window;
 
 pub(super) use branch::branches;
@@ -228,6 +230,8 @@ pub(super) struct Windowed {
     pub early: Option<EarlyFiring>,
     pub late: LateRecords,
     pub aggregates: Vec<AggregatePlan>,
+    /// Its rows hold accumulators, which it merges.
+    pub merges: bool,
 }
 
 impl Windowed {
@@ -237,8 +241,8 @@ impl Windowed {
         let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
         let windows = tumbling(10);
         let time = TimeDomain::Event;
-        let (allowed_lateness_ms, early) = (0, None);
-        Windowed { id, windows, gap: None, time, allowed_lateness_ms, emit, early, late, aggregates }
+        let (allowed_lateness_ms, early, merges) = (0, None, false);
+        Windowed { id, windows, gap: None, time, allowed_lateness_ms, emit, early, late, aggregates, merges }
     }
 
     pub fn schema(&self, input: &Schema) -> Schema {
@@ -276,21 +280,18 @@ impl Windowed {
             let aggregates = RowAggregates::new(self.aggregates.clone());
             match self.early {
                 Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
+                _ if self.merges => aggregates.counting_rows(),
                 _ => aggregates,
             }
         };
         let results = RowResults::new(&self.schema(input), 1, aggregates(), marks);
         let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
-        row_windows(
-            (self.windows.clone(), self.gap.clone().map(RowGap)),
-            spec,
-            key,
-            aggregates(),
-            results,
-            errors,
-            readers,
-        )
+        let windows = (self.windows.clone(), self.gap.clone().map(RowGap));
+        if self.merges {
+            return row_windows(windows, spec, key, MergedRows::new(aggregates()), results, errors, readers);
+        }
+        row_windows(windows, spec, key, aggregates(), results, errors, readers)
     }
 }
 

@@ -8,8 +8,8 @@ use crate::operator::{
     Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
     LagSpec, LateRecords, Map, MergedRows, Operator, OutputTarget, PartialRows, Pipeline, PipelineFactory,
     Readers, Repartition, RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag,
-    RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, local_row_windows,
-    row_windows,
+    RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec,
+    local_row_windows, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{

@@ -387,7 +387,13 @@ fn build(
         let mut inputs: Vec<StreamRef> = inputs.collect::<Option<_>>()?;
         if let Some(LocalDraft { plan: window, schema }) = draft.local {
             let (id, on_error) = (id.clone(), draft.on_error.clone());
-            plan.operators.push(OperatorPlan { id, inputs, schema, on_error, kind: OperatorKind::Window(window) });
+            plan.operators.push(OperatorPlan {
+                id,
+                inputs,
+                schema,
+                on_error,
+                kind: OperatorKind::Window(window),
+            });
             inputs = vec![StreamRef::Operator(plan.operators.len() - 1)];
         }
         if let Some(RepartitionDraft { key, partitions }) = draft.repartition {

@@ -29,7 +29,7 @@ pub fn graph(plan: &Plan) -> String {
         match plan.head_of(i) {
             StreamRef::Repartition(j) => {
                 let key = key_names(plan, &plan.repartitions[j]);
-                let _ = writeln!(out, "    rekeyed{j}[\"{id}<br/>repartitioned by {}\"]", escape(&key));
+                let _ = writeln!(out, "    rekeyed{j}[\"{id}<br/>repartitioned {}\"]", escape(&key));
             }
             _ => drop(writeln!(out, "    source{i}[\"{id}<br/>source\"]")),
         }
@@ -113,11 +113,11 @@ fn is_only_of(plan: &Plan, operator: usize, stage: usize) -> bool {
     plan.routes(StreamRef::Operator(operator)).iter().all(|route| route.stage == stage)
 }
 
-/// The fields of a repartition's key.
+/// By what a repartition brings rows together.
 fn key_names(plan: &Plan, repartition: &RepartitionPlan) -> String {
     let schema = plan.stream_schema(repartition.input);
-    let names = repartition.key.iter().map(|slot| schema.fields[*slot].name.as_str());
-    names.collect::<Vec<_>>().join(", ")
+    let names: Vec<&str> = repartition.key.iter().map(|slot| schema.fields[*slot].name.as_str()).collect();
+    if names.is_empty() { "in one partition".to_owned() } else { format!("by {}", names.join(", ")) }
 }
 
 /// The names of fields of an operator's rows.
@@ -150,7 +150,8 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
         OperatorKind::Window(window) => {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
-            let by = if key.is_empty() { "over all rows".to_owned() } else { format!("by {}", key.join(", ")) };
+            let by =
+                if key.is_empty() { "over all rows".to_owned() } else { format!("by {}", key.join(", ")) };
             let word = match window.phase {
                 Phase::Whole => "window",
                 Phase::Local => "window, each task's rows",

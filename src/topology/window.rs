@@ -243,7 +243,8 @@ fn check_key(
     stream: &mut Stream,
     reader: &mut Reader,
 ) -> Option<(Vec<usize>, Vec<String>)> {
-    let help = "name the fields by which rows are grouped, as in `key_by: [customer]`; `[]`: all rows are one group";
+    let help =
+        "name the fields by which rows are grouped, as in `key_by: [customer]`; `[]`: all rows are one group";
     let key_by = fields.get("key_by").map(|node| &node.data);
     if matches!(key_by, Some(Data::Sequence(items)) if items.is_empty()) {
         return Some((Vec::new(), Vec::new()));

@@ -101,7 +101,11 @@ impl ValueCodec for MergedRows {
 impl Aggregator<Dynamic> for MergedRows {
     type Input<'b> = Accumulators;
 
-    fn input<'b>(&self, event: &Event<'b, Dynamic>, _arena: &'b Bump) -> Result<Accumulators, EvaluationError> {
+    fn input<'b>(
+        &self,
+        event: &Event<'b, Dynamic>,
+        _arena: &'b Bump,
+    ) -> Result<Accumulators, EvaluationError> {
         self.read(&event.record)
     }
 

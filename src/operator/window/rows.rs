@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bumpalo::Bump;
 
 use super::{
-    Aggregator, Firing, KeySelector, LocalAggregate, SessionGap, SessionOperator, WindowOperator, WindowResult,
-    WindowSpec,
+    Aggregator, Firing, KeySelector, LocalAggregate, SessionGap, SessionOperator, WindowOperator,
+    WindowResult, WindowSpec,
 };
 use crate::expression::{Environment, EvaluationError, Expression};
 use crate::format::json::Encoder;
