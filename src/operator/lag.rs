@@ -196,7 +196,7 @@ pub struct RowLag {
 impl RowLag {
     /// Of these expressions, with the names of their fields.
     pub fn new(values: Vec<(String, Arc<Expression>)>) -> Self {
-        let is_text = |ty| matches!(ty, Type::String | Type::Bytes);
+        let is_text = |ty| matches!(ty, Type::String | Type::Bytes | Type::List(_));
         let texts = values.iter().filter(|(_, expression)| is_text(expression.ty())).count();
         RowLag { values, text_bytes_max: text_bytes_max(texts) }
     }

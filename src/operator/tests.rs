@@ -4,6 +4,7 @@ mod branch;
 mod calendar;
 mod deduplicate;
 mod errors;
+mod flat_map;
 mod lag;
 mod processing;
 mod repartition;
@@ -11,6 +12,7 @@ mod session;
 mod window;
 
 pub(super) use branch::branches;
+pub(super) use flat_map::each_of;
 pub(super) use window::{number, numbers};
 
 use std::sync::Arc;
@@ -29,7 +31,9 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
-use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Parameter, Windows};
+use crate::topology::plan::{
+    AggregateFunction, AggregatePlan, EventTime, FlatMapPlan, MapSlot, Parameter, Windows,
+};
 use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
 pub(super) use calendar::days;
 

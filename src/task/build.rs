@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
-    LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
-    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag, RowMap, RowResults,
-    RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, FlatMap, JsonRows,
+    Lag, LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
+    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowFlatMap, RowGap, RowKey, RowLag, RowMap,
+    RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -164,6 +164,11 @@ impl Builder<'_> {
             }
             OperatorKind::Map { slots } => {
                 Box::new(Map::new(RowMap { slots: slots.clone(), encoder }, errors, readers))
+            }
+            OperatorKind::FlatMap(plan) => {
+                let names = operator.schema.fields[plan.kept.len()..].iter().map(|field| field.name.clone());
+                let function = RowFlatMap::new(plan.clone(), names.collect(), encoder);
+                Box::new(FlatMap::new(function, errors, readers))
             }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
             OperatorKind::Deduplicate(deduplicate) => {
