@@ -652,7 +652,7 @@ fn mistakes_of_types_are_marked() {
         ("li.exists(1, true)", "1", "is a name for the elements"),
         ("li.exists(x)", "exists", "is called as list.exists(x, expression of x)"),
         ("li.filter(x, x)", "x", "`filter` takes a condition, found an int"),
-        ("li.map(x, y)", "y", "unknown field `y`"),
+        ("li.map(x, v)", "v", "unknown field `v`"),
         ("size(i)", "i", "`size` takes a string or bytes here, found an int"),
         ("s.contains(1)", "1", "`contains` takes a string here, found an int"),
         ("i.contains(s)", "i", "`contains` takes a string here"),
@@ -742,7 +742,7 @@ fn macros_go_through_lists() {
         ("li.filter(x, 1 / (x - 3) == 5)", "error: division by zero: 1 / 0"),
         ("li.map(x, x * 2.5)", "[7.5, -2.5, 17.5]"),
         ("ls.map(x, x.size())", "[1, null, 1]"),
-        ("li.map(x, li.filter(y, y < x).size())", "[1, 0, 2]"),
+        ("li.map(x, li.filter(v, v < x).size())", "[1, 0, 2]"),
     ]);
     let expression = compile("li.map(x, x + ni)").unwrap();
     assert_eq!(expression.fields().len(), 2, "the variable is no field: {:?}", expression.fields());

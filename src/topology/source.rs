@@ -158,7 +158,8 @@ fn read_field(entry: &Entry, reader: &mut Reader) -> Option<(Field, Vec<String>)
     let name = entry.key.clone();
     if let Data::Sequence(items) = &declared.data {
         let [element] = &items[..] else {
-            reader.mismatch(declared, "a list has one type of elements, as in [string]");
+            let message = format!("the elements of the list `{name}` must have one type");
+            reader.problems.error(declared.span, message).help("as in `[string]`, or `[string?]` with nulls");
             return None;
         };
         let (ty, elements_nullable, form) = read_type(element, reader)?;
