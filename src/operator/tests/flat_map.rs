@@ -86,6 +86,26 @@ fn a_row_makes_a_bounded_number_of_rows() {
 }
 
 #[test]
+fn a_closure_makes_records_of_a_rust_type() {
+    use crate::operator::typed::Json;
+    use crate::record::Owned;
+    let digits = |number: &i64| match number {
+        0.. => Ok(number.to_string().chars().map(String::from).collect()),
+        _ => Err("it has a sign".to_owned()),
+    };
+    let sink = Sink::new(Json::<String, _>::new(|_: &String| None), target("out"), rejected("out"));
+    let sinks = Readers::new(vec![Box::new(sink) as Box<dyn Operator<Owned<String>>>]);
+    let each = FlatMap::<Owned<i64>, Owned<String>, _>::new(digits, rejected("digits"), sinks);
+    let timing = Timing { max_out_of_orderness_ms: 0, punctuated: false, max_ahead_ms: 1_000_000 };
+    let json = Json::<i64, _>::new(|number: &i64| number % 1_000);
+    let readers = Readers::new(vec![Box::new(each) as Box<dyn Operator<Owned<i64>>>]);
+    let source = Box::new(Source::<Owned<i64>, _>::new(json, timing, rejected("numbers"), readers));
+    let staged = run(source, [203, -1, 7].map(crate::operator::tests::number).to_vec()).unwrap();
+    assert_eq!(written(&staged, "out"), [r#""2""#, r#""0""#, r#""3""#, r#""7""#]);
+    assert_eq!(written(&staged, "rejected"), ["-1"]);
+}
+
+#[test]
 fn an_expression_that_fails_is_an_error() {
     let staged = rows(&["[12 / amount]"], false, false, vec![order("a", "0", 1), order("b", "4", 2)]);
     assert_eq!(written(&staged, "out"), [r#"{"customer":"b","at":2,"e0":3}"#]);
