@@ -95,7 +95,8 @@ impl RowAggregates {
         let bytes = text_bytes(&value);
         if bytes > self.text_bytes_max && keeps_argument(plan.function) {
             let (name, most) = (&plan.name, self.text_bytes_max);
-            let message = format!("aggregate `{name}`: a text of {bytes} bytes, more than {most}");
+            let what = text_kind(&value);
+            let message = format!("aggregate `{name}`: {what} of {bytes} bytes, more than {most}");
             return Err(EvaluationError { message });
         }
         Ok(value)
@@ -118,6 +119,11 @@ pub(super) fn text_bytes(value: &Slot<'_>) -> usize {
         Slot::Bytes(bytes) => bytes.len(),
         _ => 0,
     }
+}
+
+/// What has that length, for a message.
+pub(super) fn text_kind(value: &Slot<'_>) -> &'static str {
+    if matches!(value, Slot::List(_)) { "a list" } else { "a text" }
 }
 
 /// Whether a function's accumulator holds an argument as it came.
