@@ -115,7 +115,7 @@ fn value(source: &str) -> String {
                     assert_eq!(elements.iter().filter(is_such).count() + nulls, elements.len(), "{source}");
                     let elements: Vec<String> =
                         elements.iter().map(|element| compile::show(*element)).collect();
-                    return format!("[{}]", elements.join(", "));
+                    format!("[{}]", elements.join(", "))
                 }
                 slot if !slot.is_null() && type_of(slot) != expression.ty() => panic!("{source}: {slot:?}"),
                 Slot::Timestamp(ms) => format!("timestamp {ms}"),

@@ -245,6 +245,8 @@ fn lists_are_read_from_arrays() {
     assert_eq!(slots[3], Slot::List(&[Slot::Int(3), Slot::Null, Slot::Null]));
     let empty = decode(&schema, r#"{"tags":[],"items":[ ],"temps":null}"#, &arena);
     assert_eq!(empty, [Slot::List(&[]), Slot::Null, Slot::List(&[]), Slot::List(&[])]);
+    let nulled = decode(&schema, r#"{"tags":[],"items":[],"temps":[1],"temps":null}"#, &arena);
+    assert_eq!(nulled[1], Slot::Null);
     // The last one of a key counts, also within an element.
     let twice = r#"{"tags":7,"tags":["a","b"],"tags":["c"],"items":[{"sku":1,"sku":"q"}]}"#;
     assert_eq!(decode(&schema, twice, &arena)[..1], [Slot::List(&[Slot::String("c")])]);

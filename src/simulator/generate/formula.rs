@@ -287,7 +287,7 @@ impl Scope<'_> {
 
     fn int(&self, depth: u32, random: &mut Random) -> Formula {
         if self.asks_for_lists(random) {
-            return self.from_list(Type::Int, random);
+            return self.of_lists(Type::Int, random);
         }
         let call = |function: Function, argument: Formula| Formula::Call(function, vec![argument]);
         match random.below(8) {
@@ -316,7 +316,7 @@ impl Scope<'_> {
 
     fn text(&self, depth: u32, random: &mut Random) -> Formula {
         if self.asks_for_lists(random) {
-            return self.from_list(Type::String, random);
+            return self.of_lists(Type::String, random);
         }
         match random.below(4) {
             0 => self.converted(Function::LowerAscii, Type::String, depth, random),

@@ -60,7 +60,7 @@ impl Scope<'_> {
     }
 
     /// An element of a list, or what is made of it.
-    pub(super) fn from_list(&self, ty: Type, random: &mut Random) -> Formula {
+    pub(super) fn of_lists(&self, ty: Type, random: &mut Random) -> Formula {
         let list = self.list(ty, 1, random);
         let place = match random.below(3) {
             0 => self.leaf(Type::Int, random),
