@@ -81,9 +81,10 @@ impl Constant {
     }
 }
 
-impl From<Slot<'_>> for Constant {
-    fn from(slot: Slot<'_>) -> Self {
-        match slot {
+impl Constant {
+    /// The value by itself; `None` for a list, which is made anew for each row.
+    pub fn of(slot: Slot<'_>) -> Option<Constant> {
+        Some(match slot {
             Slot::Null => Constant::Null,
             Slot::Bool(value) => Constant::Bool(value),
             Slot::Int(value) => Constant::Int(value),
@@ -92,7 +93,8 @@ impl From<Slot<'_>> for Constant {
             Slot::Duration(value) => Constant::Duration(value),
             Slot::String(value) => Constant::String(value.into()),
             Slot::Bytes(value) => Constant::Bytes(value.into()),
-        }
+            Slot::List(_) => return None,
+        })
     }
 }
 
@@ -382,5 +384,6 @@ pub(super) fn show(slot: Slot<'_>) -> String {
             None => format!("{text:?}"),
         },
         Slot::Bytes(bytes) => format!("{} bytes", bytes.len()),
+        Slot::List(elements) => format!("a list of {}", elements.len()),
     }
 }

@@ -4,7 +4,7 @@ use bumpalo::Bump;
 use jiff::civil::DateTime;
 
 use super::compile::{Evaluated, Truth, failure, null_or_fail, show};
-use crate::record::{Slot, Type};
+use crate::record::{Element, ListType, Slot, Type};
 use crate::time;
 
 /// How a function is called.
@@ -27,6 +27,8 @@ pub(super) enum Body {
     Unary(for<'x, 'b> fn(Slot<'x>, &'b Bump) -> Evaluated<'b>),
     /// Of two arguments, a test.
     Test(for<'x> fn(Slot<'x>, Slot<'x>) -> Truth),
+    /// Of two arguments.
+    Binary(for<'x, 'b> fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b>),
     /// `matches`, whose pattern is compiled with the expression.
     Matches,
 }
@@ -50,9 +52,20 @@ const fn function(
     Function { name, style, parameters, result, body }
 }
 
+/// A list of texts.
+const TEXTS: Type = Type::List(ListType { element: Element::String, nullable: false });
+
+impl Function {
+    /// Whether it takes arguments of these types. Whether elements of a list may be null does not matter.
+    pub fn takes<'a>(&self, arguments: impl ExactSizeIterator<Item = &'a Type>) -> bool {
+        arguments.len() == self.parameters.len()
+            && self.parameters.iter().zip(arguments).all(|(parameter, ty)| parameter.common(*ty).is_some())
+    }
+}
+
 /// All functions.
 pub(super) static FUNCTIONS: &[Function] = {
-    use Body::{Identity, Matches, Test, Unary};
+    use Body::{Binary, Identity, Matches, Test, Unary};
     use Style::{Both, Global, Receiver};
     use Type::{Bool, Bytes, Double, Duration, Int, String, Timestamp};
     &[
@@ -83,6 +96,8 @@ pub(super) static FUNCTIONS: &[Function] = {
         function("duration", Global, &[Int], Duration, Unary(duration)),
         function("size", Both, &[String], Int, Unary(size)),
         function("size", Both, &[Bytes], Int, Unary(size)),
+        function("split", Both, &[String, String], TEXTS, Binary(split)),
+        function("join", Both, &[TEXTS, String], String, Binary(join)),
         function("contains", Receiver, &[String, String], Bool, Test(contains)),
         function("startsWith", Receiver, &[String, String], Bool, Test(starts_with)),
         function("endsWith", Receiver, &[String, String], Bool, Test(ends_with)),
@@ -223,8 +238,43 @@ fn duration<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
     }
 }
 
-fn size<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+/// The parts of a text between separators; of an empty separator its characters.
+fn split<'b>(text: Slot<'_>, separator: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
+    match (text, separator) {
+        (Slot::String(text), Slot::String(separator)) => {
+            let text: &'b str = arena.alloc_str(text);
+            let mut parts = bumpalo::collections::Vec::new_in(arena);
+            match separator {
+                "" => parts.extend(text.split_inclusive(|_| true).map(Slot::String)),
+                separator => parts.extend(text.split(separator).map(Slot::String)),
+            }
+            Ok(Slot::List(parts.into_bump_slice()))
+        }
+        (text, separator) => null_or_fail(&[text, separator]),
+    }
+}
+
+/// The texts of a list with separators between them; nulls are left out.
+fn join<'b>(list: Slot<'_>, separator: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
+    let (elements, separator) = match (list, separator) {
+        (Slot::List(elements), Slot::String(separator)) => (elements, separator),
+        (list, separator) => return null_or_fail(&[list, separator]),
+    };
+    let mut joined = bumpalo::collections::String::new_in(arena);
+    let mut is_first = true;
+    for element in elements {
+        let Slot::String(text) = element else { continue };
+        joined.push_str(if is_first { "" } else { separator });
+        joined.push_str(text);
+        is_first = false;
+    }
+    Ok(Slot::String(joined.into_bump_str()))
+}
+
+/// Of a text, bytes or a list.
+pub(super) fn size<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
     match argument {
+        Slot::List(elements) => Ok(Slot::Int(elements.len() as i64)),
         Slot::String(text) => Ok(Slot::Int(text.chars().count() as i64)),
         Slot::Bytes(bytes) => Ok(Slot::Int(bytes.len() as i64)),
         other => null_or_fail(&[other]),

@@ -9,6 +9,7 @@ mod call;
 mod check;
 mod compile;
 mod functions;
+mod list;
 mod operators;
 mod parse;
 

@@ -158,7 +158,7 @@ pub(super) fn arithmetic(op: Arithmetic, ty: Type, left: Operand, right: Operand
             Arithmetic::Multiply => double(op, left, right, |a, b| a * b),
             Arithmetic::Divide | Arithmetic::Remainder => double(op, left, right, |a, b| a / b),
         },
-        Type::String | Type::Bool | Type::Bytes => {
+        Type::String | Type::Bool | Type::Bytes | Type::List(_) => {
             binary(left, right, |left, right, arena| match (left, right) {
                 (Slot::String(a), Slot::String(b)) => {
                     let mut text = bumpalo::collections::String::with_capacity_in(a.len() + b.len(), arena);
@@ -235,9 +235,10 @@ pub(super) fn negate(operand: Operand) -> Operand {
     })
 }
 
-/// Whether values of the two types may be compared.
+/// Whether values of the two types may be compared; lists only by `==` and `!=`.
 pub(super) fn comparable(left: Type, right: Type) -> bool {
-    left == right || matches!((left, right), (Type::Int, Type::Double) | (Type::Double, Type::Int))
+    left.common(right).is_some()
+        || matches!((left, right), (Type::Int, Type::Double) | (Type::Double, Type::Int))
 }
 
 /// A comparison of two types that are [`comparable`].
@@ -248,6 +249,14 @@ pub(super) fn comparison(op: Comparison, types: (Type, Type), left: Operand, rig
         Type::String => compare::<Text>(op, left, right),
         Type::Bytes => compare::<Blob>(op, left, right),
         Type::Bool => compare::<Flag>(op, left, right),
+        Type::List(_) => {
+            let expected = op == Comparison::Equal;
+            binary_test(
+                left,
+                right,
+                move |left, right| Ok(equal(left, right)?.map(|equal| equal == expected)),
+            )
+        }
     }
 }
 
@@ -318,7 +327,7 @@ fn member<K: Kind>(
     })
 }
 
-fn scan<'x>(needle: Slot<'x>, elements: impl Iterator<Item = Evaluated<'x>>) -> Truth {
+pub(super) fn scan<'x>(needle: Slot<'x>, elements: impl Iterator<Item = Evaluated<'x>>) -> Truth {
     let mut unknown = needle.is_null();
     for element in elements {
         match equal(needle, element?)? {
@@ -330,7 +339,8 @@ fn scan<'x>(needle: Slot<'x>, elements: impl Iterator<Item = Evaluated<'x>>) -> 
     Ok(if unknown { None } else { Some(false) })
 }
 
-/// Whether two values are equal; null if one is null.
+/// Whether two values are equal; null if one is null. Lists are if they are equally long and have equal elements, where
+/// null equals null.
 fn equal(left: Slot<'_>, right: Slot<'_>) -> Truth {
     match (left, right) {
         (Slot::Int(a), Slot::Double(b)) | (Slot::Double(b), Slot::Int(a)) => Ok(Some(a as f64 == b)),

@@ -21,8 +21,17 @@ pub(super) fn schema() -> Schema {
             .map(|(name, ty)| field(name.to_string(), *ty, false))
             .chain(types.iter().map(|(name, ty)| field(format!("n{name}"), *ty, true)))
             .chain([field("status".into(), Type::String, false), field("amount".into(), Type::Double, false)])
+            .chain([
+                field("li".into(), list(Type::Int, false), false),
+                field("ls".into(), list(Type::String, true), false),
+                field("nl".into(), list(Type::Double, false), true),
+            ])
             .collect(),
     }
+}
+
+pub(super) fn list(element: Type, nullable: bool) -> Type {
+    element.list(nullable).unwrap()
 }
 
 const INSTANT_MS: i64 = 1_709_206_496_789; // 2024-02-29T11:34:56.789Z, a Thursday
@@ -37,7 +46,13 @@ fn row() -> Vec<Slot<'static>> {
         Slot::Duration(5_400_250),
         Slot::Bytes(b"\x00\xff"),
     ];
-    values.into_iter().chain([Slot::Null; 7]).chain([Slot::String("paid"), Slot::Double(9.5)]).collect()
+    let lists = [
+        Slot::List(&[Slot::Int(3), Slot::Int(-1), Slot::Int(7)]),
+        Slot::List(&[Slot::String("a"), Slot::Null, Slot::String("ü")]),
+        Slot::Null,
+    ];
+    let named = [Slot::String("paid"), Slot::Double(9.5)];
+    values.into_iter().chain([Slot::Null; 7]).chain(named).chain(lists).collect()
 }
 
 /// A batch of one record.
@@ -90,8 +105,19 @@ fn value(source: &str) -> String {
     match expression.eval(&environment) {
         Ok(slot) => {
             assert!(expression.nullable() || !slot.is_null(), "{source} is null and says that it never is");
-            assert!(slot.is_null() || type_of(slot) == expression.ty(), "{source}: {slot:?}");
             match slot {
+                Slot::List(elements) => {
+                    let Type::List(of) = expression.ty() else { panic!("{source}: {slot:?}") };
+                    let nulls = elements.iter().filter(|element| element.is_null()).count();
+                    assert!(of.nullable || nulls == 0, "{source} has nulls and says that it never has");
+                    let is_such =
+                        |element: &&Slot<'_>| !element.is_null() && type_of(**element) == of.element.ty();
+                    assert_eq!(elements.iter().filter(is_such).count() + nulls, elements.len(), "{source}");
+                    let elements: Vec<String> =
+                        elements.iter().map(|element| compile::show(*element)).collect();
+                    format!("[{}]", elements.join(", "))
+                }
+                slot if !slot.is_null() && type_of(slot) != expression.ty() => panic!("{source}: {slot:?}"),
                 Slot::Timestamp(ms) => format!("timestamp {ms}"),
                 Slot::Duration(ms) => format!("duration {ms}"),
                 Slot::Bytes(bytes) => format!("{bytes:?}"),
@@ -112,6 +138,7 @@ fn type_of(slot: Slot<'_>) -> Type {
         Slot::Duration(_) => Type::Duration,
         Slot::String(_) => Type::String,
         Slot::Bytes(_) => Type::Bytes,
+        Slot::List(_) => unreachable!("compared by its elements"),
     }
 }
 
@@ -609,8 +636,23 @@ fn mistakes_of_types_are_marked() {
         ("null", "null", "null has no type here"),
         ("ni + null", "null", "null has no type here"),
         ("s in [\"a\", 1]", "1", "`in` cannot compare a string with an int"),
-        ("s in s", "s", "takes a list"),
-        ("[1]", "[", "a list stands only"),
+        ("s in s", "s", "takes a list on its right"),
+        ("[]", "[", "an empty list has no type"),
+        ("[1, s]", "s", "differ in type: int and string"),
+        ("[li]", "li", "no lists of lists"),
+        ("li.map(x, [x])", "[x]", "no lists of lists"),
+        ("li == ls", "==", "`==` cannot compare a list [int] with a list [string?]"),
+        ("li < li", "<", "`<` cannot compare"),
+        ("li + li", "+", "not defined"),
+        ("li[s]", "s", "the place in a list is an int, found a string"),
+        ("s in li", "in", "`in` cannot compare a string with an int"),
+        ("size(li, li)", "size", "takes 1 argument here, found 2"),
+        ("join(li, \"\")", "li", "`join` takes a list [string] here, found a list [int]"),
+        ("li.exists(s, true)", "s", "`s` is known already"),
+        ("li.exists(1, true)", "1", "is a name for the elements"),
+        ("li.exists(x)", "exists", "is called as list.exists(x, expression of x)"),
+        ("li.filter(x, x)", "x", "`filter` takes a condition, found an int"),
+        ("li.map(x, v)", "v", "unknown field `v`"),
         ("size(i)", "i", "`size` takes a string or bytes here, found an int"),
         ("s.contains(1)", "1", "`contains` takes a string here, found an int"),
         ("i.contains(s)", "i", "`contains` takes a string here"),
@@ -623,13 +665,87 @@ fn mistakes_of_types_are_marked() {
         ("s.int()", "int", "called as int(x)"),
         ("has(i + 1)", "i + 1", "takes a field"),
         ("1u", "1u", "unsigned"),
-        ("s[0]", "[", "a string has no elements"),
+        ("s[0]", "[", "a string has no elements; only lists"),
         ("s.temp", "temp", "needs a field of its own in the schema"),
         ("meta", "meta", "meta.key"),
         ("meta.headers", "meta.headers", "meta.headers[\"name\"]"),
         ("meta.headers[1]", "1", "a header's name is a string"),
-        ("s.map(x, x)", "map", "macro"),
+        ("s.map(x, x)", "s", "`map` takes a list, found a string"),
     ]);
+}
+
+#[test]
+fn lists_have_elements() {
+    values(&[
+        ("li", "[3, -1, 7]"),
+        ("nl", "null"),
+        ("[i, 1, 2.5]", "[7.0, 1.0, 2.5]"),
+        ("[s, ns]", "[\"Grün\", null]"),
+        ("size(li) + ls.size()", "6"),
+        ("size(nl)", "null"),
+        ("li[0] - li[2]", "-4"),
+        ("ls[1]", "null"),
+        ("li[ni]", "null"),
+        ("nl[i]", "null"),
+        ("li[3]", "error: there is no [3] in a list of 3"),
+        ("li[-1]", "error: there is no [-1] in a list of 3"),
+        ("[i][i / 0]", "error: division by zero: 7 / 0"),
+        ("7 in li", "true"),
+        ("7.0 in li", "true"),
+        ("8 in li", "false"),
+        ("\"a\" in ls", "true"),
+        ("\"b\" in ls", "null"),
+        ("1 in nl", "null"),
+        ("ns in ls", "null"),
+        ("li == [3, -1, 7]", "true"),
+        ("li != [3, -1]", "true"),
+        ("ls == [\"a\", ns, \"ü\"]", "true"),
+        ("nl == [1.0]", "null"),
+        ("nl == null", "true"),
+        ("has(li)", "true"),
+        ("b ? li : [ni]", "[3, -1, 7]"),
+        ("b ? nl : null", "null"),
+    ]);
+}
+
+#[test]
+fn texts_are_split_and_joined() {
+    values(&[
+        ("split(\"a,b,,c\", \",\")", "[\"a\", \"b\", \"\", \"c\"]"),
+        ("\"\".split(\",\")", "[\"\"]"),
+        ("s.split(\"\")", "[\"G\", \"r\", \"ü\", \"n\"]"),
+        ("split(ns, \",\")", "null"),
+        ("size(split(\"a b\", \" \"))", "2"),
+        ("join(ls, \"; \")", "\"a; ü\""),
+        ("[s, s].join(ns)", "null"),
+        ("join(s.split(\"r\"), \"R\")", "\"GRün\""),
+    ]);
+}
+
+#[test]
+fn macros_go_through_lists() {
+    values(&[
+        ("li.exists(x, x > 6)", "true"),
+        ("li.exists(x, x > i)", "false"),
+        ("li.all(x, x > -2)", "true"),
+        ("li.all(x, x > 0)", "false"),
+        ("nl.all(x, x > 0.0)", "null"),
+        ("ls.exists(x, x == \"ü\")", "true"),
+        ("ls.exists(x, x == \"b\")", "null"),
+        ("ls.all(x, x != \"b\")", "null"),
+        // One that decides is stronger than an error, that is stronger than null.
+        ("li.exists(x, 1 / (x - 3) == 0)", "true"),
+        ("li.all(x, 1 / (x - 3) == 5)", "false"),
+        ("li.exists(x, 1 / (x - 3) == 5)", "error: division by zero: 1 / 0"),
+        ("li.filter(x, x % 2 != 0 && x > 0)", "[3, 7]"),
+        ("ls.filter(x, x < \"b\")", "[\"a\"]"),
+        ("li.filter(x, 1 / (x - 3) == 5)", "error: division by zero: 1 / 0"),
+        ("li.map(x, x * 2.5)", "[7.5, -2.5, 17.5]"),
+        ("ls.map(x, x.size())", "[1, null, 1]"),
+        ("li.map(x, li.filter(v, v < x).size())", "[1, 0, 2]"),
+    ]);
+    let expression = compile("li.map(x, x + ni)").unwrap();
+    assert_eq!(expression.fields().len(), 2, "the variable is no field: {:?}", expression.fields());
 }
 
 #[test]
@@ -739,6 +855,8 @@ fn the_reference_is_true() {
             field("country", Type::String, false),
             field("email", Type::String, false),
             field("created_at", Type::Timestamp, false),
+            field("tags", list(Type::String, false), false),
+            field("prices", list(Type::Double, false), false),
         ],
     };
     let blocks = reference.split("```cel\n").skip(1).map(|block| block.split("```").next().unwrap());

@@ -1,6 +1,7 @@
 //! The aggregates of topology files.
 
 mod accumulator;
+mod collected;
 mod ddsketch;
 mod distinct;
 mod encoding;
@@ -81,7 +82,7 @@ impl RowAggregates {
 
     fn bounds(&self, index: usize) -> Bounds {
         let values = match self.aggregates[index].parameter {
-            Parameter::Max(values) => values,
+            Parameter::Max(values) | Parameter::Number(values) => values,
             Parameter::None | Parameter::Quantile(_) => Parameter::MAX_DEFAULT,
         };
         Bounds { values, bytes: self.distinct_bytes_max }
@@ -98,7 +99,8 @@ impl RowAggregates {
         let bytes = text_bytes(&value);
         if bytes > self.text_bytes_max && keeps_argument(plan.function) {
             let (name, most) = (&plan.name, self.text_bytes_max);
-            let message = format!("aggregate `{name}`: a text of {bytes} bytes, more than {most}");
+            let what = text_kind(&value);
+            let message = format!("aggregate `{name}`: {what} of {bytes} bytes, more than {most}");
             return Err(EvaluationError { message });
         }
         Ok(value)
@@ -110,13 +112,22 @@ pub(super) fn text_bytes_max(texts: usize) -> usize {
     STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts.max(1))
 }
 
-/// The length of a text or bytes, in bytes; 0 of anything else.
+/// What an element of a list takes beside its text where it is stored, in bytes at most.
+const ELEMENT_BYTES: usize = 14;
+
+/// The length of a text or bytes, in bytes, and what a list takes; 0 of anything else.
 pub(super) fn text_bytes(value: &Slot<'_>) -> usize {
     match value {
+        Slot::List(elements) => elements.iter().map(|element| ELEMENT_BYTES + text_bytes(element)).sum(),
         Slot::String(text) => text.len(),
         Slot::Bytes(bytes) => bytes.len(),
         _ => 0,
     }
+}
+
+/// What has that length, for a message.
+pub(super) fn text_kind(value: &Slot<'_>) -> &'static str {
+    if matches!(value, Slot::List(_)) { "a list" } else { "a text" }
 }
 
 /// Whether a function's accumulator holds an argument as it came.
@@ -128,7 +139,9 @@ fn keeps_argument(function: AggregateFunction) -> bool {
 /// How many shares of an entry's texts an aggregate takes.
 fn text_keepers(plan: &AggregatePlan) -> usize {
     let argument = match plan.function {
-        AggregateFunction::CountDistinct => of_texts(plan),
+        AggregateFunction::CountDistinct | AggregateFunction::Collect | AggregateFunction::TopN => {
+            of_texts(plan)
+        }
         function => keeps_argument(function) && is_text(plan.ty),
     };
     usize::from(argument) + usize::from(plan.by.as_ref().is_some_and(|by| is_text(by.ty())))
@@ -139,12 +152,16 @@ pub fn reserved_bytes(plan: &AggregatePlan) -> usize {
     match (plan.function, plan.parameter) {
         // Of texts, which share what texts have, it is as many keys of fields and lengths.
         (AggregateFunction::CountDistinct, Parameter::Max(values)) => values * VARINT_BYTES_MAX,
+        (AggregateFunction::Collect, Parameter::Max(values)) => values * ELEMENT_BYTES,
+        (AggregateFunction::TopN, Parameter::Number(rows)) => rows * TOP_ROW_BYTES,
         (AggregateFunction::ApproxCountDistinct, _) => hyperloglog::REGISTERS,
         (AggregateFunction::ApproxQuantile, _) => 2 * ddsketch::BUCKETS_MAX * BUCKET_BYTES,
         _ => 0,
     }
 }
 
+/// A row of the greatest: its event time and two values, each with keys and lengths.
+const TOP_ROW_BYTES: usize = 48;
 /// What protobuf needs at most for a whole number of 64 bits.
 const VARINT_BYTES_MAX: usize = 10;
 /// About what a bucket of a sketch takes at most: a byte or two for its number, the rest for its count, of 2^42 rows.
@@ -155,7 +172,7 @@ const BUCKET_BYTES: usize = 8;
 pub struct RowInput<'b> {
     /// The arguments' values; `Null` adds nothing, whatever the function.
     pub arguments: &'b [Slot<'b>],
-    /// What `min_by` and `max_by` compare; empty if there is none of them.
+    /// What `min_by`, `max_by` and `top_n` compare; empty if there is none of them.
     pub by: &'b [Slot<'b>],
     /// The event time.
     pub time_ms: i64,
@@ -204,11 +221,11 @@ impl Aggregator<Dynamic> for RowAggregates {
     fn add(&self, value: &mut Accumulators, input: RowInput<'_>) -> Result<(), EvaluationError> {
         // First what can fail, for all of them; only then is anything changed.
         for (index, accumulator) in value.iter().enumerate() {
-            let checked = accumulator.check(&input.arguments[index], self.bounds(index));
+            let checked = accumulator.check(&input.sample(index), self.bounds(index));
             checked.map_err(|what| self.failed(index, what))?;
         }
         for (index, (accumulator, plan)) in value.iter_mut().zip(&self.aggregates).enumerate() {
-            accumulator.add(plan.function, input.sample(index));
+            accumulator.add(plan.function, input.sample(index), self.bounds(index));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::tests::*;
 use super::*;
-use crate::record::{OutputRecord, Records, Type};
+use crate::record::{OutputRecord, Records, Schema, Type};
 use crate::state::apply::Applier;
 use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
@@ -213,8 +213,8 @@ fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, [u64; 3]) {
 fn all_aggregates() -> Vec<AggregatePlan> {
     let schema = orders();
     use AggregateFunction::{
-        ApproxCountDistinct, ApproxQuantile, Avg, Count, CountDistinct, First, Last, Max, Min, MinBy, Stddev,
-        Sum, Variance,
+        ApproxCountDistinct, ApproxQuantile, Avg, Collect, Count, CountDistinct, First, Last, Max, Min,
+        MinBy, Stddev, Sum, TopN, Variance,
     };
     let told = |parameter: Parameter, plan: AggregatePlan| AggregatePlan { parameter, ..plan };
     let least = aggregate(&schema, "cheapest", MinBy, Some("customer"), Type::String);
@@ -238,6 +238,19 @@ fn all_aggregates() -> Vec<AggregatePlan> {
             Parameter::Quantile(0.5),
             aggregate(&schema, "median", ApproxQuantile, Some("amount"), Type::Double),
         ),
+        // A seventh customer is an error.
+        told(
+            Parameter::Max(6),
+            aggregate(&schema, "customers", Collect, Some("customer"), list(Type::String, false)),
+        ),
+        told(
+            Parameter::Number(2),
+            AggregatePlan {
+                by: Some(expression(&schema, "amount")),
+                ..aggregate(&schema, "largest", TopN, Some("at"), list(Type::Timestamp, false))
+            },
+        ),
+        aggregate(&schema, "some", First, Some("[amount, 1]"), list(Type::Int, true)),
     ]
 }
 
@@ -287,8 +300,26 @@ fn deduplicated() -> Box<dyn Pipeline> {
 }
 
 fn lagging(ttl_ms: Option<i64>) -> Box<dyn Pipeline> {
-    let values = ["12 / amount", "customer", "at"];
+    let values = ["12 / amount", "customer", "at", "[amount, 3]"];
     source(4, vec![lag(&orders(), ttl_ms, &values, |rows| vec![sink(rows, "out")])])
+}
+
+/// Elements, some of them behind a window.
+fn flattened() -> Box<dyn Pipeline> {
+    let lists = ["[amount, 12 / amount]", "split(customer + \" x\", \" \")"];
+    let behind = |rows: &Schema| {
+        let total = aggregate(rows, "total", AggregateFunction::Sum, Some("e0"), Type::Int);
+        let words =
+            aggregate(rows, "words", AggregateFunction::Collect, Some("e1"), list(Type::String, false));
+        let words = AggregatePlan { parameter: Parameter::Max(9), ..words };
+        let window = Windowed { aggregates: vec![total, words], ..Windowed::new("window") };
+        vec![sink(rows, "out"), window.reads(rows, vec![sink(&window.schema(rows), "total")])]
+    };
+    source(4, vec![each_of(&orders(), &lists, true, false, behind)])
+}
+
+fn list(element: Type, nullable: bool) -> Type {
+    element.list(nullable).unwrap()
 }
 
 fn split() -> Box<dyn Pipeline> {
@@ -416,6 +447,11 @@ proptest! {
     #[test]
     fn lag_conforms(ttl_ms in prop_oneof![Just(None), Just(Some(7))], inputs in vec(input(), 0..40)) {
         conforms(&move || lagging(ttl_ms), inputs);
+    }
+
+    #[test]
+    fn flat_map_conforms(inputs in vec(input(), 0..30)) {
+        conforms(&flattened, inputs);
     }
 
     #[test]

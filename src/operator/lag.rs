@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use prost::encoding::{decode_varint, encode_varint};
 
-use super::aggregate::{Held, decode_held, encode_held, text_bytes, text_bytes_max};
+use super::aggregate::{Held, decode_held, encode_held, text_bytes, text_bytes_max, text_kind};
 use super::window::{Expiring, ExpiringSpec, Retention, select};
 use super::{Context, ErrorPolicy, KeySelector, LateRecords, Operator, OperatorError, Progress, Readers};
 use crate::expression::{Environment, EvaluationError, Expression};
@@ -200,7 +200,7 @@ pub struct RowLag {
 impl RowLag {
     /// Of these expressions, with the names of their fields.
     pub fn new(values: Vec<(String, Arc<Expression>)>) -> Self {
-        let is_text = |ty| matches!(ty, Type::String | Type::Bytes);
+        let is_text = |ty| matches!(ty, Type::String | Type::Bytes | Type::List(_));
         let texts = values.iter().filter(|(_, expression)| is_text(expression.ty())).count();
         RowLag { values, text_bytes_max: text_bytes_max(texts) }
     }
@@ -213,7 +213,8 @@ impl LagFunction<Dynamic, Dynamic> for RowLag {
             let value = expression.eval(&environment)?;
             let (bytes, most) = (text_bytes(&value), self.text_bytes_max);
             if bytes > most {
-                let message = format!("`{name}`: a text of {bytes} bytes, more than {most}");
+                let what = text_kind(&value);
+                let message = format!("`{name}`: {what} of {bytes} bytes, more than {most}");
                 return Err(EvaluationError { message });
             }
             Ok(Held::of(&value))

@@ -5,6 +5,7 @@ mod branch;
 mod calendar;
 mod deduplicate;
 mod errors;
+mod flat_map;
 mod lag;
 mod processing;
 mod repartition;
@@ -13,6 +14,7 @@ mod two_phase;
 mod window;
 
 pub(super) use branch::branches;
+pub(super) use flat_map::each_of;
 pub(super) use window::{number, numbers};
 
 use std::sync::Arc;
@@ -31,7 +33,9 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
-use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Parameter, Windows};
+use crate::topology::plan::{
+    AggregateFunction, AggregatePlan, EventTime, FlatMapPlan, MapSlot, Parameter, Windows,
+};
 use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
 pub(super) use calendar::days;
 

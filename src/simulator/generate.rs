@@ -4,8 +4,10 @@
 mod aggregate;
 mod branch;
 mod change;
+mod flat_map;
 pub mod formula;
 mod keyed;
+mod lists;
 mod map;
 mod source;
 mod text;
@@ -95,6 +97,8 @@ pub enum OperatorKind {
     Filter(Formula),
     /// Makes rows of rows.
     Map(Map),
+    /// Makes rows of elements.
+    FlatMap(FlatMap),
     /// Brings rows of a key together.
     Repartition(Repartition),
     /// Brings the rows of this stream, which have the same fields, to those of the input.
@@ -109,6 +113,21 @@ pub enum OperatorKind {
     Branch(Branch),
     /// The rows of a branch, by its number.
     Output(usize),
+}
+
+/// What makes rows of elements.
+#[derive(Clone, Debug)]
+pub struct FlatMap {
+    /// New fields, by name, and the lists whose elements they are.
+    pub each: Vec<(String, Formula)>,
+    /// Which of the input's fields stay.
+    pub choice: Choice,
+    /// Their slots.
+    pub kept: Vec<usize>,
+    /// The field of an element's place.
+    pub position: Option<String>,
+    /// Whether a row without elements makes one, too.
+    pub outer: bool,
 }
 
 /// What splits rows.
@@ -415,6 +434,7 @@ fn field(name: &str, ty: Type, nullable: bool) -> Field {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Filter,
+    FlatMap,
     Map,
     Repartition,
     Union,
@@ -428,6 +448,7 @@ impl Kind {
     fn letter(self) -> &'static str {
         match self {
             Kind::Filter => "f",
+            Kind::FlatMap => "e",
             Kind::Map => "m",
             Kind::Repartition => "r",
             Kind::Union => "u",
@@ -480,12 +501,15 @@ impl Maker<'_> {
         let other = self.other(place);
         // Behind a change of keys the order of rows would show.
         let keyed = can_group && !input.rekeyed && self.random.fork("keyed").one_in(4);
+        let flattens =
+            input.fields.iter().any(|field| field.ty.is_list()) && self.random.fork("flat").one_in(3);
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
             _ if keyed => *self.random.fork("kind").pick(&[Kind::Deduplicate, Kind::Lag]),
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
             _ if !rekeys && self.random.fork("branch").one_in(8) => Kind::Branch,
+            _ if !rekeys && flattens => Kind::FlatMap,
             _ if rekeys => Kind::Window,
             0 | 1 => Kind::Filter,
             4.. if can_group => Kind::Window,
@@ -505,6 +529,7 @@ impl Maker<'_> {
                 let depth = 1 + self.random.below(3) as u32;
                 (OperatorKind::Filter(scope.formula(Type::Bool, depth, self.random)), input.clone())
             }
+            Kind::FlatMap => self.flat_map(&input, number),
             Kind::Map => self.map(&input, number),
             Kind::Repartition => self.repartition(&input),
             Kind::Union => self.union(&input, other.unwrap_or(place)),
@@ -552,16 +577,19 @@ impl Maker<'_> {
         if self.random.one_in(5) {
             self.generated.created.insert(topic.clone());
         }
+        let plain = (0..stream.fields.len()).filter(|slot| !stream.fields[*slot].ty.is_list());
+        let plain: Vec<usize> = plain.collect();
         let mut key: Vec<usize> = match self.random.below(5) {
+            _ if plain.is_empty() => Vec::new(),
             0 if !stream.rekeyed => Vec::new(),
-            1 => vec![self.random.below(stream.fields.len() as u64) as usize],
+            1 => vec![*self.random.pick(&plain)],
             _ => stream.carried.iter().filter_map(|slots| slots.first().copied()).collect(),
         };
-        if key.is_empty() && stream.rekeyed {
-            key.push(self.random.below(stream.fields.len() as u64) as usize);
+        if key.is_empty() && stream.rekeyed && !plain.is_empty() {
+            key.push(*self.random.pick(&plain));
         }
         if !key.is_empty() && self.random.one_in(5) {
-            key.push(self.random.below(stream.fields.len() as u64) as usize);
+            key.push(*self.random.pick(&plain));
             key.dedup();
             if key.len() > 1 && key[..key.len() - 1].contains(&key[key.len() - 1]) {
                 key.pop();

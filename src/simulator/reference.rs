@@ -5,6 +5,7 @@
 mod compare;
 mod decode;
 mod evaluate;
+mod flat;
 mod fold;
 mod group;
 pub mod json;
@@ -307,6 +308,7 @@ impl<'t, 'g> Task<'t, 'g> {
                     map.slots.iter().map(|formula| environment.evaluate(formula)).collect();
                 row.map(|row| self.process(StreamRef::Operator(index), &Event { row: &row, ..*event }))
             }
+            OperatorKind::FlatMap(flat_map) => self.flatten(index, flat_map, event),
             OperatorKind::Branch(branch) => self.split(index, branch, event),
             OperatorKind::Union(_) | OperatorKind::Output(_) => {
                 self.process(StreamRef::Operator(index), event);
@@ -517,6 +519,14 @@ fn push_value(field: &Field, value: &Value, out: &mut Vec<u8>) {
         }
         Value::Timestamp(ms) => push_int(*ms, out),
         Value::Text(text) => push_text(text, out),
+        Value::List(elements) => {
+            out.push(b'[');
+            for (place, element) in elements.iter().enumerate() {
+                out.extend_from_slice(if place > 0 { b"," } else { b"" });
+                push_value(field, element, out);
+            }
+            out.push(b']');
+        }
         Value::Double(value) => {
             // The shortest digits; their layout is that of the library. Writing to memory cannot fail.
             let written = serde_json::to_writer(out, value);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
-    LagSpec, LateRecords, Map, MergedRows, Operator, OutputTarget, PartialRows, Pipeline, PipelineFactory,
-    Readers, Repartition, RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag,
-    RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec,
-    local_row_windows, row_windows,
+    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, FlatMap, JsonRows,
+    Lag, LagSpec, LateRecords, Map, MergedRows, Operator, OutputTarget, PartialRows, Pipeline,
+    PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowChoice, RowFilter, RowFlatMap,
+    RowGap, RowKey, RowLag, RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer,
+    WindowSpec, local_row_windows, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -172,6 +172,11 @@ impl Builder<'_> {
                 let keys = row_key(&window.key, input, encoder);
                 local_row_windows(&window.windows, keys, aggregates(), results, errors, readers)
                     .unwrap_or_else(|| unreachable!("windows of two steps have panes"))
+            }
+            OperatorKind::FlatMap(plan) => {
+                let names = operator.schema.fields[plan.kept.len()..].iter().map(|field| field.name.clone());
+                let function = RowFlatMap::new(plan.clone(), names.collect(), encoder);
+                Box::new(FlatMap::new(function, errors, readers))
             }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
             OperatorKind::Deduplicate(deduplicate) => {

@@ -250,7 +250,7 @@ fn check_sink_keys(
     for (sink, input) in sinks.iter().zip(inputs) {
         let unknown = Stream::opaque();
         let stream = input.and_then(|input| stream_of(input, sources, drafts)).unwrap_or(&unknown);
-        keys.push(sink.key.iter().filter_map(|name| stream.slot(name, "`key`", reader)).collect());
+        keys.push(sink.key.iter().filter_map(|name| stream.key_slot(name, "`key`", reader)).collect());
     }
     keys
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, Phase, WindowPlan};
+use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, Parameter, Phase, WindowPlan};
 use super::window::{description, duration};
 use crate::expression::Expression;
 use crate::window::EarlyFiring;
@@ -66,6 +66,9 @@ impl OperatorPlan {
             if let Some(by) = &aggregate.by {
                 // Nor does the result's type tell that of what is compared.
                 let _ = write!(text, " by {}: {}", line(by), by.ty());
+            }
+            if let Parameter::Number(rows) = aggregate.parameter {
+                let _ = write!(text, ", {rows}");
             }
             let _ = write!(text, ") {}", aggregate.ty);
             if let Some(condition) = &aggregate.condition {

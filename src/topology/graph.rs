@@ -144,6 +144,12 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
                 if set.is_empty() { "choose fields".to_owned() } else { format!("set {}", set.join(", ")) };
             format!("[\"{id}<br/>map<br/>{}\"]", escape(&what))
         }
+        OperatorKind::FlatMap(flat_map) => {
+            let made = flat_map.each.len() + usize::from(flat_map.position);
+            let fields = operator.schema.fields.iter().rev().take(made).rev();
+            let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
+            format!("[\"{id}<br/>flat_map<br/>{}\"]", escape(&format!("each {}", names.join(", "))))
+        }
         OperatorKind::Branch { .. } => format!("{{{{\"{id}<br/>branch\"}}}}"),
         OperatorKind::Output { .. } => String::new(), // it is a line
         OperatorKind::Union { .. } => format!("(({id}<br/>union))"),

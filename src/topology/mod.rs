@@ -2,7 +2,7 @@
 //!
 //! A file is parsed into nodes that know where they stand (`yaml`), its scalars are substituted
 //! (`substitute`) and typed (`reader`), its sources, operators and sinks are read and checked against
-//! the streams between them (`source`, `operator`, `branch`, `keyed`, `window`, `sink`, `stream`) and put together
+//! the streams between them (`source`, `operator`, `branch`, `flat_map`, `keyed`, `window`, `sink`, `stream`) and put together
 //! (`check`) with the tests (`case`). A mistake hides as little as possible of what comes behind it, and is told once: a
 //! field whose declaration is wrong is remembered as such, and whatever uses it is not complained about.
 
@@ -12,6 +12,7 @@ pub mod case;
 mod check;
 mod diagnostic;
 mod fingerprint;
+mod flat_map;
 mod graph;
 mod keyed;
 mod operator;

@@ -7,6 +7,7 @@ use crate::record::{Field, FieldForm, Type};
 
 use super::branch::{check_branches, read_branches};
 use super::diagnostic::Span;
+use super::flat_map::check_flat_map;
 use super::keyed::{KeyedDraft, check_deduplicate, check_lag};
 use super::plan::{MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
@@ -21,6 +22,7 @@ pub(super) enum Word {
     Branch,
     Deduplicate,
     Filter,
+    FlatMap,
     Lag,
     Map,
     /// A branch, by its number: no type of a file.
@@ -30,10 +32,11 @@ pub(super) enum Word {
     Window,
 }
 
-const WORDS: [(&str, Word); 8] = [
+const WORDS: [(&str, Word); 9] = [
     ("branch", Word::Branch),
     ("deduplicate", Word::Deduplicate),
     ("filter", Word::Filter),
+    ("flat_map", Word::FlatMap),
     ("lag", Word::Lag),
     ("map", Word::Map),
     ("repartition", Word::Repartition),
@@ -44,6 +47,7 @@ const WORDS: [(&str, Word); 8] = [
 const BRANCH_KEYS: [&str; 5] = ["type", "input", "branches", "otherwise", "on_error"];
 const DEDUPLICATE_KEYS: [&str; 6] = ["type", "input", "key_by", "within", "late", "on_error"];
 const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
+const FLAT_MAP_KEYS: [&str; 8] = ["type", "input", "each", "keep", "drop", "position", "outer", "on_error"];
 const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
@@ -51,7 +55,7 @@ const WINDOW_KEYS: [&str; 9] =
     ["type", "input", "key_by", "two_phase", "window", "aggregate", "emit", "late", "on_error"];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 19] = [
+const ALL_KEYS: [&str; 22] = [
     "type",
     "input",
     "inputs",
@@ -71,10 +75,13 @@ const ALL_KEYS: [&str; 19] = [
     "ttl",
     "branches",
     "otherwise",
+    "each",
+    "position",
+    "outer",
 ];
 
 /// Kinds that are designed and not built yet.
-const WORDS_LATER: [&str; 5] = ["join", "reduce", "process", "flat_map", "lookup"];
+const WORDS_LATER: [&str; 4] = ["join", "reduce", "process", "lookup"];
 
 /// A topic has at most so many partitions.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -192,6 +199,10 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
             draft.kind = check_filter(fields, input, reader);
             draft.stream = input.clone();
         }
+        Some(Word::FlatMap) => {
+            reader.check_keys(fields, &FLAT_MAP_KEYS);
+            (draft.kind, draft.stream) = check_flat_map(fields, input, reader);
+        }
         Some(Word::Lag) => {
             reader.check_keys(fields, &LAG_KEYS);
             draft.take(check_lag(fields, input, reader));
@@ -233,7 +244,7 @@ pub(super) fn check_key_by(
     if matches!(&node.data, Data::Sequence(items) if items.is_empty()) {
         reader.problems.error(node.span, "`key_by` is empty").help(help);
     }
-    let slots = names.iter().map(|name| input.slot(name, "`key_by`", reader)).collect();
+    let slots = names.iter().map(|name| input.key_slot(name, "`key_by`", reader)).collect();
     (slots, names)
 }
 
@@ -283,7 +294,7 @@ pub(super) fn check_condition(
 }
 
 /// A field that `set` makes. `made` is `None` if its expression is wrong.
-struct SetField {
+pub(super) struct SetField {
     name: String,
     made: Option<(MapSlot, Field)>,
 }
@@ -364,7 +375,7 @@ fn check_set(fields: &Fields, input: &Stream, reader: &mut Reader) -> Vec<SetFie
 }
 
 /// Which fields of the input stay.
-fn check_keep_and_drop(
+pub(super) fn check_keep_and_drop(
     fields: &Fields,
     input: &Stream,
     set: &[SetField],
@@ -404,7 +415,7 @@ fn check_keep_and_drop(
 
 /// Under which names the fields of `partitioned_by` are in a map's rows. `slots` are those of the
 /// fields of `stream`, in order.
-fn carried(input: &Stream, slots: &[MapSlot], stream: &Stream) -> Vec<(String, Vec<String>)> {
+pub(super) fn carried(input: &Stream, slots: &[MapSlot], stream: &Stream) -> Vec<(String, Vec<String>)> {
     let names_of = |old: &[String]| -> Vec<String> {
         let copied = slots.iter().zip(&stream.schema.fields).filter(|(slot, _)| match slot {
             MapSlot::Input(i) => old.contains(&input.schema.fields[*i].name),

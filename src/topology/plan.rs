@@ -147,6 +147,8 @@ pub enum OperatorKind {
         /// How each output slot is made.
         slots: Vec<MapSlot>,
     },
+    /// Makes a row of each element of lists.
+    FlatMap(FlatMapPlan),
     /// Passes each row to the first branch whose condition is true. Its [outputs](OperatorKind::Output) read it, and
     /// nothing else.
     Branch {
@@ -199,6 +201,20 @@ pub enum MapSlot {
     Input(usize),
     /// The value of an expression on the input row.
     Expression(Arc<Expression>),
+}
+
+/// Which rows are made of a row with lists. Theirs are the fields that are kept, then one for each of the lists, then
+/// perhaps the element's place.
+#[derive(Clone, Debug)]
+pub struct FlatMapPlan {
+    /// The input's slots that are kept, in ascending order.
+    pub kept: Vec<usize>,
+    /// Of type list, in declared order; at least one.
+    pub each: Vec<Arc<Expression>>,
+    /// Whether the last field is the place of the element, from 0.
+    pub position: bool,
+    /// Whether a row without elements makes one with nulls in their place.
+    pub outer: bool,
 }
 
 /// A keyed window. Its rows: the key fields, `window_start`, `window_end`, the aggregates, and perhaps
@@ -330,7 +346,7 @@ pub struct AggregatePlan {
     pub function: AggregateFunction,
     /// Of what; `None` only for a count of rows.
     pub argument: Option<Arc<Expression>>,
-    /// What `min_by` and `max_by` compare.
+    /// What `min_by`, `max_by` and `top_n` compare.
     pub by: Option<Arc<Expression>>,
     /// Only rows for which this is true count.
     pub condition: Option<Arc<Expression>>,
@@ -347,17 +363,21 @@ pub enum Parameter {
     /// Nothing.
     #[default]
     None,
-    /// How many different values `count_distinct` keeps at most.
+    /// How many values `count_distinct` and `collect` keep at most.
     Max(usize),
+    /// How many rows `top_n` keeps: the state depends on it.
+    Number(usize),
     /// Which quantile, from 0 to 1.
     Quantile(f64),
 }
 
 impl Parameter {
-    /// What `count_distinct` keeps if the file does not say.
+    /// What `count_distinct` and `collect` keep if the file does not say.
     pub const MAX_DEFAULT: usize = 1_000;
-    /// What it may be told to keep.
+    /// What they may be told to keep.
     pub const MAX_LIMIT: usize = 20_000;
+    /// What `top_n` may be told to keep.
+    pub const NUMBER_LIMIT: usize = 1_000;
 }
 
 /// The aggregate functions.
@@ -396,6 +416,11 @@ pub enum AggregateFunction {
     ApproxCountDistinct,
     /// A quantile of ints or doubles, about. A double.
     ApproxQuantile,
+    /// The values in the order in which they came, of a bounded number of them. A list.
+    Collect,
+    /// The values of the rows in which another one is the greatest, from the greatest on; of equal ones as `max_by` does.
+    /// A list.
+    TopN,
 }
 
 /// A change of keys: a stream that goes through a topic of the engine's own, so that all rows of a key meet in one

@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::layout::{Kind, Layout, Target};
+use super::layout::{Array, Kind, Layout, Target};
 use crate::record::Slot;
 use crate::time;
 
@@ -72,6 +72,9 @@ fn object<'b>(
                     cursor.at = object(text, cursor.at, arena, layout, below, slots)?;
                 }
             }
+            Target::Array(number) => {
+                cursor.at = array(text, cursor.at, arena, &mut layout.arrays[number], slots)?;
+            }
             Target::Several(_) => return None,
         }
         if !cursor.token(b',') {
@@ -79,6 +82,45 @@ fn object<'b>(
             return Some(cursor.at);
         }
     }
+}
+
+/// Reads the lists of the array that begins at `at`. Returns where it ends.
+#[inline(never)]
+fn array<'b>(
+    text: &'b str,
+    at: usize,
+    arena: &'b Bump,
+    array: &mut Array,
+    slots: &mut [Slot<'b>],
+) -> Option<usize> {
+    let mut cursor = Cursor { text, at };
+    if cursor.literal(b"null") {
+        // The array may have come before.
+        array.slots.iter().for_each(|slot| slots[*slot] = Slot::Null);
+        return Some(cursor.at);
+    }
+    cursor.expect(b'[')?;
+    let mut values = bumpalo::collections::Vec::new_in(arena);
+    let mut is_over = cursor.token(b']');
+    while !is_over {
+        cursor.space();
+        let start = values.len();
+        values.resize(start + array.slots.len(), Slot::Null);
+        let element = &mut values[start..];
+        match array.element {
+            Target::Object(root) => {
+                cursor.at = object(text, cursor.at, arena, &mut array.layout, root, element)?;
+            }
+            _ => element[0] = cursor.value(array.layout.fields[0].kind, arena)?,
+        }
+        array.layout.required.iter().all(|slot| !element[*slot].is_null()).then_some(())?;
+        if !cursor.token(b',') {
+            cursor.expect(b']')?;
+            is_over = true;
+        }
+    }
+    array.put(values, arena, slots);
+    Some(cursor.at)
 }
 
 /// Passes over a value of any kind, which begins at `at`. Returns where it ends.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::formula::Formula;
 use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window, ZONES};
-use crate::record::{Field, FieldForm, Type};
+use crate::record::{Field, FieldForm, ListType, Type, shown_path};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
@@ -63,6 +63,17 @@ impl Generated {
                 (ty, _) => ty.to_string(),
             };
             let null = if field.nullable { "?" } else { "" };
+            if let Type::List(ListType { element, nullable }) = field.ty {
+                let (of, null) = (element.ty(), if nullable { "?" } else { "" });
+                let _ = writeln!(
+                    out,
+                    "      {}: {{ type: [{of}{null}], nullable: {}, path: \"{}\" }}",
+                    field.name,
+                    field.nullable,
+                    shown_path(path)
+                );
+                continue;
+            }
             let _ = match path.join(".") {
                 path if path == field.name => writeln!(out, "      {path}: {ty}{null}"),
                 path => writeln!(out, "      {}: {{ type: \"{ty}{null}\", path: {path} }}", field.name),
@@ -92,6 +103,7 @@ impl Generated {
         let fields = self.fields(operator.input);
         let ty = match operator.kind {
             OperatorKind::Filter(_) => "filter",
+            OperatorKind::FlatMap(_) => "flat_map",
             OperatorKind::Map(_) => "map",
             OperatorKind::Repartition(_) => "repartition",
             OperatorKind::Union(_) => "union",
@@ -122,13 +134,19 @@ impl Generated {
             }
             OperatorKind::Map(map) => {
                 if !map.set.is_empty() {
-                    render_set(&map.set, &fields, out);
+                    render_set("set", &map.set, &fields, out);
                 }
-                let _ = match &map.choice {
-                    Choice::All => Ok(()),
-                    Choice::Keep(names) => writeln!(out, "    keep: [{}]", names.join(", ")),
-                    Choice::Drop(names) => writeln!(out, "    drop: [{}]", names.join(", ")),
-                };
+                render_choice(&map.choice, out);
+            }
+            OperatorKind::FlatMap(flat_map) => {
+                render_set("each", &flat_map.each, &fields, out);
+                render_choice(&flat_map.choice, out);
+                if let Some(name) = &flat_map.position {
+                    let _ = writeln!(out, "    position: {name}");
+                }
+                if flat_map.outer {
+                    out.push_str("    outer: true\n");
+                }
             }
             OperatorKind::Repartition(repartition) => {
                 render_key(&repartition.key, &fields, out);
@@ -142,7 +160,7 @@ impl Generated {
                 if let Some(ttl_ms) = lag.ttl_ms {
                     let _ = writeln!(out, "    ttl: {ttl_ms}ms");
                 }
-                render_set(&lag.set, &fields, out);
+                render_set("set", &lag.set, &fields, out);
             }
             OperatorKind::Deduplicate(deduplicate) => {
                 render_key(&deduplicate.key, &fields, out);
@@ -156,8 +174,16 @@ impl Generated {
     }
 }
 
-fn render_set(set: &[(String, Formula)], fields: &[Field], out: &mut String) {
-    out.push_str("    set:\n");
+fn render_choice(choice: &Choice, out: &mut String) {
+    let _ = match choice {
+        Choice::All => Ok(()),
+        Choice::Keep(names) => writeln!(out, "    keep: [{}]", names.join(", ")),
+        Choice::Drop(names) => writeln!(out, "    drop: [{}]", names.join(", ")),
+    };
+}
+
+fn render_set(key: &str, set: &[(String, Formula)], fields: &[Field], out: &mut String) {
+    let _ = writeln!(out, "    {key}:");
     for (name, formula) in set {
         let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, fields)));
     }
@@ -223,6 +249,7 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
             Parameter::None | Parameter::Max(Parameter::MAX_DEFAULT) => None,
             Parameter::Max(values) => Some(("max", values.to_string())),
             Parameter::Quantile(q) => Some(("q", q.to_string())),
+            Parameter::Number(rows) => Some(("n", rows.to_string())),
         };
         let _ = match (&aggregate.by, &aggregate.condition) {
             (None, None) => {
@@ -276,6 +303,8 @@ fn name(function: AggregateFunction) -> &'static str {
         F::CountDistinct => "count_distinct",
         F::ApproxCountDistinct => "approx_count_distinct",
         F::ApproxQuantile => "approx_quantile",
+        F::Collect => "collect",
+        F::TopN => "top_n",
     }
 }
 

@@ -210,6 +210,13 @@ impl Reader<'_> {
     fn fitting(&mut self, entry: &Entry, value: Json, field: &Field) -> Option<Json> {
         let fitting = match (field.ty, field.form, value) {
             (_, _, Json::Null) if field.nullable => Ok(Json::Null),
+            (Type::List(of), form, Json::List(values)) => {
+                let (name, ty, nullable) = (field.name.clone(), of.element.ty(), of.nullable);
+                let element = Field { name, ty, nullable, form };
+                let values: Vec<_> =
+                    values.into_iter().map(|value| self.fitting(entry, value, &element)).collect();
+                return values.into_iter().collect::<Option<Vec<Json>>>().map(Json::List);
+            }
             (Type::Timestamp, form, value) => timestamp(&value, form).ok_or(value),
             (Type::String | Type::Bytes, _, value @ Json::String(_))
             | (Type::Bool, _, value @ Json::Bool(_))
