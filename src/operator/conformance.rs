@@ -15,8 +15,8 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::{Store, StoreFactory};
-use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, Windows};
-use crate::window::{AlignedWindows, EarlyFiring};
+use crate::topology::plan::{AggregateFunction, AggregatePlan, FiresPlan, Parameter, TriggerPlan, Windows};
+use crate::window::{AlignedWindows, CountWindows, EarlyFiring};
 
 /// How a run is cut.
 #[derive(Clone, Copy, Debug)]
@@ -291,6 +291,11 @@ fn lagging(ttl_ms: Option<i64>) -> Box<dyn Pipeline> {
     source(4, vec![lag(&orders(), ttl_ms, &values, |rows| vec![sink(rows, "out")])])
 }
 
+fn gathered(gathered: &Gathered) -> Box<dyn Pipeline> {
+    let schema = orders();
+    source(4, vec![gathered.reads(&schema, vec![sink(&gathered.schema(&schema), "out")])])
+}
+
 fn split() -> Box<dyn Pipeline> {
     source(4, vec![branches(&orders(), &["amount > 6", "12 / amount > 2"], true)])
 }
@@ -327,6 +332,18 @@ fn input_at(at: fn(i64) -> i64) -> impl Strategy<Value = Input> {
         20 => (customer, amount, time).prop_map(move |(customer, amount, time)| order(&customer, &amount, at(time))),
         1 => Just(Input { value: None, ..order("a", "1", at(5)) }),
         1 => Just(Input { value: Some(format!(r#"{{"at":{}}}"#, at(20)).into_bytes()), key: None, ..order("a", "1", at(5)) }),
+    ]
+}
+
+fn triggers() -> impl Strategy<Value = FiresPlan> {
+    let rows = Gathered::global(FiresPlan::EveryRows(1), false);
+    let made = Gathered { aggregates: all_aggregates(), ..rows }.schema(&orders());
+    let when = expression(&orders(), "12 / amount > 2");
+    let having = expression(&made, "6 / sum > 0 && rows > 1");
+    prop_oneof![
+        (1..4_i64).prop_map(FiresPlan::EveryRows),
+        Just(FiresPlan::When(when)),
+        Just(FiresPlan::Having(having)),
     ]
 }
 
@@ -416,6 +433,19 @@ proptest! {
     #[test]
     fn lag_conforms(ttl_ms in prop_oneof![Just(None), Just(Some(7))], inputs in vec(input(), 0..40)) {
         conforms(&move || lagging(ttl_ms), inputs);
+    }
+
+    #[test]
+    fn windows_that_no_time_closes_conform(
+        trigger in prop_oneof![
+            (1..5_i64, 1..5_i64).prop_map(|(size, slide)| TriggerPlan::Count(CountWindows::sliding(size, slide))),
+            (triggers(), any::<bool>()).prop_map(|(fires, purge)| TriggerPlan::Global { fires, purge }),
+        ],
+        ttl_ms in prop_oneof![Just(None), Just(Some(7))],
+        inputs in vec(input(), 0..40),
+    ) {
+        let window = Gathered { ttl_ms, aggregates: all_aggregates(), ..Gathered::new(trigger) };
+        conforms(&move || gathered(&window), inputs);
     }
 
     #[test]

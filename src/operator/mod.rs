@@ -25,7 +25,7 @@ mod tests;
 
 use bumpalo::Bump;
 
-pub use aggregate::{Accumulators, RowAggregates, RowInput, reserved_bytes};
+pub use aggregate::{Accumulators, RowAggregates, RowInput, pane_bytes, reserved_bytes};
 pub use branch::{Branch, Choose, RowChoice};
 pub use deduplicate::{Deduplicate, DeduplicateSpec};
 pub use errors::ErrorPolicy;
@@ -37,8 +37,9 @@ pub use sink::{RecordWriter, RowWriter, Sink, Written};
 pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, StageTime, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
-    Aggregator, EmitRows, Firing, KeySelector, LateRecords, RowGap, RowKey, RowResults, Session,
-    SessionCodec, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec, row_windows,
+    Aggregator, Condition, EmitRows, Fires, Firing, GlobalTrigger, GlobalWindowOperator, GlobalWindowSpec,
+    Kept, KeptCodec, KeySelector, LateRecords, RowGap, RowKey, RowResults, Session, SessionCodec, SessionGap,
+    SessionOperator, WindowOperator, WindowResult, WindowSpec, row_trigger, row_windows,
 };
 
 use crate::record::{Event, RecordType};

@@ -4,6 +4,7 @@ mod branch;
 mod calendar;
 mod deduplicate;
 mod errors;
+mod global;
 mod lag;
 mod processing;
 mod repartition;
@@ -29,7 +30,9 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
-use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Parameter, Windows};
+use crate::topology::plan::{
+    AggregateFunction, AggregatePlan, EventTime, FiresPlan, MapSlot, Parameter, TriggerPlan, Windows,
+};
 use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
 pub(super) use calendar::days;
 
@@ -198,6 +201,50 @@ pub(super) fn lag(
         rejected("before"),
         readers,
     ))
+}
+
+/// A window of no time over the first field.
+#[derive(Clone, Debug)]
+pub(super) struct Gathered {
+    pub trigger: TriggerPlan,
+    pub ttl_ms: Option<i64>,
+    pub aggregates: Vec<AggregatePlan>,
+}
+
+impl Gathered {
+    /// With a count of rows.
+    pub fn new(trigger: TriggerPlan) -> Gathered {
+        let aggregates = vec![aggregate(&orders(), "rows", AggregateFunction::Count, None, Type::Int)];
+        Gathered { trigger, ttl_ms: None, aggregates }
+    }
+
+    /// Of all rows of a key.
+    pub fn global(fires: FiresPlan, purge: bool) -> Gathered {
+        Gathered::new(TriggerPlan::Global { fires, purge })
+    }
+
+    pub fn schema(&self, input: &Schema) -> Schema {
+        let mut fields = vec![input.fields[0].clone()];
+        fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
+        fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
+        Schema { fields }
+    }
+
+    pub fn reads(&self, input: &Schema, readers: Vec<Reader>) -> Reader {
+        let (id, fingerprint) = ("gathered".into(), "of a test".into());
+        let spec = GlobalWindowSpec { id, fingerprint, ttl_ms: self.ttl_ms };
+        let panes = match &self.trigger {
+            TriggerPlan::Count(windows) => windows.panes(),
+            TriggerPlan::Global { .. } => 1,
+        };
+        let aggregates = || RowAggregates::new(self.aggregates.clone()).in_panes(panes as usize);
+        let results = RowResults::new(&self.schema(input), 1, aggregates(), Vec::new());
+        let functions = (first_field(input), aggregates(), results);
+        let trigger = row_trigger(&self.trigger);
+        let operator =
+            GlobalWindowOperator::new(spec, trigger, functions, rejected("gathered"), Readers::new(readers));
+        Box::new(operator)
+    }
 }
 
 fn first_field(schema: &Schema) -> RowKey {

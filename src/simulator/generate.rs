@@ -5,6 +5,7 @@ mod aggregate;
 mod branch;
 mod change;
 pub mod formula;
+mod global;
 mod keyed;
 mod map;
 mod source;
@@ -22,6 +23,7 @@ use formula::{Formula, Scope};
 use window::groupable;
 
 pub use change::Changed;
+pub use global::{GlobalWindow, Trigger};
 
 /// A topology. Whatever may fail has an `on_error` of skip or dead letter.
 #[derive(Clone, Debug)]
@@ -101,6 +103,8 @@ pub enum OperatorKind {
     Union(StreamRef),
     /// Groups rows.
     Window(Window),
+    /// Groups rows by their number, or another condition.
+    GlobalWindow(GlobalWindow),
     /// Drops rows that repeat others.
     Deduplicate(Deduplicate),
     /// Adds what the row before had.
@@ -403,10 +407,14 @@ enum Kind {
     Repartition,
     Union,
     Window,
+    GlobalWindow,
     Deduplicate,
     Lag,
     Branch,
 }
+
+/// The kinds that remember something of each key, whatever the time.
+const KEYED: [Kind; 3] = [Kind::Deduplicate, Kind::Lag, Kind::GlobalWindow];
 
 impl Kind {
     fn letter(self) -> &'static str {
@@ -416,6 +424,7 @@ impl Kind {
             Kind::Repartition => "r",
             Kind::Union => "u",
             Kind::Window => "w",
+            Kind::GlobalWindow => "g",
             Kind::Deduplicate => "d",
             Kind::Lag => "l",
             Kind::Branch => "b",
@@ -466,7 +475,7 @@ impl Maker<'_> {
         let keyed = can_group && !input.rekeyed && self.random.fork("keyed").one_in(4);
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
-            _ if keyed => *self.random.fork("kind").pick(&[Kind::Deduplicate, Kind::Lag]),
+            _ if keyed => *self.random.fork("kind").pick(&KEYED),
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
             _ if !rekeys && self.random.fork("branch").one_in(8) => Kind::Branch,
@@ -493,6 +502,7 @@ impl Maker<'_> {
             Kind::Repartition => self.repartition(&input),
             Kind::Union => self.union(&input, other.unwrap_or(place)),
             Kind::Window => self.window(&input, &id, number, rekeys),
+            Kind::GlobalWindow => self.global_window(&input, number),
             Kind::Deduplicate => self.deduplicate(&input, &id),
             Kind::Lag => self.lag(&input, number),
             Kind::Branch => self.branch(&input),

@@ -6,6 +6,7 @@ mod compare;
 mod decode;
 mod evaluate;
 mod fold;
+mod global;
 mod group;
 pub mod json;
 mod kept;
@@ -200,6 +201,8 @@ struct OpenWindows {
     passed: Vec<(Vec<KeyPart>, i64)>,
     /// Of a lag: the greatest event time of each key's rows, and what the last of them had.
     left: BTreeMap<Vec<KeyPart>, (i64, Vec<Value>)>,
+    /// Of a window that no time closes.
+    rows: BTreeMap<Vec<KeyPart>, global::Rows>,
     /// By end and key, which is the order in which they close.
     open: BTreeMap<(i64, Vec<KeyPart>), OpenWindow>,
 }
@@ -318,6 +321,7 @@ impl<'t, 'g> Task<'t, 'g> {
                 self.follow(index, operator, window, fields, event)
             }
             OperatorKind::Window(window) => self.group(index, operator, window, fields, event),
+            OperatorKind::GlobalWindow(window) => self.gather(index, operator, window, event),
             OperatorKind::Deduplicate(deduplicate) => {
                 self.deduplicate(index, operator, deduplicate, fields, event)
             }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
-    LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
-    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag, RowMap, RowResults,
-    RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing,
+    GlobalWindowOperator, GlobalWindowSpec, JsonRows, Lag, LagSpec, LateRecords, Map, Operator, OutputTarget,
+    Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowChoice, RowFilter,
+    RowGap, RowKey, RowLag, RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer,
+    WindowSpec, row_trigger, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -166,6 +167,18 @@ impl Builder<'_> {
                 Box::new(Map::new(RowMap { slots: slots.clone(), encoder }, errors, readers))
             }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
+            OperatorKind::GlobalWindow(window) => {
+                let spec = GlobalWindowSpec {
+                    id: operator.id.as_str().into(),
+                    fingerprint: operator.fingerprint().unwrap_or_default(),
+                    ttl_ms: window.ttl_ms,
+                };
+                let aggregates = || RowAggregates::new(window.aggregates.clone()).in_panes(window.panes());
+                let results = RowResults::new(&operator.schema, window.key.len(), aggregates(), Vec::new());
+                let functions = (row_key(&window.key, input, encoder), aggregates(), results);
+                let trigger = row_trigger(&window.trigger);
+                Box::new(GlobalWindowOperator::new(spec, trigger, functions, errors, readers))
+            }
             OperatorKind::Deduplicate(deduplicate) => {
                 let spec = DeduplicateSpec {
                     id: operator.id.as_str().into(),

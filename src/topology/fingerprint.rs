@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, WindowPlan};
+use super::global::count_description;
+use super::plan::{AggregateFunction, AggregatePlan, OperatorKind, OperatorPlan, TriggerPlan, WindowPlan};
 use super::window::{description, duration};
 use crate::expression::Expression;
 use crate::window::EarlyFiring;
@@ -16,6 +17,17 @@ impl OperatorPlan {
         match &self.kind {
             // The key fields lead the rows.
             OperatorKind::Window(window) => Some(self.of_window(window)),
+            OperatorKind::GlobalWindow(window) => {
+                let mut text = self.head("window", 0..window.key.len());
+                let windows = match &window.trigger {
+                    TriggerPlan::Count(windows) => count_description(windows),
+                    // When it makes rows may be changed: what is kept is the same.
+                    TriggerPlan::Global { .. } => "global".to_owned(),
+                };
+                let _ = writeln!(text, "window: {windows}");
+                let _ = writeln!(text, "ttl: {}", window.ttl_ms.map_or("none".to_owned(), duration));
+                Some(Self::with_aggregates(text, &window.aggregates))
+            }
             OperatorKind::Deduplicate(deduplicate) => {
                 let mut text = self.head("deduplicate", deduplicate.key.iter().copied());
                 let _ = writeln!(text, "within: {}", duration(deduplicate.within_ms));
@@ -50,7 +62,12 @@ impl OperatorPlan {
         if let Some(EarlyFiring::EveryRows(_)) = window.early {
             text.push_str("early: by number of rows\n");
         }
-        for aggregate in &window.aggregates {
+        Self::with_aggregates(text, &window.aggregates)
+    }
+
+    /// With a line for each aggregate.
+    fn with_aggregates(mut text: String, aggregates: &[AggregatePlan]) -> String {
+        for aggregate in aggregates {
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));
             let _ = write!(text, "{}", aggregate.argument.as_deref().map(line).unwrap_or_default());
             // Their results do not tell of what type the values are that they hold, or hashes of them.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::global::global_description;
 use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
 use super::window::{description, duration};
@@ -151,6 +152,11 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
             let what = format!("{} by {}", description(window), key.join(", "));
+            format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
+        }
+        OperatorKind::GlobalWindow(window) => {
+            let key: Vec<usize> = (0..window.key.len()).collect();
+            let what = global_description(window, &names(operator, &key));
             format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
         }
         OperatorKind::Deduplicate(deduplicate) => {

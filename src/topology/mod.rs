@@ -12,6 +12,7 @@ pub mod case;
 mod check;
 mod diagnostic;
 mod fingerprint;
+mod global;
 mod graph;
 mod keyed;
 mod operator;

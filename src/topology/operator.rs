@@ -47,7 +47,8 @@ const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
 const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
-const WINDOW_KEYS: [&str; 8] = ["type", "input", "key_by", "window", "aggregate", "emit", "late", "on_error"];
+const WINDOW_KEYS: [&str; 9] =
+    ["type", "input", "key_by", "window", "aggregate", "emit", "late", "ttl", "on_error"];
 
 /// The keys of an operator whose type is not known.
 const ALL_KEYS: [&str; 18] = [
@@ -208,8 +209,8 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
         Some(Word::Window) => {
             reader.check_keys(fields, &WINDOW_KEYS);
             let window = check_window(fields, input, reader);
-            let WindowDraft { plan, stream, repartition, late_span } = window;
-            draft.take(KeyedDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span });
+            let WindowDraft { kind, stream, repartition, late_span } = window;
+            draft.take(KeyedDraft { kind, stream, repartition, late_span });
         }
     }
     draft

@@ -1,10 +1,14 @@
 //! A checked topology: what the engine is built from.
 
+mod global;
+
 use std::sync::Arc;
 
 use crate::expression::Expression;
 use crate::record::{Schema, SourceSchema, Type};
 use crate::window::{AlignedWindows, Calendar, EarlyFiring, SessionWindows, TimeDomain};
+
+pub use global::{FiresPlan, GlobalWindowPlan, TriggerPlan};
 
 /// A topology whose names, types and keys have been checked.
 #[derive(Debug)]
@@ -167,6 +171,8 @@ pub enum OperatorKind {
     },
     /// Groups rows by key and time and aggregates them.
     Window(WindowPlan),
+    /// Groups rows by key and their number, or another condition, and aggregates them.
+    GlobalWindow(GlobalWindowPlan),
     /// Drops the rows that repeat another one of their key.
     Deduplicate(DeduplicatePlan),
     /// Adds to each row what expressions had in the row of its key before it.

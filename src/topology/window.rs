@@ -11,8 +11,9 @@ use crate::window::{
 use super::aggregate::check_aggregates;
 use super::diagnostic::{Span, nearest};
 use super::fingerprint::line;
+use super::global::{GlobalWindows, check_global_window, read_count, read_global};
 use super::operator::{RepartitionDraft, check_key_by};
-use super::plan::{EARLY_MARK, Emit, Late, WindowPlan, Windows};
+use super::plan::{EARLY_MARK, Emit, Late, OperatorKind, WindowPlan, Windows};
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
 use super::yaml::{Data, Entry, Node};
@@ -25,14 +26,18 @@ enum Shape {
     Cumulative,
     Calendar,
     Session,
+    Count,
+    Global,
 }
 
-const SHAPES: [(&str, Shape); 5] = [
+const SHAPES: [(&str, Shape); 7] = [
     ("tumbling", Shape::Tumbling),
     ("sliding", Shape::Sliding),
     ("cumulative", Shape::Cumulative),
     ("calendar", Shape::Calendar),
     ("session", Shape::Session),
+    ("count", Shape::Count),
+    ("global", Shape::Global),
 ];
 
 const UNITS: [(&str, CalendarUnit); 5] = [
@@ -52,7 +57,7 @@ const UPDATES_MAX: i64 = 100;
 /// A window operator as it was checked.
 pub(super) struct WindowDraft {
     /// `None` if a mistake leaves nothing to build.
-    pub plan: Option<WindowPlan>,
+    pub kind: Option<OperatorKind>,
     /// The rows that it emits.
     pub stream: Stream,
     /// The key by which its input has to be repartitioned first; `None`: all rows of a key lie in one partition.
@@ -87,6 +92,18 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         stream.add(name, Some(field), fields.owner, &fields.what, reader);
     }
     let aggregates = check_aggregates(fields, input, &mut stream, reader);
+    let windows = match windows {
+        Some(ReadWindows::OfTime(windows)) => Some(windows),
+        Some(ReadWindows::OfNoTime(windows)) => {
+            let kind = check_global_window(fields, (key, windows, aggregates), input, &stream, reader);
+            return WindowDraft { kind, stream, repartition, late_span: None };
+        }
+        None => None,
+    };
+    if let Some(entry) = fields.entry("ttl").filter(|_| windows.is_some()) {
+        let message = "`ttl` is of count and global windows";
+        reader.problems.error(entry.key_span, message).help("a window of time goes when it has closed");
+    }
     let emits = read_emit(fields, reader);
     let marks =
         emits.into_iter().flat_map(|(emit, early)| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
@@ -96,7 +113,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     }
     let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
-        let ReadWindows { windows, gap, time, allowed_lateness_ms } = windows?;
+        let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
         let (emit, early) = emits?;
         check_time(fields, time, emit, reader)?;
         check_early(fields, &windows, early, reader)?;
@@ -113,7 +130,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             late,
         })
     })();
-    WindowDraft { plan, stream, repartition, late_span }
+    WindowDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span }
 }
 
 const EMITS: [(&str, Emit); 3] =
@@ -180,7 +197,15 @@ fn check_key(
 }
 
 /// What `window` says.
-struct ReadWindows {
+enum ReadWindows {
+    /// A time closes them.
+    OfTime(OfTime),
+    /// None does.
+    OfNoTime(GlobalWindows),
+}
+
+/// What it says of windows that a time closes.
+struct OfTime {
     windows: Windows,
     gap: Option<Arc<Expression>>,
     time: TimeDomain,
@@ -196,10 +221,12 @@ fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<
     let inner = reader.fields(node, &format!("`window` of {}", fields.what), owner)?;
     let ty = reader
         .required(&inner, "type", "add `type: tumbling`")
-        .and_then(|node| reader.choice(node, "a window's type", &SHAPES, &["global", "count"]));
+        .and_then(|node| reader.choice(node, "a window's type", &SHAPES, &[]));
     match ty {
-        Some(Shape::Session) => return read_sessions(&inner, input, reader),
-        Some(Shape::Calendar) => return read_calendar(&inner, reader),
+        Some(Shape::Session) => return read_sessions(&inner, input, reader).map(ReadWindows::OfTime),
+        Some(Shape::Calendar) => return read_calendar(&inner, reader).map(ReadWindows::OfTime),
+        Some(Shape::Count) => return read_count(&inner, reader).map(ReadWindows::OfNoTime),
+        Some(Shape::Global) => return read_global(&inner, reader).map(ReadWindows::OfNoTime),
         _ => {}
     }
     let interval = match ty {
@@ -235,10 +262,10 @@ fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<
     check_lengths(&inner, &windows, offset, reader)?;
     let (time, allowed_lateness_ms) = within?;
     let windows = Windows::Aligned(windows.with_offset(offset));
-    Some(ReadWindows { windows, gap: None, time, allowed_lateness_ms })
+    Some(ReadWindows::OfTime(OfTime { windows, gap: None, time, allowed_lateness_ms }))
 }
 
-fn read_sessions(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<ReadWindows> {
+fn read_sessions(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<OfTime> {
     reader.check_keys(fields, &["type", "time", "gap", "allowed_lateness"]);
     let help = "say after which time without rows a session ends, as in `gap: 30m`";
     let within = read_time(fields, reader);
@@ -248,7 +275,7 @@ fn read_sessions(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option
     };
     let (time, allowed_lateness_ms) = within?;
     let windows = Windows::Session(SessionWindows::new(least));
-    Some(ReadWindows { windows, gap, time, allowed_lateness_ms })
+    Some(OfTime { windows, gap, time, allowed_lateness_ms })
 }
 
 /// `{ of: …, min: 10s }`: gaps that rows have of their own, and the least that there can be, in milliseconds.
@@ -274,7 +301,7 @@ fn read_gaps(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<(i64,
     Some((least?, Some(Arc::new(gap))))
 }
 
-fn read_calendar(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
+fn read_calendar(fields: &Fields, reader: &mut Reader) -> Option<OfTime> {
     reader.check_keys(fields, &["type", "time", "unit", "time_zone", "allowed_lateness"]);
     let unit = reader.required(fields, "unit", "say what a window is, as in `unit: day`");
     let unit = unit.and_then(|node| reader.choice(node, "a window's unit", &UNITS, &[]));
@@ -284,7 +311,7 @@ fn read_calendar(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
     };
     let (time, allowed_lateness_ms) = read_time(fields, reader)?;
     let calendar = Calendar::new(unit?, &zone?)?;
-    Some(ReadWindows { windows: Windows::Calendar(calendar), gap: None, time, allowed_lateness_ms })
+    Some(OfTime { windows: Windows::Calendar(calendar), gap: None, time, allowed_lateness_ms })
 }
 
 /// The name of a time zone.

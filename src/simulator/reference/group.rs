@@ -33,7 +33,7 @@ impl<'g> Task<'_, 'g> {
             }
             return Ok(());
         };
-        let (key, samples) = (key_of(&window.key, event)?, samples(window, event)?);
+        let (key, samples) = (key_of(&window.key, event)?, samples(&window.aggregates, event)?);
         // What the part holds is the same in all windows that have it.
         let part = windows::part(window, event.time_ms);
         let before = self.windows[index].open.get(&(*first, key.clone()));
@@ -104,7 +104,7 @@ impl<'g> Task<'_, 'g> {
             self.late(&operator.id, window.late.as_ref(), fields, event);
             return Ok(());
         }
-        let samples = samples(window, event)?;
+        let samples = samples(&window.aggregates, event)?;
         let mut folds = Vec::new();
         for (number, (aggregate, sample)) in window.aggregates.iter().zip(&samples).enumerate() {
             let mut of_joined = joined.iter().filter_map(|place| open.get(place)?.parts.get(&0)?.get(number));
@@ -169,7 +169,7 @@ pub(super) fn key_of(key: &[usize], event: &Event<'_>) -> Result<Vec<KeyPart>, F
 const A_HUNDRED_YEARS_MS: i64 = 36_525 * 86_400_000;
 
 /// What a row adds to each aggregate.
-fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
+pub(super) fn samples(aggregates: &[Aggregate], event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
     let environment = Environment { row: event.row, origin: event.origin };
     let sample = |aggregate: &Aggregate| {
         let is_counted = match &aggregate.condition {
@@ -186,11 +186,11 @@ fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
             time_ms: event.time_ms,
         })
     };
-    window.aggregates.iter().map(sample).collect()
+    aggregates.iter().map(sample).collect()
 }
 
 /// The begin of the row of a key and window.
-fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
+pub(super) fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
     let key = place.1.iter().map(|part| match part {
         KeyPart::Bool(value) => Value::Bool(*value),
         KeyPart::Int(value) => Value::Int(*value),
