@@ -15,7 +15,6 @@ use crate::expression::{Environment, EvaluationError, Expression};
 use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
 use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, WindowPlan};
-use crate::window::EarlyFiring;
 pub use accumulator::{Accumulator, Accumulators, Held};
 use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
@@ -40,9 +39,9 @@ impl RowAggregates {
     /// What an operator of a topology file keeps.
     pub fn of(window: &WindowPlan) -> Self {
         let aggregates = RowAggregates::new(window.aggregates.clone());
-        match window.early {
-            Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
-            Some(EarlyFiring::EveryMs(_)) | None => aggregates,
+        match window.counts_rows() {
+            true => aggregates.counting_rows(),
+            false => aggregates,
         }
     }
 

@@ -416,6 +416,18 @@ proptest! {
     }
 
     #[test]
+    fn windows_that_begin_anew_with_early_rows_conform(
+        windows in prop_oneof![Just(tumbling(10)), Just(session(4))],
+        rows in prop_oneof![Just(None), (1..4_i64).prop_map(Some)],
+        inputs in vec(input(), 0..40),
+    ) {
+        let early = Some(rows.map_or(EarlyFiring::When, EarlyFiring::EveryRows));
+        let early_when = rows.is_none().then(|| expression(&orders(), "12 / amount > 2"));
+        let window = Windowed { early, early_when, purge: true, windows, ..window(EmitRows::OnClose) };
+        conforms(&move || windowed_as(&window), inputs);
+    }
+
+    #[test]
     fn sessions_of_rows_with_their_own_gaps_conform(
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
         inputs in vec(input(), 0..30),

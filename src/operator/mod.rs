@@ -37,9 +37,10 @@ pub use sink::{RecordWriter, RowWriter, Sink, Written};
 pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, StageTime, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
-    Aggregator, Condition, EmitRows, Fires, Firing, GlobalTrigger, GlobalWindowOperator, GlobalWindowSpec,
-    Kept, KeptCodec, KeySelector, LateRecords, RowGap, RowKey, RowResults, Session, SessionCodec, SessionGap,
-    SessionOperator, WindowOperator, WindowResult, WindowSpec, row_trigger, row_windows,
+    Aggregator, Condition, EarlyRecords, EmitRows, Fires, Firing, GlobalTrigger, GlobalWindowOperator,
+    GlobalWindowSpec, Kept, KeptCodec, KeySelector, LateRecords, RowCondition, RowGap, RowKey, RowResults,
+    Session, SessionCodec, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec,
+    row_trigger, row_windows,
 };
 
 use crate::record::{Event, RecordType};

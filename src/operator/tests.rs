@@ -273,6 +273,8 @@ pub(super) struct Windowed {
     pub allowed_lateness_ms: i64,
     pub emit: EmitRows,
     pub early: Option<EarlyFiring>,
+    pub early_when: Option<Arc<Expression>>,
+    pub purge: bool,
     pub late: LateRecords,
     pub aggregates: Vec<AggregatePlan>,
 }
@@ -284,8 +286,19 @@ impl Windowed {
         let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
         let windows = tumbling(10);
         let time = TimeDomain::Event;
-        let (allowed_lateness_ms, early) = (0, None);
-        Windowed { id, windows, gap: None, time, allowed_lateness_ms, emit, early, late, aggregates }
+        Windowed {
+            id,
+            windows,
+            gap: None,
+            time,
+            allowed_lateness_ms: 0,
+            emit,
+            early: None,
+            early_when: None,
+            purge: false,
+            late,
+            aggregates,
+        }
     }
 
     pub fn schema(&self, input: &Schema) -> Schema {
@@ -323,14 +336,17 @@ impl Windowed {
             let aggregates = RowAggregates::new(self.aggregates.clone());
             match self.early {
                 Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
+                _ if self.purge => aggregates.counting_rows(),
                 _ => aggregates,
             }
         };
         let results = RowResults::new(&self.schema(input), 1, aggregates(), marks);
         let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
+        let when = self.early_when.clone().map(|when| Box::new(RowCondition(when)) as Box<_>);
         row_windows(
             (self.windows.clone(), self.gap.clone().map(RowGap)),
+            EarlyRecords { when, purge: self.purge },
             spec,
             key,
             aggregates(),

@@ -31,9 +31,11 @@ use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, EarlyFiring, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
+pub use early::EarlyRecords;
 pub(super) use expiring::{Expiring, ExpiringSpec, Retention};
 pub use global::{
-    Condition, Fires, GlobalTrigger, GlobalWindowOperator, GlobalWindowSpec, Kept, KeptCodec, row_trigger,
+    Condition, Fires, GlobalTrigger, GlobalWindowOperator, GlobalWindowSpec, Kept, KeptCodec, RowCondition,
+    row_trigger,
 };
 pub use rows::{RowGap, RowKey, RowResults, row_windows};
 pub use session::{Session, SessionCodec, SessionGap, SessionOperator};
@@ -56,7 +58,8 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     fn create(&self) -> Self::Value;
     /// Adds to the value. On an error the value is as before.
     fn add(&self, value: &mut Self::Value, input: Self::Input<'_>) -> Result<(), EvaluationError>;
-    /// How many records the value is over. Only asked for early records by their number.
+    /// How many records the value is over. Only asked for early records by their number, and where windows begin anew with
+    /// them.
     fn rows(&self, _value: &Self::Value) -> i64 {
         0
     }

@@ -229,6 +229,10 @@ pub struct Window {
     pub emit: Emit,
     /// When early ones.
     pub early: Option<EarlyFiring>,
+    /// After which rows, if it is for those to say.
+    pub early_when: Option<Formula>,
+    /// Whether it begins anew with each of them.
+    pub purge: bool,
     /// Where late rows go; `None`: nowhere.
     pub late: Option<String>,
     /// What it computes.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing,
+    Branch, Deduplicate, DeduplicateSpec, EarlyRecords, EmitRows, ErrorPolicy, Exchange, Filter, Firing,
     GlobalWindowOperator, GlobalWindowSpec, JsonRows, Lag, LagSpec, LateRecords, Map, Operator, OutputTarget,
-    Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowChoice, RowFilter,
-    RowGap, RowKey, RowLag, RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer,
-    WindowSpec, row_trigger, row_windows,
+    Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowChoice,
+    RowCondition, RowFilter, RowGap, RowKey, RowLag, RowMap, RowResults, RowTransfer, RowWriter, Sink,
+    Source, Timing, Transfer, WindowSpec, row_trigger, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -240,7 +240,9 @@ impl Builder<'_> {
         let keys = row_key(&window.key, input, encoder);
         let aggregates = RowAggregates::of(window);
         let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
-        Ok(row_windows(windows, spec, keys, aggregates, results, errors, readers))
+        let when = window.early_when.clone().map(RowCondition);
+        let early = EarlyRecords { when: when.map(|when| Box::new(when) as Box<_>), purge: window.purge };
+        Ok(row_windows(windows, early, spec, keys, aggregates, results, errors, readers))
     }
 
     fn repartition(

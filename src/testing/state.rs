@@ -6,7 +6,8 @@ use bumpalo::Bump;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Accumulators, Aggregator, Firing, KeptCodec, RowAggregates, RowResults, SessionCodec, WindowResult,
+    Accumulators, Aggregator, Firing, KeptCodec, RowAggregates, RowResults, Session, SessionCodec,
+    WindowResult,
 };
 use crate::record::Schema;
 use crate::simulator::Outcome;
@@ -24,7 +25,8 @@ pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec
         OperatorKind::Window(window) => {
             let aggregates = || RowAggregates::of(window);
             let reader = StateReader::new(plan, window.key.len(), window.marks().count(), &aggregates);
-            Some((StateReader { allowed_lateness_ms: window.allowed_lateness_ms, ..reader }, Some(window)))
+            let (allowed_lateness_ms, purges) = (window.allowed_lateness_ms, window.purge);
+            Some((StateReader { allowed_lateness_ms, purges, ..reader }, Some(window)))
         }
         OperatorKind::GlobalWindow(window) => {
             let aggregates = || RowAggregates::new(window.aggregates.clone()).in_panes(window.panes());
@@ -59,6 +61,8 @@ pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec
 
 struct StateReader {
     allowed_lateness_ms: i64,
+    /// Whether windows begin anew with early rows.
+    purges: bool,
     ttl_ms: Option<i64>,
     /// Of values by themselves.
     codec: RowAggregates,
@@ -79,12 +83,18 @@ impl StateReader {
         let schema = Schema { fields: operator.schema.fields[..row_fields].to_vec() };
         StateReader {
             allowed_lateness_ms: 0,
+            purges: false,
             ttl_ms: None,
             codec: aggregates(),
             kept: KeptCodec::new(aggregates()),
             results: RowResults::new(&schema, key_fields, aggregates(), Vec::new()),
             encoder: Encoder::new(&schema),
         }
+    }
+
+    /// Whether a window has taken no row since it began anew.
+    fn is_purged(&self, value: &Accumulators) -> bool {
+        self.purges && self.codec.rows(value) == 0
     }
 
     fn is_open(&self, end_ms: i64, watermark_ms: Option<i64>) -> bool {
@@ -100,6 +110,9 @@ impl StateReader {
         let mut keys: BTreeMap<&[u8], BTreeMap<i64, Accumulators>> = BTreeMap::new();
         for (key, value) in entries {
             let value = self.codec.decode(value)?;
+            if self.is_purged(&value) {
+                continue;
+            }
             keys.entry(key.key).or_default().insert(key.window_end_ms, value);
         }
         let mut rows = Vec::new();
@@ -152,8 +165,10 @@ impl StateReader {
         let mut rows = Vec::new();
         for (key, value) in entries {
             let session = codec.decode(value)?;
-            if let Some(session) = session.filter(|session| self.is_open(session.range.end_ms, watermark_ms))
-            {
+            let is_shown = |session: &Session<Accumulators>| {
+                self.is_open(session.range.end_ms, watermark_ms) && !self.is_purged(&session.value)
+            };
+            if let Some(session) = session.filter(is_shown) {
                 rows.push(self.row(key.key, session.range, &session.value)?);
             }
         }

@@ -7,7 +7,6 @@ use super::global::count_description;
 use super::plan::{AggregateFunction, AggregatePlan, OperatorKind, OperatorPlan, TriggerPlan, WindowPlan};
 use super::window::{description, duration};
 use crate::expression::Expression;
-use crate::window::EarlyFiring;
 
 impl OperatorPlan {
     /// What the operator's state depends on, a line each: kind, key, window or lengths of time, what is kept and its
@@ -59,7 +58,9 @@ impl OperatorPlan {
         let mut text = self.head("window", 0..window.key.len());
         let _ = writeln!(text, "window: {}", description(window));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
-        if let Some(EarlyFiring::EveryRows(_)) = window.early {
+        if window.purge {
+            text.push_str("early: purged, with the number of rows\n");
+        } else if window.counts_rows() {
             text.push_str("early: by number of rows\n");
         }
         Self::with_aggregates(text, &window.aggregates)

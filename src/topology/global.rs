@@ -29,44 +29,39 @@ impl GlobalWindows {
     }
 }
 
-/// `window: { type: count, size: 100, slide: 10 }`
-pub(super) fn read_count(fields: &Fields, reader: &mut Reader) -> Option<GlobalWindows> {
-    let is_of_time = refuse_time(fields, "count windows", reader);
-    reader.check_keys(fields, &["type", "size", "slide", "time", "allowed_lateness"]);
+/// `window: { type: count, size: 100, slide: 10 }`. What a mistake leaves open does not matter.
+pub(super) fn read_count(fields: &Fields, reader: &mut Reader) -> GlobalWindows {
+    check_window_keys(fields, "count windows", &["type", "size", "slide"], reader);
     let help = "say of how many rows a window is, as in `size: 100`";
     let size = reader.required(fields, "size", help);
-    let size = size.and_then(|node| reader.int(node, "a count window's size", 1..=i32::MAX));
-    let slide = match fields.get("slide") {
-        Some(node) => reader.int(node, "a count window's slide", 1..=i32::MAX).map(Some),
-        None => Some(None),
-    };
-    let (size, slide) = (i64::from(size?), slide?);
-    let windows = CountWindows::sliding(size, slide.map_or(size, i64::from));
-    (!is_of_time).then_some(GlobalWindows::Count(windows))
+    let size = size.and_then(|node| reader.int(node, "a count window's size", 1..=i32::MAX)).unwrap_or(1);
+    let slide = fields.get("slide");
+    let slide = slide.and_then(|node| reader.int(node, "a count window's slide", 1..=i32::MAX));
+    GlobalWindows::Count(CountWindows::sliding(size.into(), slide.unwrap_or(size).into()))
 }
 
 /// `window: { type: global }`
-pub(super) fn read_global(fields: &Fields, reader: &mut Reader) -> Option<GlobalWindows> {
-    let is_of_time = refuse_time(fields, "a global window", reader);
-    reader.check_keys(fields, &["type", "time", "allowed_lateness"]);
-    (!is_of_time).then_some(GlobalWindows::Global)
+pub(super) fn read_global(fields: &Fields, reader: &mut Reader) -> GlobalWindows {
+    check_window_keys(fields, "a global window", &["type"], reader);
+    GlobalWindows::Global
 }
 
 const NO_TIME: &str =
     "the rows of a key are taken in the order of their offsets, whatever their time: none comes late";
 
-fn refuse_time(fields: &Fields, name: &str, reader: &mut Reader) -> bool {
-    let refused = ["time", "allowed_lateness"].map(|key| refuse(fields.entry(key), name, NO_TIME, reader));
-    refused.contains(&true)
+fn check_window_keys(fields: &Fields, name: &str, known: &[&str], reader: &mut Reader) {
+    let of_time = ["time", "allowed_lateness"].into_iter().filter(|key| fields.get(key).is_some());
+    let of_time: Vec<&str> = of_time.collect();
+    of_time.iter().for_each(|key| refuse(fields.entry(key), name, NO_TIME, reader));
+    reader.check_keys(fields, &[known, &of_time].concat());
 }
 
-/// Reports a key that such windows do not have. Returns whether it is there.
-fn refuse(entry: Option<&Entry>, name: &str, help: &str, reader: &mut Reader) -> bool {
+/// Reports a key that such windows do not have.
+fn refuse(entry: Option<&Entry>, name: &str, help: &str, reader: &mut Reader) {
     if let Some(entry) = entry {
         let message = format!("`{}` means nothing of {name}", entry.key);
         reader.problems.error(entry.key_span, message).help(help);
     }
-    entry.is_some()
 }
 
 /// Checks what is said beside `window`. `stream` has the rows that it makes.
@@ -77,7 +72,7 @@ pub(super) fn check_global_window(
     stream: &Stream,
     reader: &mut Reader,
 ) -> Option<OperatorKind> {
-    let is_late = refuse(fields.entry("late"), windows.name(), NO_TIME, reader);
+    refuse(fields.entry("late"), windows.name(), NO_TIME, reader);
     let help = "say for how long a key is remembered, as in `ttl: 1d`, or leave it out: for ever";
     let ttl = match fields.get("ttl") {
         Some(node) => reader.length(node, "`ttl`", help).map(Some),
@@ -85,28 +80,22 @@ pub(super) fn check_global_window(
     };
     let trigger = match windows {
         GlobalWindows::Count(windows) => {
-            let is_said =
-                refuse(fields.entry("emit"), "count windows", "each makes a row when it is full", reader);
-            let fits = check_panes(fields, &windows, aggregates.as_deref().unwrap_or_default(), reader);
-            fits.filter(|()| !is_said).map(|()| TriggerPlan::Count(windows))
+            refuse(fields.entry("emit"), "count windows", "each makes a row when it is full", reader);
+            check_panes(fields, &windows, aggregates.as_deref().unwrap_or_default(), reader);
+            Some(TriggerPlan::Count(windows))
         }
         GlobalWindows::Global => read_trigger(fields, input, stream, reader),
     };
     let (trigger, ttl_ms) = (trigger?, ttl?);
     let plan = GlobalWindowPlan { key: key?, trigger, aggregates: aggregates?, ttl_ms };
-    (!is_late).then_some(OperatorKind::GlobalWindow(plan))
+    Some(OperatorKind::GlobalWindow(plan))
 }
 
-/// Whether the panes of a key fit an entry; reports it if not.
-fn check_panes(
-    fields: &Fields,
-    windows: &CountWindows,
-    aggregates: &[AggregatePlan],
-    reader: &mut Reader,
-) -> Option<()> {
+/// Reports panes of a key that do not fit an entry.
+fn check_panes(fields: &Fields, windows: &CountWindows, aggregates: &[AggregatePlan], reader: &mut Reader) {
     let (pane, panes) = (pane_bytes(aggregates), windows.panes());
     if windows.panes() == 1 || pane as i64 * panes <= STATE_RESERVED_BYTES_MAX as i64 {
-        return Some(());
+        return;
     }
     let span = fields.entry("window").map_or(fields.owner, |entry| entry.value.span);
     let (rows, most) = (windows.pane_rows(), STATE_RESERVED_BYTES_MAX as i64 / pane as i64);
@@ -118,7 +107,6 @@ fn check_panes(
         .problems
         .error(span, message)
         .help("a part is as many rows as divide `size` and `slide`: let that be more, or `size` less");
-    None
 }
 
 const EMIT_HELP: &str =
@@ -134,18 +122,19 @@ fn read_trigger(
     reader.required(fields, "emit", &format!("say when it makes a row, {EMIT_HELP}"))?;
     let entry = fields.entry("emit")?;
     if !matches!(entry.value.data, Data::Mapping(_)) {
-        let choices =
-            [("on_update", true), ("{ rows: … }", false), ("{ when: … }", false), ("{ having: … }", false)];
-        let is_word = reader.choice(&entry.value, "`emit` of a global window", &choices, &[])?;
-        let fires = FiresPlan::EveryRows(1);
-        return is_word.then_some(TriggerPlan::Global { fires, purge: false });
+        // The others are mappings; here they only serve the help.
+        let choices = ["on_update", "{ rows: … }", "{ when: … }", "{ having: … }"].map(|word| (word, ()));
+        reader.choice(&entry.value, "`emit` of a global window", &choices, &[])?;
+        return Some(TriggerPlan::Global { fires: FiresPlan::EveryRows(1), purge: false });
     }
     let inner = reader.fields(&entry.value, &format!("`emit` of {}", fields.what), entry.key_span)?;
-    let no_end = "it has no end before which a row could be early";
-    let is_of_time = ["early", "then"]
-        .map(|key| refuse(inner.entry(key), "a global window", no_end, reader))
-        .contains(&true);
-    reader.check_keys(&inner, &["rows", "when", "having", "purge", "early", "then"]);
+    let mut known = vec!["rows", "when", "having", "purge"];
+    for key in ["early", "then"].into_iter().filter(|key| inner.get(key).is_some()) {
+        let no_end = "it has no end before which a row could be early";
+        refuse(inner.entry(key), "a global window", no_end, reader);
+        known.push(key);
+    }
+    reader.check_keys(&inner, &known);
     let purge = match inner.get("purge") {
         Some(node) => reader.bool(node, "`purge`"),
         None => Some(false),
@@ -155,7 +144,7 @@ fn read_trigger(
         if let Some(second) = said.get(1) {
             let message = format!("{} has both `{}` and `{}`", inner.what, said[0].key, second.key);
             reader.problems.error(second.key_span, message).help("one of them says when it makes a row");
-        } else if !is_of_time {
+        } else if known.len() == 4 {
             let message = format!("{} does not say when", inner.what);
             reader.problems.error(inner.owner, message).help(EMIT_HELP);
         }
@@ -169,8 +158,7 @@ fn read_trigger(
         "when" => FiresPlan::When(check_condition(&said.value, "`when`", input, reader)?.into()),
         _ => FiresPlan::Having(check_condition(&said.value, "`having`", stream, reader)?.into()),
     };
-    let purge = purge?;
-    (!is_of_time).then_some(TriggerPlan::Global { fires, purge })
+    Some(TriggerPlan::Global { fires, purge: purge? })
 }
 
 /// Windows of rows as text, for people and for fingerprints: its form never changes.

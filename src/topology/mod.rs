@@ -11,6 +11,7 @@ mod branch;
 pub mod case;
 mod check;
 mod diagnostic;
+mod emit;
 mod fingerprint;
 mod global;
 mod graph;

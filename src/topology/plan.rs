@@ -227,11 +227,20 @@ pub struct WindowPlan {
     pub emit: Emit,
     /// When rows are emitted of windows that are not over.
     pub early: Option<EarlyFiring>,
+    /// After which rows of the input, if it is for those to say: an expression of type bool.
+    pub early_when: Option<Arc<Expression>>,
+    /// Whether a window begins anew with each of them.
+    pub purge: bool,
     /// What becomes of late records.
     pub late: Late,
 }
 
 impl WindowPlan {
+    /// Whether the number of rows is kept beside the aggregates.
+    pub fn counts_rows(&self) -> bool {
+        self.purge || matches!(self.early, Some(EarlyFiring::EveryRows(_)))
+    }
+
     /// The bool fields at the end of the rows that tell them apart.
     pub fn marks(&self) -> impl Iterator<Item = &'static str> {
         self.early.map(|_| EARLY_MARK).into_iter().chain(self.emit.mark())

@@ -10,6 +10,7 @@ use crate::window::{
 
 use super::aggregate::check_aggregates;
 use super::diagnostic::{Span, nearest};
+use super::emit::{ReadEmit, read_emit};
 use super::fingerprint::line;
 use super::global::{GlobalWindows, check_global_window, read_count, read_global};
 use super::operator::{RepartitionDraft, check_key_by};
@@ -104,9 +105,10 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         let message = "`ttl` is of count and global windows";
         reader.problems.error(entry.key_span, message).help("a window of time goes when it has closed");
     }
-    let emits = read_emit(fields, reader);
-    let marks =
-        emits.into_iter().flat_map(|(emit, early)| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
+    let emits = read_emit(fields, input, reader);
+    let marks = emits
+        .iter()
+        .flat_map(|ReadEmit { emit, early, .. }| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
     for mark in marks {
         let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
         stream.add(mark, Some(plain(mark, Type::Bool, false)), span, &fields.what, reader);
@@ -114,7 +116,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
         let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
-        let (emit, early) = emits?;
+        let ReadEmit { emit, early, early_when, purge } = emits?;
         check_time(fields, time, emit, reader)?;
         check_early(fields, &windows, early, reader)?;
         check_updates(fields, &windows, emit, allowed_lateness_ms, reader)?;
@@ -127,50 +129,12 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             aggregates: aggregates?,
             emit,
             early,
+            early_when,
+            purge,
             late,
         })
     })();
     WindowDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span }
-}
-
-const EMITS: [(&str, Emit); 3] =
-    [("on_close", Emit::OnClose), ("on_time", Emit::OnTime), ("on_update", Emit::OnUpdate)];
-
-/// When rows are emitted, and early ones:
-/// `on_close | on_time | on_update | { early: { every: 10s }, then: on_close | on_time }`.
-fn read_emit(fields: &Fields, reader: &mut Reader) -> Option<(Emit, Option<EarlyFiring>)> {
-    let Some(entry) = fields.entry("emit") else { return Some((Emit::default(), None)) };
-    if !matches!(entry.value.data, Data::Mapping(_)) {
-        return Some((reader.choice(&entry.value, "`emit`", &EMITS, &["{ early: … }"])?, None));
-    }
-    let help = "as in `emit: { early: { every: 10s } }`, or `{ early: { rows: 100 } }`";
-    let inner = reader.fields(&entry.value, &format!("`emit` of {}", fields.what), entry.key_span)?;
-    reader.check_keys(&inner, &["early", "then"]);
-    let then = match inner.get("then") {
-        // Rows on update are early enough.
-        Some(node) => reader.choice(node, "`then`", &EMITS[..2], &[]),
-        None => Some(Emit::default()),
-    };
-    let early = reader.required(&inner, "early", help)?;
-    let early = reader.fields(early, &format!("`early` of {}", fields.what), entry.key_span)?;
-    reader.check_keys(&early, &["every", "rows"]);
-    let firing = match (early.get("every"), early.entry("rows")) {
-        (Some(_), Some(rows)) => {
-            let message = format!("{} has both `every` and `rows`", early.what);
-            reader.problems.error(rows.key_span, message).help("early rows come by time or by number");
-            None
-        }
-        (Some(every), None) => reader.length(every, "`every`", help).map(EarlyFiring::EveryMs),
-        (None, Some(rows)) => {
-            let rows = reader.int(&rows.value, "`rows`", 1..=i32::MAX);
-            rows.map(|rows| EarlyFiring::EveryRows(rows.into()))
-        }
-        (None, None) => {
-            reader.required(&early, "every", help);
-            None
-        }
-    };
-    Some((then?, Some(firing?)))
 }
 
 /// A field that is computed.
@@ -225,8 +189,8 @@ fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<
     match ty {
         Some(Shape::Session) => return read_sessions(&inner, input, reader).map(ReadWindows::OfTime),
         Some(Shape::Calendar) => return read_calendar(&inner, reader).map(ReadWindows::OfTime),
-        Some(Shape::Count) => return read_count(&inner, reader).map(ReadWindows::OfNoTime),
-        Some(Shape::Global) => return read_global(&inner, reader).map(ReadWindows::OfNoTime),
+        Some(Shape::Count) => return Some(ReadWindows::OfNoTime(read_count(&inner, reader))),
+        Some(Shape::Global) => return Some(ReadWindows::OfNoTime(read_global(&inner, reader))),
         _ => {}
     }
     let interval = match ty {

@@ -37,6 +37,8 @@ pub enum EarlyFiring {
     EveryMs(i64),
     /// Whenever so many more records have come.
     EveryRows(i64),
+    /// After each record of which a condition holds.
+    When,
 }
 
 /// Windows that are known before any record comes: each is a row of panes, the longest stretches of time that no window

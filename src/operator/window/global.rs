@@ -382,7 +382,7 @@ pub fn row_trigger(trigger: &TriggerPlan) -> GlobalTrigger<Dynamic, Dynamic> {
 }
 
 /// A condition on rows: an expression; null does not hold.
-struct RowCondition(Arc<Expression>);
+pub struct RowCondition(pub Arc<Expression>);
 
 impl Condition<Dynamic> for RowCondition {
     fn holds(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<bool, EvaluationError> {

@@ -201,10 +201,15 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     let early = window.early.map(|early| match early {
         EarlyFiring::EveryMs(every_ms) => format!("every: {every_ms}ms"),
         EarlyFiring::EveryRows(rows) => format!("rows: {rows}"),
+        EarlyFiring::When => {
+            let condition = window.early_when.as_ref().map_or(String::new(), |formula| cel(formula, fields));
+            format!("when: {}", quoted(&condition))
+        }
     });
     if let Some(early) = early {
         let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
-        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then} }}");
+        let purge = if window.purge { ", purge: true" } else { "" };
+        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then}{purge} }}");
     }
     match window.emit {
         _ if window.early.is_some() => {}
