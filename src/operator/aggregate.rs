@@ -16,8 +16,7 @@ use super::window::Aggregator;
 use crate::expression::{Environment, EvaluationError, Expression};
 use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
-use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, Phase, WindowPlan};
-use crate::window::EarlyFiring;
+use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, WindowPlan};
 pub use accumulator::{Accumulator, Accumulators, Held};
 use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
@@ -35,18 +34,32 @@ pub struct RowAggregates {
     compares: bool,
     /// Whether the last one counts rows, and is no result.
     counts_rows: bool,
+    /// In how many panes an entry keeps them, which share what texts have.
+    panes: usize,
 }
 
 impl RowAggregates {
     /// What an operator of a topology file keeps.
     pub fn of(window: &WindowPlan) -> Self {
         let aggregates = RowAggregates::new(window.aggregates.clone());
-        let is_early_by_rows = matches!(window.early, Some(EarlyFiring::EveryRows(_)));
-        match window.phase {
-            Phase::Whole if !is_early_by_rows => aggregates,
-            // Of what comes late as one value it is known how many rows it stands for.
-            Phase::Whole | Phase::Local | Phase::Global => aggregates.counting_rows(),
+        match window.counts_rows() {
+            true => aggregates.counting_rows(),
+            false => aggregates,
         }
+    }
+
+    /// In entries that keep so many panes together, at least 1. What [they take](pane_bytes) together, if there are several,
+    /// must not be more than aggregates may reserve.
+    pub fn in_panes(self, panes: usize) -> Self {
+        if panes <= 1 {
+            return self;
+        }
+        let RowAggregates { aggregates, .. } = self;
+        let reserved = panes * pane_bytes(&aggregates);
+        let keepers: usize = aggregates.iter().map(text_keepers).sum();
+        let distinct_bytes_max = STATE_TEXTS_BYTES_MAX.saturating_sub(reserved) / keepers.max(1);
+        let text_bytes_max = STATE_TEXT_BYTES_MAX.min(distinct_bytes_max / panes);
+        RowAggregates { text_bytes_max, distinct_bytes_max, panes, ..RowAggregates::new(aggregates) }
     }
 
     /// With the number of rows beside them.
@@ -65,7 +78,8 @@ impl RowAggregates {
         let share = STATE_TEXTS_BYTES_MAX.saturating_sub(reserved) / keepers.max(1);
         let compares = aggregates.iter().any(|plan| plan.by.is_some());
         let text_bytes_max = STATE_TEXT_BYTES_MAX.min(share);
-        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max: share, compares, counts_rows: false }
+        let (distinct_bytes_max, counts_rows, panes) = (share, false, 1);
+        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max, compares, counts_rows, panes }
     }
 
     /// Writes the results of `value` to the first slots of `results`, in order.
@@ -80,12 +94,13 @@ impl RowAggregates {
         EvaluationError { message: format!("aggregate `{}`: {what}", self.aggregates[index].name) }
     }
 
-    fn bounds(&self, index: usize) -> Bounds {
+    /// What an aggregate may keep of one of so many panes.
+    fn bounds(&self, index: usize, panes: usize) -> Bounds {
         let values = match self.aggregates[index].parameter {
             Parameter::Max(values) | Parameter::Number(values) => values,
             Parameter::None | Parameter::Quantile(_) => Parameter::MAX_DEFAULT,
         };
-        Bounds { values, bytes: self.distinct_bytes_max }
+        Bounds { values, bytes: self.distinct_bytes_max / panes }
     }
 
     /// The value of an aggregate's expression, which may be kept.
@@ -162,6 +177,15 @@ pub fn reserved_bytes(plan: &AggregatePlan) -> usize {
 
 /// A row of the greatest: its event time and two values, each with keys and lengths.
 const TOP_ROW_BYTES: usize = 48;
+/// What a pane takes beside texts where an entry keeps several, in bytes as they are stored: somewhat more than that.
+pub fn pane_bytes(aggregates: &[AggregatePlan]) -> usize {
+    PANE_BYTES + aggregates.iter().map(|plan| AGGREGATE_BYTES + reserved_bytes(plan)).sum::<usize>()
+}
+
+/// For a pane's range, and for an aggregate's numbers.
+const PANE_BYTES: usize = 32;
+const AGGREGATE_BYTES: usize = 48;
+
 /// What protobuf needs at most for a whole number of 64 bits.
 const VARINT_BYTES_MAX: usize = 10;
 /// About what a bucket of a sketch takes at most: a byte or two for its number, the rest for its count, of 2^42 rows.
@@ -221,11 +245,11 @@ impl Aggregator<Dynamic> for RowAggregates {
     fn add(&self, value: &mut Accumulators, input: RowInput<'_>) -> Result<(), EvaluationError> {
         // First what can fail, for all of them; only then is anything changed.
         for (index, accumulator) in value.iter().enumerate() {
-            let checked = accumulator.check(&input.sample(index), self.bounds(index));
+            let checked = accumulator.check(&input.sample(index), self.bounds(index, self.panes));
             checked.map_err(|what| self.failed(index, what))?;
         }
         for (index, (accumulator, plan)) in value.iter_mut().zip(&self.aggregates).enumerate() {
-            accumulator.add(plan.function, input.sample(index), self.bounds(index));
+            accumulator.add(plan.function, input.sample(index), self.bounds(index, self.panes));
         }
         Ok(())
     }
@@ -240,7 +264,7 @@ impl Aggregator<Dynamic> for RowAggregates {
     fn merge(&self, value: &mut Accumulators, later: &Accumulators) -> Result<(), EvaluationError> {
         for (index, (accumulator, later)) in value.iter_mut().zip(later).enumerate() {
             let function = self.aggregates[index].function;
-            let merged = accumulator.merge(function, later, self.bounds(index));
+            let merged = accumulator.merge(function, later, self.bounds(index, 1));
             merged.map_err(|what| self.failed(index, what))?;
         }
         Ok(())

@@ -113,7 +113,7 @@ impl<R: RecordType, K: KeySelector<R> + 'static> Operator<R> for Deduplicate<R, 
             return Ok(());
         }
         let time_ms = event.time_ms;
-        self.passed.change(end_ms, &self.key, |_| time_ms, |passed_ms| *passed_ms = time_ms)?;
+        self.passed.change(end_ms, &self.key, |_| time_ms, |_, passed_ms| *passed_ms = time_ms)?;
         self.readers.process(event, context)
     }
 

@@ -129,10 +129,10 @@ where
         let was_at_ms = before_ms.map(|before_ms| self.left.end(before_ms));
         let moved_from_ms = was_at_ms.filter(|was_at_ms| !self.left.lie_together(*was_at_ms, end_ms));
         if let Some(moved_from_ms) = moved_from_ms {
-            self.left.change(moved_from_ms, &self.key, |_| None, |left| *left = None)?;
+            self.left.change(moved_from_ms, &self.key, |_| None, |_, left| *left = None)?;
         }
         let left = Some(Left { newest_ms, value });
-        self.left.change(end_ms, &self.key, |_| None, |kept| *kept = left)
+        self.left.change(end_ms, &self.key, |_| None, |_, kept| *kept = left)
     }
 }
 

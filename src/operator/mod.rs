@@ -26,7 +26,9 @@ mod tests;
 
 use bumpalo::Bump;
 
-pub use aggregate::{Accumulators, MergedRows, PartialRows, RowAggregates, RowInput, reserved_bytes};
+pub use aggregate::{
+    Accumulators, MergedRows, PartialRows, RowAggregates, RowInput, pane_bytes, reserved_bytes,
+};
 pub use branch::{Branch, Choose, RowChoice};
 pub use deduplicate::{Deduplicate, DeduplicateSpec};
 pub use errors::ErrorPolicy;
@@ -39,9 +41,10 @@ pub use sink::{RecordWriter, RowWriter, Sink, Written};
 pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, StageTime, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
-    Aggregator, EmitRows, Firing, KeySelector, LateRecords, LocalAggregate, PartialResult, RowGap, RowKey,
-    RowResults, Session, SessionCodec, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec,
-    local_row_windows, row_windows,
+    Aggregator, Condition, EarlyRecords, EmitRows, Fires, Firing, GlobalTrigger, GlobalWindowOperator,
+    GlobalWindowSpec, Kept, KeptCodec, KeySelector, LateRecords, LocalAggregate, PartialResult, RowCondition,
+    RowGap, RowKey, RowResults, Session, SessionCodec, SessionGap, SessionOperator, WindowOperator,
+    WindowResult, WindowSpec, local_row_windows, row_trigger, row_windows,
 };
 
 use crate::record::{Event, RecordType};

@@ -2,6 +2,7 @@
 //!
 //! - [`WindowOperator`]: windows that are aligned to the clock or to a calendar.
 //! - [`SessionOperator`]: windows that last as long as records follow one another.
+//! - [`GlobalWindowOperator`]: windows that no time closes.
 //! - [`LocalAggregate`]: the first of two steps, where records change keys between the two.
 //!
 //! What else is kept per key for a length of event time lies as sessions do (`expiring`).
@@ -9,6 +10,7 @@
 mod aligned;
 mod early;
 mod expiring;
+mod global;
 mod local;
 mod rows;
 mod session;
@@ -31,7 +33,12 @@ use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, EarlyFiring, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
+pub use early::EarlyRecords;
 pub(super) use expiring::{Expiring, ExpiringSpec, Retention};
+pub use global::{
+    Condition, Fires, GlobalTrigger, GlobalWindowOperator, GlobalWindowSpec, Kept, KeptCodec, RowCondition,
+    row_trigger,
+};
 pub use local::{LocalAggregate, PartialResult};
 pub use rows::{RowGap, RowKey, RowResults, local_row_windows, row_windows};
 pub use session::{Session, SessionCodec, SessionGap, SessionOperator};
@@ -54,7 +61,8 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     fn create(&self) -> Self::Value;
     /// Adds to the value. On an error the value is as before.
     fn add(&self, value: &mut Self::Value, input: Self::Input<'_>) -> Result<(), EvaluationError>;
-    /// How many records the value is over. Only asked for early records by their number.
+    /// How many records the value is over. Only asked for early records by their number, and where windows begin anew with
+    /// them.
     fn rows(&self, _value: &Self::Value) -> i64 {
         0
     }
@@ -267,19 +275,38 @@ impl<O: RecordType, F> Outlet<O, F> {
     /// that record, not of the one that changed the value: that counts.
     fn emit<V>(
         &mut self,
-        (key, window, value, firing): (&[u8], WindowRange, Result<&V, EvaluationError>, Firing),
+        row: (&[u8], WindowRange, Result<&V, EvaluationError>, Firing),
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError>
     where
         F: WindowResult<V, O>,
     {
-        match value.and_then(|value| self.results.make(key, window, value, firing, context.arena)) {
-            Ok(record) => {
-                self.readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)
-            }
+        self.emit_if(row, None, context).map(drop)
+    }
+
+    /// The same, if the condition holds of the record. Returns whether one was made.
+    fn emit_if<V>(
+        &mut self,
+        (key, window, value, firing): (&[u8], WindowRange, Result<&V, EvaluationError>, Firing),
+        condition: Option<&dyn Condition<O>>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<bool, OperatorError>
+    where
+        F: WindowResult<V, O>,
+    {
+        let made = value.and_then(|value| self.results.make(key, window, value, firing, context.arena));
+        let made = made.and_then(|record| {
+            let event = Event { record, time_ms: window.end_ms - 1, source: None };
+            let holds = condition.map_or(Ok(true), |condition| condition.holds(&event, context.arena))?;
+            Ok(holds.then_some(event))
+        });
+        match made {
+            Ok(Some(event)) => self.readers.process(event, context).map(|()| true),
+            Ok(None) => Ok(false),
             Err(error) => {
                 let describe = || self.results.describe(key, window);
-                self.errors.handle(&error.message, None, describe, context.staged)
+                self.errors.handle(&error.message, None, describe, context.staged)?;
+                Ok(false)
             }
         }
     }

@@ -6,6 +6,7 @@ mod branch;
 mod change;
 mod flat_map;
 pub mod formula;
+mod global;
 mod keyed;
 mod lists;
 mod map;
@@ -24,6 +25,7 @@ use formula::{Formula, Scope};
 use window::groupable;
 
 pub use change::Changed;
+pub use global::{GlobalWindow, Trigger};
 
 /// A topology. Whatever may fail has an `on_error` of skip or dead letter.
 #[derive(Clone, Debug)]
@@ -105,6 +107,8 @@ pub enum OperatorKind {
     Union(StreamRef),
     /// Groups rows.
     Window(Window),
+    /// Groups rows by their number, or another condition.
+    GlobalWindow(GlobalWindow),
     /// Drops rows that repeat others.
     Deduplicate(Deduplicate),
     /// Adds what the row before had.
@@ -246,6 +250,10 @@ pub struct Window {
     pub emit: Emit,
     /// When early ones.
     pub early: Option<EarlyFiring>,
+    /// After which rows, if it is for those to say.
+    pub early_when: Option<Formula>,
+    /// Whether it begins anew with each of them.
+    pub purge: bool,
     /// Where late rows go; `None`: nowhere.
     pub late: Option<String>,
     /// What it computes.
@@ -439,10 +447,14 @@ enum Kind {
     Repartition,
     Union,
     Window,
+    GlobalWindow,
     Deduplicate,
     Lag,
     Branch,
 }
+
+/// The kinds that remember something of each key, whatever the time.
+const KEYED: [Kind; 3] = [Kind::Deduplicate, Kind::Lag, Kind::GlobalWindow];
 
 impl Kind {
     fn letter(self) -> &'static str {
@@ -453,6 +465,7 @@ impl Kind {
             Kind::Repartition => "r",
             Kind::Union => "u",
             Kind::Window => "w",
+            Kind::GlobalWindow => "g",
             Kind::Deduplicate => "d",
             Kind::Lag => "l",
             Kind::Branch => "b",
@@ -505,7 +518,7 @@ impl Maker<'_> {
             input.fields.iter().any(|field| field.ty.is_list()) && self.random.fork("flat").one_in(3);
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
-            _ if keyed => *self.random.fork("kind").pick(&[Kind::Deduplicate, Kind::Lag]),
+            _ if keyed => *self.random.fork("kind").pick(&KEYED),
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
             _ if !rekeys && self.random.fork("branch").one_in(8) => Kind::Branch,
@@ -534,6 +547,7 @@ impl Maker<'_> {
             Kind::Repartition => self.repartition(&input),
             Kind::Union => self.union(&input, other.unwrap_or(place)),
             Kind::Window => self.window(&input, &id, number, rekeys),
+            Kind::GlobalWindow => self.global_window(&input, number),
             Kind::Deduplicate => self.deduplicate(&input, &id),
             Kind::Lag => self.lag(&input, number),
             Kind::Branch => self.branch(&input),

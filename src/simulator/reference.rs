@@ -7,11 +7,13 @@ mod decode;
 mod evaluate;
 mod flat;
 mod fold;
+mod global;
 mod group;
 pub mod json;
 mod kept;
 mod keyed;
 mod rekeyed;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -32,6 +34,7 @@ use group::result;
 use json::{RFC3339_MS, push_int, push_rfc3339, push_text};
 use kept::Kept;
 use rekeyed::Sent;
+use sums::Sums;
 
 pub use compare::compare;
 
@@ -56,6 +59,10 @@ pub struct Expected {
     /// Topics of windows that make early rows as well, and the fields that tell the key and the window: how many of these
     /// come depends on the clock.
     pub with_early: BTreeMap<String, Vec<String>>,
+    /// Topics of windows that begin anew with them: how many rows these and the others are of is known.
+    pub sums: BTreeMap<String, Sums>,
+    /// The same by operator, while they are made.
+    tallies: BTreeMap<usize, Sums>,
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -139,12 +146,15 @@ pub fn expected(
         task.end();
     }
     rekeyed::behind(generated, &shape, &mut sent, &mut by_clock, &mut expected);
+    let tallies = std::mem::take(&mut expected.tallies);
     let of_clock = by_clock.iter().filter_map(|(index, rows)| kept::kept(generated, *index, rows, &[]));
     expected.kept.extend(of_clock.flatten());
     for sink in &generated.sinks {
         let StreamRef::Operator(index) = sink.input else { continue };
         let OperatorKind::Window(window) = &generated.operators[index].kind else { continue };
-        if matches!(window.early, Some(EarlyFiring::EveryMs(_))) {
+        if let Some(sums) = tallies.get(&index) {
+            expected.sums.insert(sink.topic.clone(), sums.clone());
+        } else if matches!(window.early, Some(EarlyFiring::EveryMs(_))) {
             let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
             let names = fields.map(|field| field.name.clone()).collect();
             expected.with_early.insert(sink.topic.clone(), names);
@@ -204,6 +214,8 @@ struct OpenWindows {
     passed: Vec<(Vec<KeyPart>, i64)>,
     /// Of a lag: the greatest event time of each key's rows, and what the last of them had.
     left: BTreeMap<Vec<KeyPart>, (i64, Vec<Value>)>,
+    /// Of a window that no time closes.
+    rows: BTreeMap<Vec<KeyPart>, global::Rows>,
     /// By end and key, which is the order in which they close.
     open: BTreeMap<(i64, Vec<KeyPart>), OpenWindow>,
 }
@@ -323,6 +335,7 @@ impl<'t, 'g> Task<'t, 'g> {
                 self.follow(index, operator, window, fields, event)
             }
             OperatorKind::Window(window) => self.group(index, operator, window, fields, event),
+            OperatorKind::GlobalWindow(window) => self.gather(index, operator, window, event),
             OperatorKind::Deduplicate(deduplicate) => {
                 self.deduplicate(index, operator, deduplicate, fields, event)
             }
@@ -373,8 +386,12 @@ impl<'t, 'g> Task<'t, 'g> {
             for place in due {
                 let Some(open) = self.windows[index].open.get_mut(&place) else { continue };
                 open.fired = true;
+                if window.purge && open.rows == 0 {
+                    continue;
+                }
                 let row = result(window, &place, open, window.emit != Emit::OnTime);
-                let start_ms = open.start_ms;
+                let (start_ms, rows) = (open.start_ms, open.rows);
+                self.close_tally(index, &place, rows);
                 self.fire(index, operator, &place, start_ms, row);
             }
             self.windows[index]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, FlatMap, JsonRows,
-    Lag, LagSpec, LateRecords, Map, MergedRows, Operator, OutputTarget, PartialRows, Pipeline,
-    PipelineFactory, Readers, Repartition, RepartitionSource, RowAggregates, RowChoice, RowFilter, RowFlatMap,
-    RowGap, RowKey, RowLag, RowMap, RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer,
-    WindowSpec, local_row_windows, row_windows,
+    Branch, Deduplicate, DeduplicateSpec, EarlyRecords, EmitRows, ErrorPolicy, Exchange, Filter, Firing,
+    FlatMap, GlobalWindowOperator, GlobalWindowSpec, JsonRows, Lag, LagSpec, LateRecords, Map, MergedRows,
+    Operator, OutputTarget, PartialRows, Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource,
+    RowAggregates, RowChoice, RowCondition, RowFilter, RowFlatMap, RowGap, RowKey, RowLag, RowMap,
+    RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, local_row_windows,
+    row_trigger, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
@@ -179,6 +180,18 @@ impl Builder<'_> {
                 Box::new(FlatMap::new(function, errors, readers))
             }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
+            OperatorKind::GlobalWindow(window) => {
+                let spec = GlobalWindowSpec {
+                    id: operator.id.as_str().into(),
+                    fingerprint: operator.fingerprint().unwrap_or_default(),
+                    ttl_ms: window.ttl_ms,
+                };
+                let aggregates = || RowAggregates::new(window.aggregates.clone()).in_panes(window.panes());
+                let results = RowResults::new(&operator.schema, window.key.len(), aggregates(), Vec::new());
+                let functions = (row_key(&window.key, input, encoder), aggregates(), results);
+                let trigger = row_trigger(&window.trigger);
+                Box::new(GlobalWindowOperator::new(spec, trigger, functions, errors, readers))
+            }
             OperatorKind::Deduplicate(deduplicate) => {
                 let spec = DeduplicateSpec {
                     id: operator.id.as_str().into(),
@@ -240,13 +253,15 @@ impl Builder<'_> {
         let aggregates = RowAggregates::of(window);
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
         let aggregates = RowAggregates::of(window);
+        let when = window.early_when.clone().map(RowCondition);
+        let early = EarlyRecords { when: when.map(|when| Box::new(when) as Box<_>), purge: window.purge };
         Ok(match window.phase {
             Phase::Global => {
                 let aggregates = MergedRows::new(aggregates);
-                row_windows(windows, spec, keys, aggregates, results, errors, readers)
+                row_windows(windows, early, spec, keys, aggregates, results, errors, readers)
             }
             Phase::Whole | Phase::Local => {
-                row_windows(windows, spec, keys, aggregates, results, errors, readers)
+                row_windows(windows, early, spec, keys, aggregates, results, errors, readers)
             }
         })
     }

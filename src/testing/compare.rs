@@ -122,5 +122,16 @@ pub(super) fn notes(plan: &Plan, case: &Case, outcome: &Outcome) -> Vec<String> 
             ));
         }
     }
+    let counted = plan.operators.iter().filter(|plan| matches!(plan.kind, OperatorKind::GlobalWindow(_)));
+    for operator in counted {
+        let open = state::rows(plan, &operator.id, outcome).map_or(0, |rows| rows.len());
+        if open > 0 {
+            notes.push(format!(
+                "`{}` still has rows of {open} keys: it makes one of them only when more of the key have come, not at \
+                 the end of the input",
+                operator.id
+            ));
+        }
+    }
     notes
 }

@@ -13,7 +13,7 @@ use super::sink::{SinkDraft, read_sink};
 use super::source::{SourceDraft, read_source};
 use super::stream::Stream;
 use super::topics::{Claim, TopicRole, check_topics};
-use super::window::LocalDraft;
+use super::two_phase::LocalDraft;
 use super::yaml::{Entry, Node};
 
 /// Checks a whole file. `None` if it has an error; the reader's problems say which.

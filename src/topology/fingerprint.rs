@@ -3,10 +3,12 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, Parameter, Phase, WindowPlan};
+use super::global::count_description;
+use super::plan::{
+    AggregateFunction, AggregatePlan, OperatorKind, OperatorPlan, Parameter, Phase, TriggerPlan, WindowPlan,
+};
 use super::window::{description, duration};
 use crate::expression::Expression;
-use crate::window::EarlyFiring;
 
 impl OperatorPlan {
     /// What the operator's state depends on, a line each: kind, key, window or lengths of time, what is kept and its
@@ -17,6 +19,17 @@ impl OperatorPlan {
             OperatorKind::Window(window) if window.phase == Phase::Local => None,
             // The key fields lead the rows.
             OperatorKind::Window(window) => Some(self.of_window(window)),
+            OperatorKind::GlobalWindow(window) => {
+                let mut text = self.head("window", 0..window.key.len());
+                let windows = match &window.trigger {
+                    TriggerPlan::Count(windows) => count_description(windows),
+                    // When it makes rows may be changed: what is kept is the same.
+                    TriggerPlan::Global { .. } => "global".to_owned(),
+                };
+                let _ = writeln!(text, "window: {windows}");
+                let _ = writeln!(text, "ttl: {}", window.ttl_ms.map_or("none".to_owned(), duration));
+                Some(Self::with_aggregates(text, &window.aggregates))
+            }
             OperatorKind::Deduplicate(deduplicate) => {
                 let mut text = self.head("deduplicate", deduplicate.key.iter().copied());
                 let _ = writeln!(text, "within: {}", duration(deduplicate.within_ms));
@@ -48,13 +61,20 @@ impl OperatorPlan {
         let mut text = self.head("window", 0..window.key.len());
         let _ = writeln!(text, "window: {}", description(window));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
-        if let Some(EarlyFiring::EveryRows(_)) = window.early {
+        if window.purge {
+            text.push_str("early: purged, with the number of rows\n");
+        } else if window.counts_rows() {
             text.push_str("early: by number of rows\n");
         }
         if window.phase == Phase::Global {
             text.push_str("two_phase: true\n");
         }
-        for aggregate in &window.aggregates {
+        Self::with_aggregates(text, &window.aggregates)
+    }
+
+    /// With a line for each aggregate.
+    fn with_aggregates(mut text: String, aggregates: &[AggregatePlan]) -> String {
+        for aggregate in aggregates {
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));
             let _ = write!(text, "{}", aggregate.argument.as_deref().map(line).unwrap_or_default());
             // Their results do not tell of what type the values are that they hold, or hashes of them.

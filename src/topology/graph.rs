@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::global::global_description;
 use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Phase, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
 use super::window::{description, duration};
@@ -165,6 +166,11 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
             };
             let what = format!("{} {by}", description(window));
             format!("[[\"{id}<br/>{word}<br/>{}\"]]", escape(&what))
+        }
+        OperatorKind::GlobalWindow(window) => {
+            let key: Vec<usize> = (0..window.key.len()).collect();
+            let what = global_description(window, &names(operator, &key));
+            format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
         }
         OperatorKind::Deduplicate(deduplicate) => {
             let key = names(operator, &deduplicate.key);

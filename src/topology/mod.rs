@@ -11,8 +11,10 @@ mod branch;
 pub mod case;
 mod check;
 mod diagnostic;
+mod emit;
 mod fingerprint;
 mod flat_map;
+mod global;
 mod graph;
 mod keyed;
 mod operator;
@@ -26,6 +28,7 @@ mod substitute;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod two_phase;
 mod union;
 mod window;
 mod yaml;

@@ -12,8 +12,9 @@ use super::keyed::{KeyedDraft, check_deduplicate, check_lag};
 use super::plan::{MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
+use super::two_phase::LocalDraft;
 use super::union::{check_union, read_inputs};
-use super::window::{LocalDraft, WindowDraft, check_window};
+use super::window::{WindowDraft, check_window};
 use super::yaml::{Data, Entry, Node};
 
 /// The kinds of operators.
@@ -51,8 +52,8 @@ const FLAT_MAP_KEYS: [&str; 8] = ["type", "input", "each", "keep", "drop", "posi
 const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
-const WINDOW_KEYS: [&str; 9] =
-    ["type", "input", "key_by", "two_phase", "window", "aggregate", "emit", "late", "on_error"];
+const WINDOW_KEYS: [&str; 10] =
+    ["type", "input", "key_by", "two_phase", "window", "aggregate", "emit", "late", "ttl", "on_error"];
 
 /// The keys of an operator whose type is not known.
 const ALL_KEYS: [&str; 22] = [
@@ -224,9 +225,9 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
         Some(Word::Window) => {
             reader.check_keys(fields, &WINDOW_KEYS);
             let window = check_window(fields, input, reader);
-            let WindowDraft { plan, stream, repartition, local, late_span } = window;
+            let WindowDraft { kind, stream, repartition, local, late_span } = window;
             draft.local = local;
-            draft.take(KeyedDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span });
+            draft.take(KeyedDraft { kind, stream, repartition, late_span });
         }
     }
     draft

@@ -1,10 +1,14 @@
 //! A checked topology: what the engine is built from.
 
+mod global;
+
 use std::sync::Arc;
 
 use crate::expression::Expression;
 use crate::record::{Schema, SourceSchema, Type};
 use crate::window::{AlignedWindows, Calendar, EarlyFiring, SessionWindows, TimeDomain};
+
+pub use global::{FiresPlan, GlobalWindowPlan, TriggerPlan};
 
 /// A topology whose names, types and keys have been checked.
 #[derive(Debug)]
@@ -169,6 +173,8 @@ pub enum OperatorKind {
     },
     /// Groups rows by key and time and aggregates them.
     Window(WindowPlan),
+    /// Groups rows by key and their number, or another condition, and aggregates them.
+    GlobalWindow(GlobalWindowPlan),
     /// Drops the rows that repeat another one of their key.
     Deduplicate(DeduplicatePlan),
     /// Adds to each row what expressions had in the row of its key before it.
@@ -237,6 +243,10 @@ pub struct WindowPlan {
     pub emit: Emit,
     /// When rows are emitted of windows that are not over.
     pub early: Option<EarlyFiring>,
+    /// After which rows of the input, if it is for those to say: an expression of type bool.
+    pub early_when: Option<Arc<Expression>>,
+    /// Whether a window begins anew with each of them.
+    pub purge: bool,
     /// What becomes of late records.
     pub late: Late,
     /// Which step of the aggregation this is.
@@ -260,6 +270,13 @@ pub enum Phase {
 pub const ACCUMULATORS: &str = "<accumulators>";
 
 impl WindowPlan {
+    /// Whether the number of rows is kept beside the aggregates.
+    pub fn counts_rows(&self) -> bool {
+        // Of a value that comes late it is known how many rows it stands for.
+        let in_steps = self.phase != Phase::Whole;
+        in_steps || self.purge || matches!(self.early, Some(EarlyFiring::EveryRows(_)))
+    }
+
     /// The bool fields at the end of the rows that tell them apart.
     pub fn marks(&self) -> impl Iterator<Item = &'static str> {
         self.early.map(|_| EARLY_MARK).into_iter().chain(self.emit.mark())

@@ -326,11 +326,7 @@ impl Accumulator {
                 }
             }
             Accumulator::Timed(timed) => {
-                // Of rows with the same event time the first that came is the first, the last that came the last.
-                let replaces = timed.as_ref().is_none_or(|timed| match function {
-                    AggregateFunction::First => time_ms < timed.time_ms,
-                    _ => time_ms >= timed.time_ms,
-                });
+                let replaces = timed.as_ref().is_none_or(|timed| timed.is_replaced_by(function, time_ms));
                 if let Some(value) = replaces.then(|| Held::of(&argument)).flatten() {
                     *timed = Some(Box::new(Timed { time_ms, value }));
                 }
@@ -376,8 +372,9 @@ impl Accumulator {
             {
                 *best = Some(later.clone());
             }
+            // What came later is not of a later time if panes are of so many rows.
             (Accumulator::Timed(timed), Accumulator::Timed(Some(later)))
-                if timed.is_none() || function == AggregateFunction::Last =>
+                if timed.as_ref().is_none_or(|timed| timed.is_replaced_by(function, later.time_ms)) =>
             {
                 *timed = Some(later.clone());
             }
@@ -458,6 +455,17 @@ pub(super) fn of_texts(plan: &AggregatePlan) -> bool {
 /// Whether values of a type have no bound of their own.
 pub(super) fn is_text(ty: Type) -> bool {
     matches!(ty, Type::String | Type::Bytes | Type::List(_))
+}
+
+impl Timed {
+    /// Whether the value of a row of `time_ms` takes its place. Of rows with the same event time the first that came is
+    /// the first, the last that came the last.
+    fn is_replaced_by(&self, function: AggregateFunction, time_ms: i64) -> bool {
+        match function {
+            AggregateFunction::First => time_ms < self.time_ms,
+            _ => time_ms >= self.time_ms,
+        }
+    }
 }
 
 impl Best {

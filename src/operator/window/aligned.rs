@@ -4,7 +4,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use super::early::{Changed, Round};
+use super::early::{Changed, EarlyRecords, Place, Round};
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -39,10 +39,10 @@ impl Derived for Quiet {
 pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W = AlignedWindows> {
     /// The value of each key and pane.
     state: WindowState<W, A, Quiet>,
+    early: EarlyRecords<R>,
     keys: K,
     outlet: Outlet<O, F>,
     key: Vec<u8>,
-    input: std::marker::PhantomData<R>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -67,11 +67,16 @@ where
         let early = spec.early.filter(|_| spec.windows.overlap() == 1);
         WindowOperator {
             state: WindowState::new(WindowSpec { early, ..spec }, aggregator),
+            early: EarlyRecords::of_all(),
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
-            input: std::marker::PhantomData,
         }
+    }
+
+    /// With more to know of early records.
+    pub fn with_early(self, early: EarlyRecords<R>) -> Self {
+        WindowOperator { early, ..self }
     }
 
     /// Where the ends of a window's panes lie.
@@ -81,16 +86,18 @@ where
         first_ms + i64::from(forgotten)..=last_ms
     }
 
-    /// Adds a record to its pane; the error says why it cannot be.
+    /// Adds a record to its pane, and says whether an early one comes after it; the error says why it cannot be added.
     fn add<'b>(
         &mut self,
         event: &Event<'b, R>,
         pane_end_ms: i64,
         context: &Context<'_, 'b>,
-    ) -> Result<Result<EntryRef, EvaluationError>, OperatorError> {
-        let selected = select(&self.keys, &event.record, &mut self.key);
-        let input = match selected.and_then(|()| self.state.table.codec().input(event, context.arena)) {
-            Ok(input) => input,
+    ) -> Result<Result<(EntryRef, bool), EvaluationError>, OperatorError> {
+        let checked = select(&self.keys, &event.record, &mut self.key)
+            .and_then(|()| self.early.is_due(event, context.arena))
+            .and_then(|is_due| Ok((self.state.table.codec().input(event, context.arena)?, is_due)));
+        let (input, is_due) = match checked {
+            Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
         let entry = self.state.table.entry(pane_end_ms, &self.key, A::create)?;
@@ -101,7 +108,15 @@ where
             return Ok(Err(error));
         }
         self.state.table.heap_changed(entry, heap_before);
-        Ok(Ok(entry))
+        Ok(Ok((entry, is_due)))
+    }
+
+    /// Has a window begin anew, in an entry that has been marked as changed.
+    fn purge(&mut self, entry: EntryRef) {
+        let (aggregator, value) = self.state.table.value_mut(entry);
+        let heap_before = aggregator.heap_bytes(value);
+        *value = aggregator.create();
+        self.state.table.heap_changed(entry, heap_before);
     }
 
     /// Makes the records that follow an update of the key's value in a pane: one for each window that takes records
@@ -193,10 +208,11 @@ where
         let firing = self.state.spec.due_firing();
         let from = std::mem::take(&mut self.state.fired.from);
         let panes = self.panes(window);
-        let (outlet, next) = (&mut self.outlet, &mut self.state.fired.from);
+        let (outlet, next, early) = (&mut self.outlet, &mut self.state.fired.from, &self.early);
         let flow =
             self.state.table.visit::<OperatorError>(panes, &from, &mut |aggregator, key, values| {
                 let row = match values {
+                    [value] if early.is_empty(aggregator, value) => Ok(()),
                     [value] => outlet.emit((key, window, Ok(*value), firing), context),
                     _ => {
                         let mut merged = aggregator.create();
@@ -224,7 +240,7 @@ where
     fn fire_counted(
         &mut self,
         end_ms: i64,
-        entry: EntryRef,
+        (entry, is_due): (EntryRef, bool),
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
         let WindowState { spec, table, fired, .. } = &self.state;
@@ -233,17 +249,22 @@ where
         }
         let value = table.value(entry);
         let rows = table.codec().rows(value);
-        if !is_early_at(spec.early, rows - 1, rows) {
+        if !is_due && !is_early_at(spec.early, rows - 1, rows) {
             return Ok(());
         }
         let window = spec.windows.ending_at(end_ms);
-        self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)
+        self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)?;
+        if self.early.purge {
+            self.purge(entry);
+        }
+        Ok(())
     }
 
     /// Makes the early records that are due by the clock.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
             Some(Round::All(place)) => {
                 let outlet = &mut self.outlet;
                 let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
@@ -270,6 +291,12 @@ where
             if end_ms <= self.state.fired.end_ms {
                 continue;
             }
+            if self.early.purge {
+                if self.fire_purged(end_ms, &key, context)? && context.made_row() {
+                    return Ok(Some(changed));
+                }
+                continue;
+            }
             let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
             let mut emitted = Ok(());
             // Windows that do not overlap are a pane each.
@@ -280,6 +307,43 @@ where
             emitted?;
             if context.made_row() {
                 return Ok(Some(changed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the early record of a key's window, which begins anew. Returns whether there was one to make.
+    fn fire_purged(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        context: &mut Context<'_, '_>,
+    ) -> Result<bool, OperatorError> {
+        let entry = self.state.table.entry(end_ms, key, A::create)?;
+        let value = self.state.table.value(entry);
+        if self.early.is_empty(self.state.table.codec(), value) {
+            self.state.table.take_back(entry);
+            return Ok(false);
+        }
+        let window = self.state.spec.windows.ending_at(end_ms);
+        self.outlet.emit((key, window, Ok(value), Firing::Early), context)?;
+        self.purge(entry);
+        Ok(true)
+    }
+
+    /// The same of all windows that have not fired, from `place` on; where there are more.
+    fn purge_all(
+        &mut self,
+        place: Place,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Place>, OperatorError> {
+        let mut next = Some(place);
+        while let Some(place) = next.take() {
+            let (found, more) = self.state.unfired(place, |_| None)?;
+            next = more;
+            if let Some(mut left) = self.fire_changed(found, context)? {
+                let of_key = |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms, from: key.into() };
+                return Ok(left.pop().map(of_key).or(next));
             }
         }
         Ok(None)
@@ -320,11 +384,11 @@ where
             return self.state.spec.put_late(&event, rows, &self.keys, &self.outlet.errors, context);
         }
         match self.add(&event, pane_end_ms, context)? {
-            Ok(entry) => {
+            Ok((entry, is_due)) => {
                 let WindowState { spec, fired, .. } = &self.state;
                 self.state.wake(|| spec.windows.next_end(pane_end_ms, fired.end_ms), context);
                 self.state.changed(last_ms, std::iter::empty(), &self.key, context);
-                self.fire_counted(last_ms, entry, context)?;
+                self.fire_counted(last_ms, (entry, is_due), context)?;
                 self.updated(pane_end_ms, entry, context)
             }
             Err(error) => {

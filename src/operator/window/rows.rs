@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bumpalo::Bump;
 
 use super::{
-    Aggregator, Firing, KeySelector, LocalAggregate, SessionGap, SessionOperator, WindowOperator,
-    WindowResult, WindowSpec,
+    Aggregator, EarlyRecords, Firing, KeySelector, LocalAggregate, SessionGap, SessionOperator,
+    WindowOperator, WindowResult, WindowSpec,
 };
 use crate::expression::{Environment, EvaluationError, Expression};
 use crate::format::json::Encoder;
@@ -119,6 +119,7 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
 /// The operator of windows over rows.
 pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
     (windows, gap): (Windows, Option<RowGap>),
+    early: EarlyRecords<Dynamic>,
     spec: WindowSpec<()>,
     keys: RowKey,
     aggregates: A,
@@ -129,15 +130,18 @@ pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
     match windows {
         Windows::Aligned(windows) => {
             let spec = spec.with_windows(windows);
-            Box::new(WindowOperator::new(spec, keys, aggregates, results, errors, readers))
+            let windows = WindowOperator::new(spec, keys, aggregates, results, errors, readers);
+            Box::new(windows.with_early(early))
         }
         Windows::Calendar(calendar) => {
             let spec = spec.with_windows(CalendarWindows::new(calendar));
-            Box::new(WindowOperator::new(spec, keys, aggregates, results, errors, readers))
+            let windows = WindowOperator::new(spec, keys, aggregates, results, errors, readers);
+            Box::new(windows.with_early(early))
         }
         Windows::Session(windows) => {
             let spec = spec.with_windows(windows);
             let sessions = SessionOperator::new(spec, keys, aggregates, results, errors, readers);
+            let sessions = sessions.with_early(early);
             Box::new(sessions.with_gaps(gap.map(|gap| Box::new(gap) as Box<dyn SessionGap<Dynamic>>)))
         }
     }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::early::{Early, Place, Round};
+use super::early::{Changed, Early, KEYS_AT_ONCE, Place, Round};
 use super::{Fired, WindowSpec, behind};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::{Event, RecordType};
@@ -135,6 +135,45 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
             place = Place { end_ms: after_ms, from: Vec::new() };
         }
         Ok(None)
+    }
+
+    /// The keys of windows that have not fired, from `place` on, the last one first, each with the end that `end_of` gives
+    /// for what lies there; some at a time. And the place from which there are more.
+    pub fn unfired(
+        &mut self,
+        mut place: Place,
+        end_of: impl Fn(&C::Value) -> Option<i64>,
+    ) -> Result<(Changed, Option<Place>), StoreError> {
+        let mut found = Changed::new();
+        let first_ms = self.fired.end_ms.saturating_add(1);
+        while let Some(end_ms) = self.table.first_end_where(|end_ms| end_ms >= place.end_ms.max(first_ms)) {
+            if end_ms > place.end_ms {
+                place = Place { end_ms, from: Vec::new() };
+            }
+            let mut next = None;
+            let flow =
+                self.table.visit::<StoreError>(end_ms..=end_ms, &place.from, &mut |_, key, values| {
+                    let ends = values.iter().map(|value| end_of(value).unwrap_or(end_ms));
+                    found.extend(ends.map(|end_ms| (end_ms, key.into())));
+                    if found.len() < KEYS_AT_ONCE {
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                    next = Some(behind(key));
+                    Ok(ControlFlow::Break(()))
+                })?;
+            found.reverse();
+            match (flow, next) {
+                (ControlFlow::Break(()), Some(from)) => return Ok((found, Some(Place { end_ms, from }))),
+                _ if !found.is_empty() => {
+                    let after_ms = end_ms.checked_add(1);
+                    return Ok((found, after_ms.map(|end_ms| Place { end_ms, from: Vec::new() })));
+                }
+                _ => {}
+            }
+            let Some(after_ms) = end_ms.checked_add(1) else { break };
+            place = Place { end_ms: after_ms, from: Vec::new() };
+        }
+        Ok((found, None))
     }
 
     /// What is left over of them is made in a later call.

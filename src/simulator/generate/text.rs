@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use super::formula::Formula;
-use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window, ZONES};
+use super::{
+    Aggregate, Choice, Generated, GlobalWindow, Operator, OperatorKind, Shape, Source, Trigger, Window, ZONES,
+};
 use crate::record::{Field, FieldForm, ListType, Type, shown_path};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
@@ -107,7 +109,7 @@ impl Generated {
             OperatorKind::Map(_) => "map",
             OperatorKind::Repartition(_) => "repartition",
             OperatorKind::Union(_) => "union",
-            OperatorKind::Window(_) => "window",
+            OperatorKind::Window(_) | OperatorKind::GlobalWindow(_) => "window",
             OperatorKind::Deduplicate(_) => "deduplicate",
             OperatorKind::Lag(_) => "lag",
             OperatorKind::Branch(_) | OperatorKind::Output(_) => "branch",
@@ -155,6 +157,7 @@ impl Generated {
                 }
             }
             OperatorKind::Window(window) => render_window(window, &fields, out),
+            OperatorKind::GlobalWindow(window) => render_global(window, &fields, &operator.fields, out),
             OperatorKind::Lag(lag) => {
                 render_key(&lag.key, &fields, out);
                 if let Some(ttl_ms) = lag.ttl_ms {
@@ -227,10 +230,15 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     let early = window.early.map(|early| match early {
         EarlyFiring::EveryMs(every_ms) => format!("every: {every_ms}ms"),
         EarlyFiring::EveryRows(rows) => format!("rows: {rows}"),
+        EarlyFiring::When => {
+            let condition = window.early_when.as_ref().map_or(String::new(), |formula| cel(formula, fields));
+            format!("when: {}", quoted(&condition))
+        }
     });
     if let Some(early) = early {
         let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
-        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then} }}");
+        let purge = if window.purge { ", purge: true" } else { "" };
+        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then}{purge} }}");
     }
     match window.emit {
         _ if window.early.is_some() => {}
@@ -241,8 +249,38 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     if let Some(topic) = &window.late {
         let _ = writeln!(out, "    late: {{ topic: {topic} }}");
     }
+    render_aggregates(&window.aggregates, fields, out);
+}
+
+fn render_global(window: &GlobalWindow, fields: &[Field], made: &[Field], out: &mut String) {
+    render_key(&window.key, fields, out);
+    let windows = match &window.trigger {
+        Trigger::Count { size, slide } if size == slide => format!("type: count, size: {size}"),
+        Trigger::Count { size, slide } => format!("type: count, size: {size}, slide: {slide}"),
+        _ => "type: global".to_owned(),
+    };
+    let _ = writeln!(out, "    window: {{ {windows} }}");
+    let fires = match &window.trigger {
+        Trigger::Count { .. } => None,
+        Trigger::Rows(1) if !window.purge => Some("on_update".to_owned()),
+        Trigger::Rows(rows) => Some(format!("rows: {rows}")),
+        Trigger::When(formula) => Some(format!("when: {}", quoted(&cel(formula, fields)))),
+        Trigger::Having(formula) => Some(format!("having: {}", quoted(&cel(formula, made)))),
+    };
+    let _ = match fires {
+        None => Ok(()),
+        Some(word) if word == "on_update" => writeln!(out, "    emit: {word}"),
+        Some(fires) => writeln!(out, "    emit: {{ {fires}, purge: {} }}", window.purge),
+    };
+    if let Some(ttl_ms) = window.ttl_ms {
+        let _ = writeln!(out, "    ttl: {ttl_ms}ms");
+    }
+    render_aggregates(&window.aggregates, fields, out);
+}
+
+fn render_aggregates(aggregates: &[Aggregate], fields: &[Field], out: &mut String) {
     out.push_str("    aggregate:\n");
-    for aggregate in &window.aggregates {
+    for aggregate in aggregates {
         let of = aggregate.argument.as_ref().map_or(String::new(), |formula| cel(formula, fields));
         let function = name(aggregate.function);
         let parameter = match aggregate.parameter {

@@ -67,7 +67,8 @@ impl Maker<'_> {
             None => *random.pick(&[1_000, 3_000, 5_000, 10_000]),
         };
         let mut aggregates = Vec::new();
-        if only_counts {
+        let counts_first = only_counts || random.fork("counts").one_in(12);
+        if counts_first {
             aggregates.push(count(format!("a{number}_all")));
         }
         for part in 0..1 + random.below(4) {
@@ -126,8 +127,21 @@ impl Maker<'_> {
             0 if may_be_early => Some(EarlyFiring::EveryMs(*random.pick(&[50, 700, 5_000]))),
             // That shows in which order rows came, too.
             1 if may_be_early && !input.rekeyed => Some(EarlyFiring::EveryRows(*random.pick(&[1, 2, 3, 7]))),
+            2 if may_be_early && !input.rekeyed => Some(EarlyFiring::When),
             _ => None,
         };
+        let early_when = (early == Some(EarlyFiring::When)).then(|| {
+            let scope = Scope { fields: &input.fields, meta: input.meta };
+            let depth = 1 + random.below(2) as u32;
+            scope.formula(Type::Bool, depth, random)
+        });
+        // Of what goes by the clock the sum of its rows is known, if they count them.
+        let may_purge = match early {
+            None => false,
+            Some(EarlyFiring::EveryMs(_)) => counts_first && shape != Shape::Session,
+            Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) => true,
+        };
+        let purge = may_purge && emit == Emit::OnClose && random.one_in(2);
         for mark in early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
             fields.push(field(mark, Type::Bool, false));
         }
@@ -145,6 +159,8 @@ impl Maker<'_> {
             allowed_lateness_ms,
             emit,
             early,
+            early_when,
+            purge,
             late,
             aggregates,
         };

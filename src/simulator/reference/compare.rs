@@ -18,7 +18,13 @@ const SHOWN_MAX: usize = 5;
 pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) -> Result<(), String> {
     let nothing = BTreeMap::new();
     expected.kept.iter().try_for_each(|kept| kept.check(written))?;
-    let is_kept = |topic: &str| expected.kept.iter().any(|kept| kept.sink == *topic || kept.late == *topic);
+    for (topic, sums) in &expected.sums {
+        sums.check(topic, written.get(topic).map(Vec::as_slice).unwrap_or_default())?;
+    }
+    let is_kept = |topic: &str| {
+        expected.kept.iter().any(|kept| kept.sink == *topic || kept.late == *topic)
+            || expected.sums.contains_key(topic)
+    };
     for (topic, rows) in written.iter().filter(|(topic, _)| !is_kept(topic)) {
         let rows = match expected.with_early.get(topic) {
             Some(names) => without_early(topic, names, rows)?,
@@ -26,7 +32,8 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
         };
         compare_topic(topic, expected.topics.get(topic).unwrap_or(&nothing), &rows)?;
     }
-    for (topic, writers) in expected.topics.iter().filter(|(topic, _)| !written.contains_key(*topic)) {
+    let unwritten = |topic: &str| !written.contains_key(topic) && !expected.sums.contains_key(topic);
+    for (topic, writers) in expected.topics.iter().filter(|(topic, _)| unwritten(topic)) {
         compare_topic(topic, writers, &[])?;
     }
     Ok(())

@@ -161,8 +161,8 @@ impl Fold {
                 let values = [&self.values[..], &later.values].concat();
                 Fold { count, values, ..self.clone() }
             }
-            (F::First, ..) => chosen(false),
-            (F::Last, ..) => chosen(true),
+            (F::First, ..) => chosen(later.time_ms < self.time_ms),
+            (F::Last, ..) => chosen(later.time_ms >= self.time_ms),
             (F::MinBy | F::MaxBy, ..) => {
                 let order = order(&self.by, &later.by);
                 chosen(better(order) || order.is_eq() && later.time_ms < self.time_ms)

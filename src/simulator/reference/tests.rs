@@ -210,6 +210,7 @@ fn count(generated: &Generated, expected: &Expected, seen: &mut BTreeMap<&'stati
             OperatorKind::Repartition(_) => "repartition",
             OperatorKind::Union(_) => "union",
             OperatorKind::Window(_) => "window",
+            OperatorKind::GlobalWindow(_) => "global window",
             OperatorKind::Deduplicate(_) => "deduplicate",
             OperatorKind::Lag(_) => "lag",
             OperatorKind::Branch(_) => "branch",
@@ -235,6 +236,7 @@ fn count(generated: &Generated, expected: &Expected, seen: &mut BTreeMap<&'stati
             "deduplicate" => "a row that repeats none",
             "lag" => "a row with values of the one before",
             "output" => "a row of a branch",
+            "global window" => "a row of a window that no time closes",
             _ => "a row behind a window",
         };
         see(what, rows as u64);
@@ -279,6 +281,7 @@ fn count(generated: &Generated, expected: &Expected, seen: &mut BTreeMap<&'stati
             "flat map" => "a flat map that failed",
             "deduplicate" => "a deduplication that failed",
             "lag" => "a lag that failed",
+            "global window" => "a window that no time closes that failed",
             "branch" => "a branch that failed",
             _ => "a window that failed",
         };

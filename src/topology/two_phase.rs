@@ -1,0 +1,59 @@
+//! Windows whose rows are aggregated in two steps, before they change keys and behind that.
+
+use super::operator::RepartitionDraft;
+use super::plan::{ACCUMULATORS, Emit, Late, Phase, WindowPlan};
+use super::reader::{Fields, Reader};
+use super::window::plain;
+use crate::record::{Schema, Type};
+
+/// The first step.
+pub(super) struct LocalDraft {
+    pub plan: WindowPlan,
+    /// The rows that it sends.
+    pub schema: Schema,
+}
+
+/// Whether there are two steps: if the file says so, or if all rows are one group and nothing stands against it. Reports
+/// what does if the file asks for it.
+pub(super) fn check_two_phase(
+    fields: &Fields,
+    one_group: bool,
+    against: Option<&str>,
+    reader: &mut Reader,
+) -> bool {
+    let Some(node) = fields.get("two_phase") else { return one_group && against.is_none() };
+    match (reader.bool(node, "`two_phase`"), against) {
+        (Some(true), Some(against)) => {
+            let message = format!("{} cannot aggregate in two steps: {against}", fields.what);
+            reader.problems.error(node.span, message).help("leave `two_phase` out");
+            false
+        }
+        (asked, _) => asked.unwrap_or(false),
+    }
+}
+
+/// A window in two steps, the second of which keeps its id and its state. `key_schema` are the key's fields, which come
+/// first in the rows between them.
+pub(super) fn split(
+    mut window: WindowPlan,
+    key_schema: Schema,
+    repartition: &mut RepartitionDraft,
+) -> (LocalDraft, WindowPlan) {
+    let mut schema = key_schema;
+    schema.fields.push(plain(ACCUMULATORS, Type::Bytes, false));
+    let key = (0..window.key.len()).collect();
+    let first = WindowPlan {
+        key: std::mem::replace(&mut window.key, key),
+        windows: window.windows.clone(),
+        aggregates: window.aggregates.clone(),
+        gap: None,
+        early_when: None,
+        late: Late::Drop,
+        emit: Emit::OnClose,
+        phase: Phase::Local,
+        ..window
+    };
+    window.phase = Phase::Global;
+    repartition.key = window.key.clone();
+    (LocalDraft { plan: first, schema }, window)
+}
