@@ -7,6 +7,7 @@ mod errors;
 mod global;
 mod lag;
 mod processing;
+mod refining;
 mod repartition;
 mod session;
 mod window;
@@ -275,6 +276,7 @@ pub(super) struct Windowed {
     pub early: Option<EarlyFiring>,
     pub early_when: Option<Arc<Expression>>,
     pub purge: bool,
+    pub refine_every_ms: Option<i64>,
     pub late: LateRecords,
     pub aggregates: Vec<AggregatePlan>,
 }
@@ -296,6 +298,7 @@ impl Windowed {
             early: None,
             early_when: None,
             purge: false,
+            refine_every_ms: None,
             late,
             aggregates,
         }
@@ -346,7 +349,7 @@ impl Windowed {
         let when = self.early_when.clone().map(|when| Box::new(RowCondition(when)) as Box<_>);
         row_windows(
             (self.windows.clone(), self.gap.clone().map(RowGap)),
-            EarlyRecords { when, purge: self.purge },
+            (EarlyRecords { when, purge: self.purge }, self.refine_every_ms),
             spec,
             key,
             aggregates(),

@@ -10,6 +10,7 @@ mod aligned;
 mod early;
 mod expiring;
 mod global;
+mod refining;
 mod rows;
 mod session;
 mod state;

@@ -242,6 +242,7 @@ impl Builder<'_> {
         let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
         let when = window.early_when.clone().map(RowCondition);
         let early = EarlyRecords { when: when.map(|when| Box::new(when) as Box<_>), purge: window.purge };
+        let early = (early, window.refine_every_ms);
         Ok(row_windows(windows, early, spec, keys, aggregates, results, errors, readers))
     }
 
