@@ -9,6 +9,7 @@ mod flat_map;
 mod global;
 mod lag;
 mod processing;
+mod refining;
 mod repartition;
 mod session;
 mod two_phase;
@@ -280,6 +281,7 @@ pub(super) struct Windowed {
     pub early: Option<EarlyFiring>,
     pub early_when: Option<Arc<Expression>>,
     pub purge: bool,
+    pub refine_every_ms: Option<i64>,
     pub late: LateRecords,
     pub aggregates: Vec<AggregatePlan>,
     /// Its rows hold accumulators, which it merges.
@@ -303,6 +305,7 @@ impl Windowed {
             early: None,
             early_when: None,
             purge: false,
+            refine_every_ms: None,
             late,
             aggregates,
             merges: false,
@@ -353,7 +356,7 @@ impl Windowed {
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
         let windows = (self.windows.clone(), self.gap.clone().map(RowGap));
         let when = self.early_when.clone().map(|when| Box::new(RowCondition(when)) as Box<_>);
-        let early = EarlyRecords { when, purge: self.purge };
+        let early = (EarlyRecords { when, purge: self.purge }, self.refine_every_ms);
         if self.merges {
             let merged = MergedRows::new(aggregates());
             return row_windows(windows, early, spec, key, merged, results, errors, readers);

@@ -12,6 +12,7 @@ mod early;
 mod expiring;
 mod global;
 mod local;
+mod refining;
 mod rows;
 mod session;
 mod state;

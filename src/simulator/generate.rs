@@ -254,6 +254,8 @@ pub struct Window {
     pub early_when: Option<Formula>,
     /// Whether it begins anew with each of them.
     pub purge: bool,
+    /// How often by the clock it makes refinements; `None`: after each row.
+    pub refine_every_ms: Option<i64>,
     /// Where late rows go; `None`: nowhere.
     pub late: Option<String>,
     /// What it computes.

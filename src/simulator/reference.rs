@@ -61,8 +61,28 @@ pub struct Expected {
     pub with_early: BTreeMap<String, Vec<String>>,
     /// Topics of windows that begin anew with them: how many rows these and the others are of is known.
     pub sums: BTreeMap<String, Sums>,
+    /// Topics of windows that make refinements by the clock.
+    pub refined: BTreeMap<String, Refined>,
     /// The same by operator, while they are made.
     tallies: BTreeMap<usize, Sums>,
+}
+
+/// What is known of refinements by the clock.
+#[derive(Clone, Debug)]
+pub struct Refined {
+    /// The fields that tell the key and the window.
+    names: Vec<String>,
+    /// Whether all windows have closed in the end.
+    all_closed: bool,
+}
+
+impl Refined {
+    /// The key and the window of a row.
+    fn window(&self, row: &str) -> Vec<String> {
+        let json = json::Json::parse(row.as_bytes());
+        let member = |name: &String| format!("{:?}", json.as_ref().and_then(|json| json.member(name)));
+        self.names.iter().map(member).collect()
+    }
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -152,6 +172,12 @@ pub fn expected(
     for sink in &generated.sinks {
         let StreamRef::Operator(index) = sink.input else { continue };
         let OperatorKind::Window(window) = &generated.operators[index].kind else { continue };
+        if window.refine_every_ms.is_some() {
+            let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
+            let names = fields.map(|field| field.name.clone()).collect();
+            let refined = Refined { names, all_closed: generated.bounded };
+            expected.refined.insert(sink.topic.clone(), refined);
+        }
         if let Some(sums) = tallies.get(&index) {
             expected.sums.insert(sink.topic.clone(), sums.clone());
         } else if matches!(window.early, Some(EarlyFiring::EveryMs(_))) {

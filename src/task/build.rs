@@ -255,6 +255,7 @@ impl Builder<'_> {
         let aggregates = RowAggregates::of(window);
         let when = window.early_when.clone().map(RowCondition);
         let early = EarlyRecords { when: when.map(|when| Box::new(when) as Box<_>), purge: window.purge };
+        let early = (early, window.refine_every_ms);
         Ok(match window.phase {
             Phase::Global => {
                 let aggregates = MergedRows::new(aggregates);

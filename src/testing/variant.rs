@@ -95,7 +95,9 @@ impl Variant {
 
     /// Whether it shows anything in a case whose plain variant ended as `plain`; if not, why.
     pub(super) fn fits(&self, plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
-        let emits_early = |window: &WindowPlan| matches!(window.early, Some(EarlyFiring::EveryMs(_)));
+        let emits_early = |window: &WindowPlan| {
+            matches!(window.early, Some(EarlyFiring::EveryMs(_))) || window.refine_every_ms.is_some()
+        };
         let goes_by_clock =
             |window: &WindowPlan| window.time == TimeDomain::Processing || emits_early(window);
         if let Some(id) = window_that(plan, goes_by_clock).filter(|_| self.pace != Pace::OneByOne) {
@@ -105,7 +107,7 @@ impl Variant {
             ));
         }
         if let Some(id) = window_that(plan, emits_early).filter(|_| self.faults != Faults::None) {
-            return Err(format!("its window `{id}` emits early rows of all that is open after a start"));
+            return Err(format!("its window `{id}` makes rows of all that is open after a start"));
         }
         match self.faults {
             Faults::None if self.name == SPLIT_NAME => can_be_split(plan, case, plain),

@@ -247,6 +247,8 @@ pub struct WindowPlan {
     pub early_when: Option<Arc<Expression>>,
     /// Whether a window begins anew with each of them.
     pub purge: bool,
+    /// How often by the clock refinements are emitted; `None`: after each row.
+    pub refine_every_ms: Option<i64>,
     /// What becomes of late records.
     pub late: Late,
     /// Which step of the aggregation this is.

@@ -10,7 +10,7 @@ use crate::window::{
 
 use super::aggregate::check_aggregates;
 use super::diagnostic::{Span, nearest};
-use super::emit::{ReadEmit, read_emit};
+use super::emit::{ReadEmit, check_refinements, read_emit};
 use super::fingerprint::line;
 use super::global::{GlobalWindows, check_global_window, read_count, read_global};
 use super::operator::{RepartitionDraft, check_key_by};
@@ -133,9 +133,10 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     }
     let plan = (|| {
         let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
-        let ReadEmit { emit, early, early_when, purge } = emits?;
+        let ReadEmit { emit, early, early_when, purge, refine_every_ms } = emits?;
         check_time(fields, time, emit, reader)?;
         check_early(fields, &windows, early, reader)?;
+        check_refinements(fields, &windows, refine_every_ms, reader)?;
         check_updates(fields, &windows, emit, allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
@@ -148,6 +149,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             early,
             early_when,
             purge,
+            refine_every_ms,
             late,
             phase: Phase::Whole,
         })

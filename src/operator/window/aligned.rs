@@ -5,6 +5,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use super::early::{Changed, EarlyRecords, Place, Round};
+use super::refining::Refining;
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -19,7 +20,7 @@ use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, PanedWindows, WindowRange};
 
 /// No window fires or closes before the watermark comes to here.
-struct Quiet {
+pub(super) struct Quiet {
     until_ms: i64,
 }
 
@@ -38,11 +39,11 @@ impl Derived for Quiet {
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results, `W` are the windows.
 pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W = AlignedWindows> {
     /// The value of each key and pane.
-    state: WindowState<W, A, Quiet>,
+    pub(super) state: WindowState<W, A, Quiet>,
     early: EarlyRecords<R>,
     keys: K,
-    outlet: Outlet<O, F>,
-    key: Vec<u8>,
+    pub(super) outlet: Outlet<O, F>,
+    pub(super) key: Vec<u8>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -77,6 +78,13 @@ where
     /// With more to know of early records.
     pub fn with_early(self, early: EarlyRecords<R>) -> Self {
         WindowOperator { early, ..self }
+    }
+
+    /// With refinements by the clock, so often, and not after each record; not of windows that overlap.
+    pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
+        let every_ms = every_ms.filter(|_| self.state.spec.windows.overlap() == 1);
+        self.state.refining = every_ms.map(Refining::new);
+        self
     }
 
     /// Where the ends of a window's panes lie.
@@ -138,6 +146,11 @@ where
             windows.ends_after(pane_end_ms, closed_ms).take_while(|end_ms| *end_ms <= until_ms).peekable();
         let Some(first_ms) = ends.peek() else { return Ok(()) };
         let first = windows.ending_at(*first_ms);
+        if firing == Firing::Refinement && self.state.refining.is_some() {
+            drop(ends);
+            self.refine_later(first.end_ms, context);
+            return Ok(());
+        }
         if windows.overlap() == 1 {
             let row = (&self.key[..], first, Ok(self.state.table.value(entry)), firing);
             return self.outlet.emit(row, context);
@@ -410,6 +423,9 @@ where
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
         self.state.advance(watermark_ms, context);
+        if self.refine(self.state.closed_ms(), context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
         if self.state.fired.watermark_ms >= self.state.derived.until_ms
             && self.fire_due(context)? == Progress::Full
         {
@@ -426,6 +442,9 @@ where
     }
 
     fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        if self.refine(i64::MAX, context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
         while let Some(end_ms) = self.next_end() {
             if self.fire(end_ms, context)? == Progress::Full {
                 return Ok(Progress::Full);

@@ -119,7 +119,7 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
 /// The operator of windows over rows.
 pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
     (windows, gap): (Windows, Option<RowGap>),
-    early: EarlyRecords<Dynamic>,
+    (early, refine_every_ms): (EarlyRecords<Dynamic>, Option<i64>),
     spec: WindowSpec<()>,
     keys: RowKey,
     aggregates: A,
@@ -131,12 +131,12 @@ pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
         Windows::Aligned(windows) => {
             let spec = spec.with_windows(windows);
             let windows = WindowOperator::new(spec, keys, aggregates, results, errors, readers);
-            Box::new(windows.with_early(early))
+            Box::new(windows.with_early(early).with_refinements(refine_every_ms))
         }
         Windows::Calendar(calendar) => {
             let spec = spec.with_windows(CalendarWindows::new(calendar));
             let windows = WindowOperator::new(spec, keys, aggregates, results, errors, readers);
-            Box::new(windows.with_early(early))
+            Box::new(windows.with_early(early).with_refinements(refine_every_ms))
         }
         Windows::Session(windows) => {
             let spec = spec.with_windows(windows);

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::early::{Changed, Early, KEYS_AT_ONCE, Place, Round};
+use super::refining::Refining;
 use super::{Fired, WindowSpec, behind};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::{Event, RecordType};
@@ -38,6 +39,8 @@ pub(super) struct WindowState<W, C: ValueCodec, D> {
     pub derived: D,
     /// Where rows are made by the clock of windows that are not over.
     pub early: Option<Early>,
+    /// Where refinements are made by the clock.
+    pub refining: Option<Refining>,
 }
 
 impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
@@ -45,7 +48,7 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
         let table = WindowTable::new(&spec.id, codec);
         let early = Early::of(spec.early);
-        WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early }
+        WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early, refining: None }
     }
 
     /// The event as the windows date it: in processing time it happens now, and never before what has happened.
@@ -189,7 +192,8 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
 
     /// Memory in use beside the entries, about.
     fn remembered_bytes(&self) -> usize {
-        self.derived.bytes() + self.early.as_ref().map_or(0, Early::bytes)
+        let refining = self.refining.as_ref().map_or(0, Refining::bytes);
+        self.derived.bytes() + self.early.as_ref().map_or(0, Early::bytes) + refining
     }
 
     /// Whether the window that ends at `end_ms` is closed.
@@ -236,6 +240,9 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
         self.fired = Fired::restored(saved, &self.spec);
         self.derived = D::default();
         self.early = Early::of(self.spec.early);
+        let fired_ms = self.fired.end_ms;
+        let has_fired = self.table.first_end_ms().is_some_and(|end_ms| end_ms <= fired_ms);
+        self.refining.iter_mut().for_each(|refining| refining.forget(has_fired.then_some(fired_ms)));
         Ok(())
     }
 
@@ -273,6 +280,7 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
             // It comes last: whoever needs it again reads entries anew.
             self.derived = D::default();
             self.early.iter_mut().for_each(Early::forget);
+            self.refining.iter_mut().for_each(|refining| refining.forget(Some(self.fired.end_ms)));
         }
     }
 }

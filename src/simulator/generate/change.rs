@@ -26,7 +26,8 @@ impl Generated {
         for (number, operator) in self.operators.iter().enumerate() {
             let OperatorKind::Window(window) = &operator.kind else { continue };
             let by_clock = matches!(window.early, Some(EarlyFiring::EveryMs(_)));
-            if window.time == TimeDomain::Processing || (window.purge && by_clock) {
+            let by_clock = (window.purge && by_clock) || window.refine_every_ms.is_some();
+            if window.time == TimeDomain::Processing || by_clock {
                 continue; // what its open windows have counted when they are given up is not known
             }
             let aggregates = window.aggregates.iter().enumerate();

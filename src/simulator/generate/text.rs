@@ -238,10 +238,19 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     if let Some(early) = early {
         let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
         let purge = if window.purge { ", purge: true" } else { "" };
-        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then}{purge} }}");
+        let refinements = window.refine_every_ms;
+        let refinements =
+            refinements.map_or(String::new(), |ms| format!(", refinements: {{ every: {ms}ms }}"));
+        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then}{purge}{refinements} }}");
+    }
+    match (window.emit, window.refine_every_ms) {
+        (_, Some(every_ms)) if window.early.is_none() => {
+            let _ = writeln!(out, "    emit: {{ then: on_time, refinements: {{ every: {every_ms}ms }} }}");
+        }
+        _ => {}
     }
     match window.emit {
-        _ if window.early.is_some() => {}
+        _ if window.early.is_some() || window.refine_every_ms.is_some() => {}
         Emit::OnClose => {}
         Emit::OnTime => out.push_str("    emit: on_time\n"),
         Emit::OnUpdate => out.push_str("    emit: on_update\n"),

@@ -142,6 +142,8 @@ impl Maker<'_> {
             Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) => true,
         };
         let purge = may_purge && emit == Emit::OnClose && random.one_in(2);
+        let may_refine = emit == Emit::OnTime && !overlaps && shape != Shape::Session && !only_counts;
+        let refine_every_ms = (may_refine && random.one_in(4)).then(|| *random.pick(&[50, 700, 5_000]));
         for mark in early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
             fields.push(field(mark, Type::Bool, false));
         }
@@ -161,6 +163,7 @@ impl Maker<'_> {
             early,
             early_when,
             purge,
+            refine_every_ms,
             late,
             aggregates,
         };
@@ -169,7 +172,9 @@ impl Maker<'_> {
             true => *random.pick(&[None, Some(true), Some(true), Some(false)]),
             false => *random.pick(&[None, Some(false)]),
         };
-        let (size_ms, of_clock) = (Some(size_ms), by_clock || matches!(early, Some(EarlyFiring::EveryMs(_))));
+        let of_clock =
+            by_clock || matches!(early, Some(EarlyFiring::EveryMs(_))) || refine_every_ms.is_some();
+        let size_ms = Some(size_ms);
         let made = Stream { fields, meta: false, carried, of_clock, size_ms, ..input.clone() };
         (OperatorKind::Window(window), made)
     }
