@@ -407,3 +407,32 @@ fn windows_that_begin_anew_by_the_clock_make_each_row_count_once() {
         assert_eq!(sum(clocked.written()), (1, 1), "of b nothing is left");
     }
 }
+
+#[test]
+fn all_windows_that_are_open_begin_anew_behind_a_restart() {
+    for windows in [tumbling(10), session(5)] {
+        let window = Windowed { purge: true, ..early(windows) };
+        let schema = orders();
+        let make = || source(100, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])]);
+        let mut pipelines = [make(), make()];
+        start(&mut *pipelines[0]);
+        // Three windows of 300 keys each.
+        let keys = (0..900).map(|number| order(&format!("k{}", number % 300), "1", number / 300 * 10 + 3));
+        go_on(&mut *pipelines[0], keys.collect()).unwrap();
+        let [mut first, second] = pipelines;
+        let mut clocked = Clocked { pipeline: second, staged: Staged::new(usize::MAX, usize::MAX) };
+        hand_over(&mut *first, &mut *clocked.pipeline, |_| {});
+        clocked.staged.tell_time(50);
+        assert_eq!(clocked.pipeline.resume(&Bump::new(), &mut clocked.staged).unwrap(), Progress::Done);
+        let mut rows = 0;
+        for clock_ms in [100, 200] {
+            let mut is_due = clocked.staged.tell_time(clock_ms);
+            while is_due {
+                is_due =
+                    clocked.pipeline.resume(&Bump::new(), &mut clocked.staged).unwrap() == Progress::Full;
+                rows += clocked.written().len();
+            }
+        }
+        assert_eq!(rows, 900);
+    }
+}

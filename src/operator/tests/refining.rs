@@ -94,6 +94,30 @@ fn what_is_outstanding_is_made_before_the_window_closes() {
 }
 
 #[test]
+fn a_process_that_does_not_know_what_has_changed_makes_refinements_of_all_that_has_fired() {
+    let window = refined();
+    let restarted = || {
+        let mut clocked = Clocked::new(&window);
+        clocked.rows("a", &[1, 12, 2]).rows("b", &[11, 15]);
+        assert_eq!(clocked.written(), [range(0, 10, 1, Some(false))]);
+        let mut other = pipeline(&window);
+        hand_over(&mut *clocked.pipeline, &mut *other, |_| {});
+        let mut staged = Staged::new(usize::MAX, usize::MAX);
+        staged.tell_time(1_050);
+        assert_eq!(other.resume(&Bump::new(), &mut staged).unwrap(), Progress::Done);
+        Clocked { pipeline: other, staged }
+    };
+    let mut other = restarted();
+    assert_eq!(other.at(1_100).written(), [range(0, 10, 2, Some(true))], "not of those that have not fired");
+    assert!(other.at(1_200).written().is_empty());
+    let mut other = restarted();
+    other.rows("a", &[40]);
+    let rows = other.written();
+    assert_eq!(rows[0], range(0, 10, 2, Some(true)), "before it closes: {rows:?}");
+    assert_eq!(rows.len(), 3, "and those that are on time: {rows:?}");
+}
+
+#[test]
 fn where_too_much_has_changed_all_that_has_fired_makes_one() {
     let mut clocked = Clocked::new(&refined());
     clocked.rows("a", &[1, 12]);
