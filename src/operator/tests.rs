@@ -359,9 +359,9 @@ impl Windowed {
         let early = (EarlyRecords { when, purge: self.purge }, self.refine_every_ms);
         if self.merges {
             let merged = MergedRows::new(aggregates());
-            return row_windows(windows, early, spec, key, merged, results, errors, readers);
+            return row_windows(windows, early, spec, (key, merged, results), errors, readers);
         }
-        row_windows(windows, early, spec, key, aggregates(), results, errors, readers)
+        row_windows(windows, early, spec, (key, aggregates(), results), errors, readers)
     }
 }
 

@@ -259,10 +259,10 @@ impl Builder<'_> {
         Ok(match window.phase {
             Phase::Global => {
                 let aggregates = MergedRows::new(aggregates);
-                row_windows(windows, early, spec, keys, aggregates, results, errors, readers)
+                row_windows(windows, early, spec, (keys, aggregates, results), errors, readers)
             }
             Phase::Whole | Phase::Local => {
-                row_windows(windows, early, spec, keys, aggregates, results, errors, readers)
+                row_windows(windows, early, spec, (keys, aggregates, results), errors, readers)
             }
         })
     }

@@ -121,9 +121,7 @@ pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
     (windows, gap): (Windows, Option<RowGap>),
     (early, refine_every_ms): (EarlyRecords<Dynamic>, Option<i64>),
     spec: WindowSpec<()>,
-    keys: RowKey,
-    aggregates: A,
-    results: RowResults,
+    (keys, aggregates, results): (RowKey, A, RowResults),
     errors: ErrorPolicy,
     readers: Readers<Dynamic>,
 ) -> Box<dyn Operator<Dynamic>> {
