@@ -133,10 +133,10 @@ impl Engine {
         for index in 0..batch.len() {
             arena.reset();
             let mut progress = pipeline.process(batch.record(index), &arena, &mut staged).unwrap();
-            self.take(&mut staged);
+            self.take(pipeline, &mut staged);
             while progress == Progress::Full {
                 progress = pipeline.resume(&arena, &mut staged).unwrap();
-                self.take(&mut staged);
+                self.take(pipeline, &mut staged);
             }
         }
         if idles {
@@ -145,16 +145,21 @@ impl Engine {
         // At the end of time.
         let mut is_due = staged.tell_time(crate::simulator::shared::CLOCK_BEGIN_MS);
         while is_due && pipeline.resume(&arena, &mut staged).unwrap() == Progress::Full {
-            self.take(&mut staged);
+            self.take(pipeline, &mut staged);
             is_due = true;
         }
         while bounded && pipeline.finish(&arena, &mut staged).unwrap() == Progress::Full {
-            self.take(&mut staged);
+            self.take(pipeline, &mut staged);
         }
-        self.take(&mut staged);
+        self.take(pipeline, &mut staged);
     }
 
-    fn take(&mut self, staged: &mut Staged) {
+    /// A checkpoint.
+    fn take(&mut self, pipeline: &mut dyn Pipeline, staged: &mut Staged) {
+        if staged.holds_back() {
+            pipeline.hand_on(&Bump::new(), staged).unwrap();
+            staged.has_handed_on();
+        }
         staged.send_due(0, 0);
         let (outputs, Counters { late, duplicates, failed, .. }) = staged.take();
         for OutputRecord { topic, partition, key, value, headers, timestamp_ms } in outputs {
