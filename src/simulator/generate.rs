@@ -303,7 +303,8 @@ impl Window {
     /// Whether they can be.
     fn may_be_two_phase(&self) -> bool {
         let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
-        let sees_rows = self.emit == Emit::OnUpdate || self.early.is_some() || self.late.is_some();
+        let refines = self.emit == Emit::OnTime && self.refine_every_ms.is_none();
+        let sees_rows = self.emit == Emit::OnUpdate || refines || self.early.is_some() || self.late.is_some();
         self.rekeys && has_panes && !sees_rows
     }
 }
