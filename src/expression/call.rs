@@ -172,7 +172,10 @@ impl Checker<'_> {
     fn has(&mut self, argument: &IdedExpr) -> Option<Checked> {
         let selects = match &argument.expr {
             Expr::Ident(_) | Expr::Select(_) => true,
-            Expr::Call(call) => call.func_name == names::INDEX,
+            Expr::Call(call) if call.func_name == names::INDEX => {
+                let indexed = call.args.first().map(|target| &target.expr);
+                matches!(indexed, Some(Expr::Select(select)) if self.is_headers(select))
+            }
             _ => false,
         };
         if !selects {
@@ -237,6 +240,10 @@ impl Checker<'_> {
         if let Some(of_elements) = Macro::named(name) {
             return self.of_elements(span, of_elements, call);
         }
+        if name == "exists_one" {
+            // Its variable is no field; there is no more to say of its arguments.
+            return self.unknown_function(span, name);
+        }
         let arguments: Vec<_> = call
             .target
             .as_deref()
@@ -277,6 +284,9 @@ impl Checker<'_> {
     fn unknown_function(&mut self, span: Span, name: &str) -> Option<Checked> {
         if name == names::HAS {
             return self.fail(span, "`has` is called as has(field)");
+        }
+        if name == "exists_one" {
+            return self.fail(span, "there is no `exists_one`; write size(list.filter(x, condition)) == 1");
         }
         let mut known: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
         known.dedup();
@@ -359,7 +369,7 @@ impl Checker<'_> {
             return Some(Checked { operand, ty, nullable, span });
         }
         let arena = Bump::new();
-        match operand.eval(&Environment { row: &[], source: None, arena: &arena }) {
+        match operand.eval(&Environment::new(&[], None, &arena)) {
             Ok(slot) => {
                 let operand = Constant::of(slot).map_or(operand, Operand::Constant);
                 Some(Checked { operand, ty, nullable, span })

@@ -4,8 +4,6 @@
 //! field, a constant, any expression) by [`binary`] and [`unary`]: `status == "paid"` is one closure that
 //! reads the slot and compares, with no call in between.
 
-use bumpalo::Bump;
-
 use super::{Environment, EvaluationError};
 use crate::record::Slot;
 
@@ -33,7 +31,7 @@ where
 }
 
 /// As [`code`].
-fn test<F>(f: F) -> Operand
+pub(super) fn test<F>(f: F) -> Operand
 where
     F: for<'e, 'b> Fn(&Environment<'e, 'b>) -> Truth + Send + Sync + 'static,
 {
@@ -111,10 +109,8 @@ impl Operand {
     pub fn eval<'b>(&self, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
         match self {
             Operand::Field(index) => field(environment, *index),
-            Operand::Constant(Constant::String(text)) => Ok(Slot::String(environment.arena.alloc_str(text))),
-            Operand::Constant(Constant::Bytes(bytes)) => {
-                Ok(Slot::Bytes(environment.arena.alloc_slice_copy(bytes)))
-            }
+            Operand::Constant(Constant::String(text)) => Ok(Slot::String(environment.text(text)?)),
+            Operand::Constant(Constant::Bytes(bytes)) => Ok(Slot::Bytes(environment.bytes(bytes)?)),
             Operand::Constant(Constant::Null) => Ok(Slot::Null),
             Operand::Constant(Constant::Bool(value)) => Ok(Slot::Bool(*value)),
             Operand::Constant(Constant::Int(value)) => Ok(Slot::Int(*value)),
@@ -216,13 +212,13 @@ macro_rules! by_kind {
 /// An operation on two operands. `f` gets nulls as well.
 pub(super) fn binary<F>(left: Operand, right: Operand, f: F) -> Operand
 where
-    F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
+    F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b> + Send + Sync + 'static,
 {
     fn build<L: Input, R: Input, F>(left: L, right: R, f: F) -> Operand
     where
-        F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
+        F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b> + Send + Sync + 'static,
     {
-        code(move |environment| f(left.get(environment)?, right.get(environment)?, environment.arena))
+        code(move |environment| f(left.get(environment)?, right.get(environment)?, environment))
     }
     by_kind!(build, left, right, f)
 }
@@ -244,11 +240,11 @@ where
 /// An operation on one operand. `f` gets nulls as well.
 pub(super) fn unary<F>(operand: Operand, f: F) -> Operand
 where
-    F: for<'x, 'b> Fn(Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
+    F: for<'x, 'b> Fn(Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b> + Send + Sync + 'static,
 {
     match operand {
-        Operand::Field(index) => code(move |environment| f(field(environment, index)?, environment.arena)),
-        operand => code(move |environment| f(operand.get(environment)?, environment.arena)),
+        Operand::Field(index) => code(move |environment| f(field(environment, index)?, environment)),
+        operand => code(move |environment| f(operand.get(environment)?, environment)),
     }
 }
 

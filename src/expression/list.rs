@@ -1,9 +1,10 @@
 //! Lists: literals, elements, and the macros that go through them.
 
+use bumpalo::collections::Vec as ArenaVec;
 use cel::IdedExpr;
 use cel::common::ast::{CallExpr, Expr, ListExpr};
 
-use super::Environment;
+use super::ELEMENT_BYTES;
 use super::Scope;
 use super::call::a;
 use super::check::{Checked, Checker};
@@ -77,7 +78,7 @@ impl Checker<'_> {
         };
         let operands: Vec<Operand> = elements.into_iter().map(operand).collect();
         let operand = code(move |environment| {
-            let made = environment.arena.alloc_slice_fill_copy(operands.len(), Slot::Null);
+            let made = environment.list(operands.len())?;
             for (slot, operand) in made.iter_mut().zip(&operands) {
                 *slot = operand.eval(environment)?;
             }
@@ -127,7 +128,8 @@ impl Checker<'_> {
             let needle = needle.operand.eval(environment)?;
             match list.operand.eval(environment)? {
                 Slot::List(elements) => {
-                    scan(needle, elements.iter().map(|element| Ok(*element))).map(truth_slot)
+                    let look = |element: &_| environment.spend(1).map(|()| *element);
+                    scan(needle, elements.iter().map(look)).map(truth_slot)
                 }
                 Slot::Null => Ok(Slot::Null),
                 other => Err(mismatch(&[other])),
@@ -208,14 +210,14 @@ fn through(of: Macro, list: Operand, body: Operand) -> Operand {
         let last = environment.row.len();
         let mut row = environment.row.to_vec();
         row.push(Slot::Null);
-        let arena = environment.arena;
         match of {
             Macro::All | Macro::Exists => {
                 let decisive = of == Macro::Exists;
                 let (mut unknown, mut failed) = (false, None);
                 for element in elements {
+                    environment.spend(1)?;
                     row[last] = *element;
-                    match body.truth(&Environment { row: &row, ..*environment }) {
+                    match environment.with_row(&row, |inner| body.truth(inner)) {
                         Ok(Some(value)) if value == decisive => return Ok(Slot::Bool(decisive)),
                         Ok(Some(_)) => {}
                         Ok(None) => unknown = true,
@@ -228,20 +230,23 @@ fn through(of: Macro, list: Operand, body: Operand) -> Operand {
                 }
             }
             Macro::Filter => {
-                let mut kept = bumpalo::collections::Vec::new_in(arena);
+                let mut kept = ArenaVec::new_in(environment.arena);
                 for element in elements {
+                    environment.spend(1)?;
                     row[last] = *element;
-                    if body.truth(&Environment { row: &row, ..*environment })? == Some(true) {
+                    if environment.with_row(&row, |inner| body.truth(inner))? == Some(true) {
+                        environment.spend(ELEMENT_BYTES)?;
                         kept.push(*element);
                     }
                 }
                 Ok(Slot::List(kept.into_bump_slice()))
             }
             Macro::Map => {
-                let made = arena.alloc_slice_fill_copy(elements.len(), Slot::Null);
+                let made = environment.list(elements.len())?;
                 for (slot, element) in made.iter_mut().zip(elements) {
+                    environment.spend(1)?;
                     row[last] = *element;
-                    *slot = body.eval(&Environment { row: &row, ..*environment })?;
+                    *slot = environment.with_row(&row, |inner| body.eval(inner))?;
                 }
                 Ok(Slot::List(made))
             }

@@ -7,7 +7,7 @@ use ahash::AHashSet;
 
 use super::compile::{
     Constant, Evaluated, Failure, Operand, Truth, binary, binary_test, code, failure, null_or_fail, show,
-    truth_slot, unary, unary_test,
+    test, truth_slot, unary, unary_test,
 };
 use crate::record::{Slot, Type};
 
@@ -159,15 +159,19 @@ pub(super) fn arithmetic(op: Arithmetic, ty: Type, left: Operand, right: Operand
             Arithmetic::Divide | Arithmetic::Remainder => double(op, left, right, |a, b| a / b),
         },
         Type::String | Type::Bool | Type::Bytes | Type::List(_) => {
-            binary(left, right, |left, right, arena| match (left, right) {
+            binary(left, right, |left, right, environment| match (left, right) {
                 (Slot::String(a), Slot::String(b)) => {
-                    let mut text = bumpalo::collections::String::with_capacity_in(a.len() + b.len(), arena);
+                    let (length, arena) = (a.len() + b.len(), environment.arena);
+                    environment.spend(length)?;
+                    let mut text = bumpalo::collections::String::with_capacity_in(length, arena);
                     text.push_str(a);
                     text.push_str(b);
                     Ok(Slot::String(text.into_bump_str()))
                 }
                 (Slot::Bytes(a), Slot::Bytes(b)) => {
-                    let mut bytes = bumpalo::collections::Vec::with_capacity_in(a.len() + b.len(), arena);
+                    let (length, arena) = (a.len() + b.len(), environment.arena);
+                    environment.spend(length)?;
+                    let mut bytes = bumpalo::collections::Vec::with_capacity_in(length, arena);
                     bytes.extend_from_slice_copy(a);
                     bytes.extend_from_slice_copy(b);
                     Ok(Slot::Bytes(bytes.into_bump_slice()))
@@ -251,11 +255,13 @@ pub(super) fn comparison(op: Comparison, types: (Type, Type), left: Operand, rig
         Type::Bool => compare::<Flag>(op, left, right),
         Type::List(_) => {
             let expected = op == Comparison::Equal;
-            binary_test(
-                left,
-                right,
-                move |left, right| Ok(equal(left, right)?.map(|equal| equal == expected)),
-            )
+            test(move |environment| {
+                let (left, right) = (left.eval(environment)?, right.eval(environment)?);
+                if let Slot::List(elements) = left {
+                    environment.spend(elements.len())?;
+                }
+                Ok(equal(left, right)?.map(|equal| equal == expected))
+            })
         }
     }
 }

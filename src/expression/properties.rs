@@ -234,7 +234,7 @@ proptest! {
         let slots = fields.iter().map(|field| field.map_or(Slot::Null, Slot::Bool));
         let row: Vec<Slot<'_>> = [Slot::Int(0)].into_iter().chain(slots).collect();
         let arena = Bump::new();
-        let environment = Environment { row: &row, source: None, arena: &arena };
+        let environment = Environment::new(&row, None, &arena);
         let truth = match expression.eval(&environment) {
             Ok(Slot::Bool(value)) => known(value),
             Ok(_) => Truth::Null,
@@ -259,7 +259,7 @@ proptest! {
             Truth::Error => Slot::Int(2),
         }).collect();
         let (row, arena) = ([Slot::List(&slots)], Bump::new());
-        let environment = Environment { row: &row, source: None, arena: &arena };
+        let environment = Environment::new(&row, None, &arena);
         let truth = |text: String| {
             let expression = Expression::compile(&text, &Scope { schema: &schema, meta: false }).expect("compiles");
             match expression.eval(&environment) {
@@ -280,7 +280,7 @@ proptest! {
         schema.fields.push(field("t".into(), Type::String, false));
         schema.fields.push(field("by".into(), Type::String, false));
         let (row, arena) = ([Slot::String(&text), Slot::String(separator)], Bump::new());
-        let environment = Environment { row: &row, source: None, arena: &arena };
+        let environment = Environment::new(&row, None, &arena);
         let value = |text: &str| {
             Expression::compile(text, &Scope { schema: &schema, meta: false }).expect("compiles").eval(&environment)
         };
@@ -314,7 +314,7 @@ proptest! {
         };
         prop_assert!(!sum.is_wrong(), "{}", sum.text());
         prop_assert_eq!(expression.ty() == Type::Int, sum.is_int());
-        let value = match expression.eval(&Environment { row: &row, source: None, arena: &arena }) {
+        let value = match expression.eval(&Environment::new(&row, None, &arena)) {
             Ok(Slot::Int(value)) => Some(Number::Int(value)),
             Ok(Slot::Double(value)) => Some(Number::Double(value)),
             Ok(other) => panic!("{other:?}"),

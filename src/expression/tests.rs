@@ -101,7 +101,8 @@ fn value(source: &str) -> String {
         partition: TopicPartition::new("orders", 3),
         headers: vec![("a", Some(b"1")), ("a", Some(b"2")), ("raw", Some(b"\xff")), ("none", None)],
     };
-    let environment = Environment { row: &row(), source: Some(batch.record(0)), arena: &arena };
+    let row = row();
+    let environment = Environment::new(&row, Some(batch.record(0)), &arena);
     match expression.eval(&environment) {
         Ok(slot) => {
             assert!(expression.nullable() || !slot.is_null(), "{source} is null and says that it never is");
@@ -529,8 +530,7 @@ fn metadata() {
         assert!(errors[0].message.contains("these rows come from no single record"), "{errors:?}");
     }
     let arena = Bump::new();
-    let error =
-        compile("meta.offset").unwrap().eval(&Environment { row: &row(), source: None, arena: &arena });
+    let error = compile("meta.offset").unwrap().eval(&Environment::new(&row(), None, &arena));
     assert!(error.unwrap_err().message.contains("no single record"));
 }
 
@@ -540,10 +540,7 @@ fn a_record_without_key_and_timestamp_has_null_for_them() {
     let arena = Bump::new();
     let source = SourceRecord { timestamp_ms: -1, key: None, ..batch.record(0) };
     let eval = |text: &str, source| {
-        compile(text)
-            .unwrap()
-            .eval(&Environment { row: &row(), source: Some(source), arena: &arena })
-            .unwrap()
+        compile(text).unwrap().eval(&Environment::new(&row(), Some(source), &arena)).unwrap()
     };
     assert_eq!(eval("meta.key", source), Slot::Null);
     assert_eq!(eval("meta.timestamp", source), Slot::Null);
@@ -591,7 +588,7 @@ fn the_fields_of_an_expression() {
 fn a_filter_takes_null_for_false() {
     let arena = Bump::new();
     let row = row();
-    let environment = Environment { row: &row, source: None, arena: &arena };
+    let environment = Environment::new(&row, None, &arena);
     let test = |source: &str| compile(source).unwrap().test(&environment);
     assert_eq!(test("b"), Ok(true));
     assert_eq!(test("!b"), Ok(false));
@@ -605,7 +602,7 @@ fn a_filter_takes_null_for_false() {
 fn a_row_of_another_schema_is_an_error_and_no_wrong_result() {
     let arena = Bump::new();
     let eval = |source: &str, row: &[Slot<'_>]| {
-        compile(source).unwrap().eval(&Environment { row, source: None, arena: &arena }).map(|_| ())
+        compile(source).unwrap().eval(&Environment::new(row, None, &arena)).map(|_| ())
     };
     assert!(eval("s", &[]).unwrap_err().message.contains("0 slots"));
     for source in ["s == \"x\"", "s.size()", "s + s", "s in [\"a\"]", "s.matches(\"a\")"] {
@@ -664,6 +661,9 @@ fn mistakes_of_types_are_marked() {
         ("lowerAscii(s)", "lowerAscii", "called as x.lowerAscii()"),
         ("s.int()", "int", "called as int(x)"),
         ("has(i + 1)", "i + 1", "takes a field"),
+        ("has(li[0])", "li[0]", "takes a field"),
+        ("li.exists_one(x, x > 1)", "exists_one", "size(list.filter(x, condition)) == 1"),
+        ("li.map(x, x > 1, x)", "map", "is called as list.map(x, expression of x)"),
         ("1u", "1u", "unsigned"),
         ("s[0]", "[", "a string has no elements; only lists"),
         ("s.temp", "temp", "needs a field of its own in the schema"),
@@ -748,6 +748,71 @@ fn macros_go_through_lists() {
     assert_eq!(expression.fields().len(), 2, "the variable is no field: {:?}", expression.fields());
 }
 
+/// What an expression on a list of ints and a text spends, and its value with no more than that; one unit less is too
+/// little.
+fn spent(source: &str, ints: &[Slot<'_>], text: &str) -> usize {
+    let field = |name: &str, ty| Field { name: name.into(), ty, nullable: false, form: FieldForm::Plain };
+    let schema = Schema { fields: vec![field("l", list(Type::Int, false)), field("t", Type::String)] };
+    let expression = Expression::compile(source, &Scope { schema: &schema, meta: false }).unwrap();
+    let (row, arena) = ([Slot::List(ints), Slot::String(text)], Bump::new());
+    let of = |budget| Environment { budget: Cell::new(budget), ..Environment::new(&row, None, &arena) };
+    let all = Environment::new(&row, None, &arena);
+    let value = expression.eval(&all).unwrap();
+    let spent = BUDGET - all.budget.get();
+    assert_eq!(expression.eval(&of(spent)), Ok(value), "{source}");
+    if spent > 0 {
+        let environment = of(spent - 1);
+        let error = expression.eval(&environment).unwrap_err();
+        assert!(error.message.contains("makes or looks at too much"), "{source}: {error}");
+        assert_eq!(environment.budget.get(), 0, "{source}");
+    }
+    spent
+}
+
+#[test]
+fn what_is_made_and_looked_at_is_counted() {
+    let ints: Vec<Slot<'_>> = (0..10).map(Slot::Int).collect();
+    for (source, units) in [
+        ("l[3] + 1 > 2 || t == \"x\" || size(l) > 3", 0),
+        ("t + t", 8),
+        ("t.upperAscii()", 4),
+        ("[1, 2]", 2 * ELEMENT_BYTES),
+        ("4 in l", 5),
+        ("l.all(x, x >= 0)", 10),
+        ("l.exists(x, x == 2)", 3),
+        ("l.map(x, x + 1)", 10 + 10 * ELEMENT_BYTES),
+        ("l.filter(x, x < 3)", 10 + 3 * ELEMENT_BYTES),
+        ("l == l", 10),
+        ("l.all(x, l.all(y, x + y >= 0))", 10 + 100),
+        ("l.all(x, x in l)", 10 + 55),
+        ("l.map(x, t + t)", 10 + 10 * (ELEMENT_BYTES + 8)),
+        ("split(t, \",\")", 4 + 2 * ELEMENT_BYTES),
+        ("split(t, \"\")", 4 + 4 * ELEMENT_BYTES),
+        ("join(split(t, \",\"), \"; \")", 4 + 2 * ELEMENT_BYTES + 2 + 5),
+    ] {
+        assert_eq!(spent(source, &ints, "a,bc"), units, "{source}");
+    }
+}
+
+#[test]
+fn an_expression_that_makes_too_much_is_an_error_and_has_not_made_it() {
+    let ints: Vec<Slot<'_>> = (0..1000).map(Slot::Int).collect();
+    let (text, most) = ("a".repeat(1 << 16), 1 << 20);
+    let field = |name: &str, ty| Field { name: name.into(), ty, nullable: false, form: FieldForm::Plain };
+    let schema = Schema { fields: vec![field("l", list(Type::Int, false)), field("t", Type::String)] };
+    let row = [Slot::List(&ints), Slot::String(&text)];
+    for source in ["l.map(x, t + string(x))", "l.all(x, size(t.split(\"\")) > 0)"] {
+        let expression = Expression::compile(source, &Scope { schema: &schema, meta: false }).unwrap();
+        let arena = Bump::new();
+        let environment = Environment { budget: Cell::new(most), ..Environment::new(&row, None, &arena) };
+        let error = expression.eval(&environment).unwrap_err();
+        assert!(error.message.contains("too much"), "{source}: {error}");
+        assert!(arena.allocated_bytes() < 8 * most, "{source}: {}", arena.allocated_bytes());
+        // What needs nothing of it still has a value.
+        assert_eq!(compile("1 + 1").unwrap().eval(&environment), Ok(Slot::Int(2)));
+    }
+}
+
 #[test]
 fn constants_without_a_value_are_mistakes() {
     mistake(&[
@@ -823,7 +888,8 @@ fn an_expression_of_any_shape_within_the_limits_compiles_on_a_small_stack() {
     let work = move || {
         let deepest = compile(&nested(60, 500)).unwrap();
         let arena = Bump::new();
-        let environment = Environment { row: &row(), source: None, arena: &arena };
+        let row = row();
+        let environment = Environment::new(&row, None, &arena);
         assert_eq!(deepest.eval(&environment), Ok(Slot::Int(507)));
         compile(&format!("{}1{}", "b ? (".repeat(32), ") : 2".repeat(32))).unwrap();
         compile(&format!("i in [{}]", vec!["-1"; 499].join(","))).unwrap();

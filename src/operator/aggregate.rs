@@ -217,7 +217,7 @@ impl Aggregator<Dynamic> for RowAggregates {
         event: &Event<'b, Dynamic>,
         arena: &'b Bump,
     ) -> Result<RowInput<'b>, EvaluationError> {
-        let environment = Environment { row: event.record, source: event.source, arena };
+        let environment = Environment::new(event.record, event.source, arena);
         let count = self.aggregates.len();
         let arguments = arena.alloc_slice_fill_copy(count, Slot::Bool(true));
         let by = arena.alloc_slice_fill_copy(if self.compares { count } else { 0 }, Slot::Null);

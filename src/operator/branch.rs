@@ -92,7 +92,7 @@ pub struct RowChoice {
 
 impl Choose<Dynamic> for RowChoice {
     fn choose(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<Option<usize>, EvaluationError> {
-        let environment = Environment { row: event.record, source: event.source, arena };
+        let environment = Environment::new(event.record, event.source, arena);
         for (branch, condition) in self.conditions.iter().enumerate() {
             if condition.test(&environment)? {
                 return Ok(Some(branch));

@@ -77,7 +77,7 @@ pub struct RowFilter {
 
 impl Predicate<Dynamic> for RowFilter {
     fn test(&self, event: &Event<'_, Dynamic>, arena: &bumpalo::Bump) -> Result<bool, EvaluationError> {
-        self.predicate.test(&Environment { row: event.record, source: event.source, arena })
+        self.predicate.test(&Environment::new(event.record, event.source, arena))
     }
 
     fn render(&self, record: &&[crate::record::Slot<'_>]) -> Vec<u8> {

@@ -144,7 +144,7 @@ impl FlatMapFunction<Dynamic, Dynamic> for RowFlatMap {
         arena: &'b Bump,
     ) -> Result<ArenaVec<'b, Row<'b>>, EvaluationError> {
         let FlatMapPlan { kept, position, outer, .. } = &self.plan;
-        let lists = self.lists(&Environment { row: event.record, source: event.source, arena })?;
+        let lists = self.lists(&Environment::new(event.record, event.source, arena))?;
         let elements = lists.first().map_or(0, |list| list.len());
         self.check(event.record, elements)?;
         let rows = if *outer { elements.max(1) } else { elements };

@@ -208,7 +208,7 @@ impl RowLag {
 
 impl LagFunction<Dynamic, Dynamic> for RowLag {
     fn leave(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<Self::Value, EvaluationError> {
-        let environment = Environment { row: event.record, source: event.source, arena };
+        let environment = Environment::new(event.record, event.source, arena);
         let value = |(name, expression): &(String, Arc<Expression>)| {
             let value = expression.eval(&environment)?;
             let (bytes, most) = (text_bytes(&value), self.text_bytes_max);

@@ -312,7 +312,7 @@ impl Decode<Dynamic> for JsonRows {
         let slots = arena.alloc_slice_fill_copy(self.fields, Slot::Null);
         self.decoder.decode(value, arena, slots).map_err(|error| error.to_string())?;
         let record: Row<'b> = slots;
-        let environment = Environment { row: record, source: Some(*source), arena };
+        let environment = Environment::new(record, Some(*source), arena);
         let time_ms = self.time_ms(&environment)?;
         let is_punctuation = match &self.punctuated {
             Some(condition) => {

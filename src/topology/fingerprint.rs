@@ -9,6 +9,7 @@ use super::plan::{
 };
 use super::window::{description, duration};
 use crate::expression::Expression;
+use crate::record::{ListType, Type};
 use crate::window::EarlyFiring;
 
 impl OperatorPlan {
@@ -41,7 +42,7 @@ impl OperatorPlan {
                 let _ = writeln!(text, "ttl: {}", lag.ttl_ms.map_or("none".to_owned(), duration));
                 let first = self.schema.fields.len() - lag.values.len();
                 for (field, expression) in self.schema.fields[first..].iter().zip(&lag.values) {
-                    let _ = writeln!(text, "value {}: {} {}", field.name, line(expression), field.ty);
+                    let _ = writeln!(text, "value {}: {} {}", field.name, line(expression), kept(field.ty));
                 }
                 Some(text)
             }
@@ -82,22 +83,30 @@ impl OperatorPlan {
             if let (AggregateFunction::CountDistinct | AggregateFunction::ApproxCountDistinct, Some(of)) =
                 (aggregate.function, &aggregate.argument)
             {
-                let _ = write!(text, ": {}", of.ty());
+                let _ = write!(text, ": {}", kept(of.ty()));
             }
             if let Some(by) = &aggregate.by {
                 // Nor does the result's type tell that of what is compared.
-                let _ = write!(text, " by {}: {}", line(by), by.ty());
+                let _ = write!(text, " by {}: {}", line(by), kept(by.ty()));
             }
             if let Parameter::Number(rows) = aggregate.parameter {
                 let _ = write!(text, ", {rows}");
             }
-            let _ = write!(text, ") {}", aggregate.ty);
+            let _ = write!(text, ") {}", kept(aggregate.ty));
             if let Some(condition) = &aggregate.condition {
                 let _ = write!(text, " where {}", line(condition));
             }
             text.push('\n');
         }
         text
+    }
+}
+
+/// The type as the state knows it: that elements of a list may be null is no part of it, as it is none that a field may be.
+fn kept(ty: Type) -> Type {
+    match ty {
+        Type::List(of) => Type::List(ListType { nullable: false, ..of }),
+        _ => ty,
     }
 }
 

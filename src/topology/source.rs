@@ -167,7 +167,11 @@ fn read_field(entry: &Entry, reader: &mut Reader) -> Option<(Field, Vec<String>)
             Some(entry) => reader.bool(&entry.value, "`nullable`")?,
             None => false,
         };
-        return Some((Field { name, ty: ty.list(elements_nullable)?, nullable, form }, path?));
+        let mut path = path?;
+        if path.last().is_some_and(|key| key == EACH) {
+            path.pop(); // each element of an array, that is the array
+        }
+        return Some((Field { name, ty: ty.list(elements_nullable)?, nullable, form }, path));
     }
     let (ty, nullable, form) = read_type(declared, reader)?;
     if let Some(entry) = nullable_list {
@@ -209,7 +213,7 @@ fn report_type(declared: &Text, name: &str, nullable: bool, reader: &mut Reader)
 
 /// A path: keys with dots between them, or a list of keys that may hold dots themselves.
 fn read_path(node: &Node, reader: &mut Reader) -> Option<Vec<String>> {
-    let mut keys = match &node.data {
+    let keys = match &node.data {
         Data::Sequence(items) => {
             let keys: Vec<_> = items.iter().map(|item| reader.text(item, "a key of the path")).collect();
             keys.into_iter().map(|key| key.map(|key| key.value)).collect::<Option<Vec<String>>>()?
@@ -223,9 +227,6 @@ fn read_path(node: &Node, reader: &mut Reader) -> Option<Vec<String>> {
             .help("there are no lists of lists: a path has `[]` once, behind the key of an array");
         return None;
     }
-    if keys.last().is_some_and(|key| key == EACH) {
-        keys.pop(); // each element of an array, that is the array
-    }
     if keys.is_empty() || keys.iter().any(String::is_empty) {
         reader
             .problems
@@ -238,9 +239,11 @@ fn read_path(node: &Node, reader: &mut Reader) -> Option<Vec<String>> {
 
 /// The keys of a path: `items[].sku` is `items`, each of its elements, `sku`.
 fn split_path(text: &str) -> Vec<String> {
-    let keys = text.split('.').flat_map(|key| match key.strip_suffix(EACH) {
-        Some(key) => vec![key, EACH],
-        None => vec![key],
+    let keys = text.split('.').flat_map(|key| {
+        let name = key.trim_end_matches(EACH);
+        let mut keys = vec![name];
+        keys.resize(1 + (key.len() - name.len()) / EACH.len(), EACH);
+        keys
     });
     keys.map(str::to_owned).collect()
 }

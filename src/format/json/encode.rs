@@ -6,8 +6,8 @@ use crate::time;
 /// Writes rows as JSON objects without spaces, fields in schema order, null fields included.
 ///
 /// Timestamps are milliseconds since the Unix epoch or RFC 3339 text, as declared; durations
-/// milliseconds; bytes base64 text (RFC 4648, padded); a list an array of its elements in the field's form. A double is written with the fewest digits that
-/// read back as the same one, and never as an integer (`2.0`).
+/// milliseconds; bytes base64 text (RFC 4648, padded); a list an array of its elements in the field's form. A
+/// double is written with the fewest digits that read back as the same one, and never as an integer (`2.0`).
 pub struct Encoder {
     fields: Vec<EncodedField>,
 }

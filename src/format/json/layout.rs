@@ -1,8 +1,8 @@
 //! The declared fields as a tree of JSON objects, with the order in which their keys were last seen.
 
-use super::encode::write_string;
 use bumpalo::Bump;
 
+use super::encode::write_string;
 use crate::record::{EACH, Field, FieldForm, Slot, SourceField, SourceSchema, Type, shown_path};
 
 /// How many undeclared keys an object remembers; more are looked up in vain each time.

@@ -390,6 +390,6 @@ pub struct RowCondition(pub Arc<Expression>);
 
 impl Condition<Dynamic> for RowCondition {
     fn holds(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<bool, EvaluationError> {
-        self.0.test(&Environment { row: event.record, source: event.source, arena })
+        self.0.test(&Environment::new(event.record, event.source, arena))
     }
 }

@@ -46,7 +46,7 @@ pub struct RowGap(pub Arc<Expression>);
 
 impl SessionGap<Dynamic> for RowGap {
     fn gap_ms(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<i64, EvaluationError> {
-        match self.0.eval(&Environment { row: event.record, source: event.source, arena })? {
+        match self.0.eval(&Environment::new(event.record, event.source, arena))? {
             Slot::Duration(gap_ms) => Ok(gap_ms),
             _ => Err(EvaluationError { message: "the gap is null".to_owned() }),
         }

@@ -86,6 +86,12 @@ fn aggregates_make_lists() {
     );
     let fingerprint = plan.operators[0].fingerprint().expect("it has state");
     let aggregates = "aggregate a: collect(n) [int]\naggregate b: collect(r) [string]\naggregate c: top_n(r by d: double, 3) \
-                      [string?]\naggregate d: first(l) [string]\naggregate e: top_n(n by k: string, 1) [int] where n > 1\n";
+                      [string]\naggregate d: first(l) [string]\naggregate e: top_n(n by k: string, 1) [int] where n > 1\n";
     assert!(fingerprint.ends_with(aggregates), "{fingerprint}");
+    let stored = |elements: &str| {
+        let lag = "type: lag\ninput: s\nkey_by: [k]\nset: { before: l }";
+        plan_of(&with_lists(lag).replace("l: [string]", elements)).operators[0].fingerprint()
+    };
+    assert!(stored("l: [string]").is_some_and(|text| text.ends_with("value before: l [string]\n")));
+    assert_eq!(stored("l: [string?]"), stored("l: [string]"), "elements may be null from now on");
 }
