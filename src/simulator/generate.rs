@@ -294,20 +294,6 @@ pub struct Sink {
     pub key: Vec<usize>,
 }
 
-impl Window {
-    /// Whether rows are aggregated before they change keys as well.
-    pub fn is_two_phase(&self) -> bool {
-        self.two_phase.unwrap_or(self.key.is_empty() && self.may_be_two_phase())
-    }
-
-    /// Whether they can be.
-    fn may_be_two_phase(&self) -> bool {
-        let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
-        let sees_rows = self.emit == Emit::OnUpdate || self.early.is_some() || self.late.is_some();
-        self.rekeys && has_panes && !sees_rows
-    }
-}
-
 impl Generated {
     /// The topics that must exist before it starts, with their number of partitions.
     pub fn topics(&self) -> BTreeMap<String, i32> {
