@@ -284,6 +284,9 @@ impl RowDecoder {
             let slot = self.schema.position(&field.name);
             if let Some(slot) = slot {
                 self.fits(field, ty, slot)?;
+            } else if field.name.starts_with('<') {
+                // No field of a topology: what the engine put there cannot be left out.
+                return Err(DecodeError::new(format!("the rows have a field `{}`", field.name)));
             }
             places.push(Place { ty, nullable: field.nullable, slot });
         }

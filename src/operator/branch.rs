@@ -71,8 +71,8 @@ impl<R: RecordType, C: Choose<R>> Operator<R> for Branch<R, C> {
         Ok(Progress::Done)
     }
 
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
-        self.branches.iter_mut().try_for_each(|branch| branch.flush(context))
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.branches.iter_mut().try_for_each(|branch| branch.hand_on(context))
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

@@ -58,8 +58,8 @@ impl<R: RecordType, P: Predicate<R>> Operator<R> for Filter<R, P> {
         self.readers.finish(context)
     }
 
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
-        self.readers.flush(context)
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

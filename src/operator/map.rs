@@ -64,8 +64,8 @@ impl<I: RecordType, O: RecordType, F: MapFunction<I, O>> Operator<I> for Map<I, 
         self.readers.finish(context)
     }
 
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
-        self.readers.flush(context)
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

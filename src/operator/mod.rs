@@ -145,7 +145,7 @@ pub trait Operator<R: RecordType> {
 
     /// A checkpoint follows: hands on what it has [held back](Staged::hold_back) and is no state, then has its own
     /// readers do so.
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError>;
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError>;
 
     /// Shows its state, and that of all operators behind it, to `visit`.
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful));
@@ -204,8 +204,8 @@ impl<R: RecordType> Readers<R> {
     }
 
     /// Has every reader hand on what it holds back.
-    pub fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
-        self.0.iter_mut().try_for_each(|reader| reader.flush(context))
+    pub fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.0.iter_mut().try_for_each(|reader| reader.hand_on(context))
     }
 
     /// Shows the state of every reader.

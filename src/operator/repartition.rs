@@ -123,7 +123,7 @@ impl<R: RecordType, K: KeySelector<R>, T: Transfer<R>> Operator<R> for Repartiti
         Ok(Progress::Done)
     }
 
-    fn flush<'b>(&mut self, _context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+    fn hand_on<'b>(&mut self, _context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
         Ok(())
     }
 

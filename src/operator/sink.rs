@@ -80,7 +80,7 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
         Ok(Progress::Done)
     }
 
-    fn flush<'b>(&mut self, _context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+    fn hand_on<'b>(&mut self, _context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
         Ok(())
     }
 

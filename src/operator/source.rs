@@ -82,7 +82,7 @@ pub trait Pipeline {
     /// Ends the stream: everything still open is due.
     fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
     /// A checkpoint follows: what operators hold back, and is no state, is staged.
-    fn flush(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError>;
+    fn hand_on(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError>;
     /// How far it has come, as it is kept with the state.
     fn time(&self) -> StageTime;
     /// The watermark; `None` before the first record, and behind a change of keys until all that are waited for have
@@ -233,8 +233,8 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
         self.readers.finish(&mut Context::new(arena, staged))
     }
 
-    fn flush(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError> {
-        self.readers.flush(&mut Context::new(arena, staged))
+    fn hand_on(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError> {
+        self.readers.hand_on(&mut Context::new(arena, staged))
     }
 
     fn time(&self) -> StageTime {

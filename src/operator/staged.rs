@@ -232,7 +232,7 @@ impl Staged {
         self.due_ms
     }
 
-    /// An operator holds something back that is no state: the checkpoint has it [flushed](super::Operator::flush).
+    /// An operator holds something back that is no state: the checkpoint has it [handed on](super::Operator::hand_on).
     pub(super) fn hold_back(&mut self) {
         self.holds_back = true;
     }
@@ -243,7 +243,7 @@ impl Staged {
     }
 
     /// All that was held back has been handed on.
-    pub fn has_flushed(&mut self) {
+    pub fn has_handed_on(&mut self) {
         self.holds_back = false;
     }
 

@@ -13,7 +13,6 @@ use super::sink::{SinkDraft, read_sink};
 use super::source::{SourceDraft, read_source};
 use super::stream::Stream;
 use super::topics::{Claim, TopicRole, check_topics};
-use super::two_phase::LocalDraft;
 use super::yaml::{Entry, Node};
 
 /// Checks a whole file. `None` if it has an error; the reader's problems say which.
@@ -385,15 +384,18 @@ fn build(
         let id = &heads[operator].id;
         let inputs = links.operators[operator].iter().map(|input| moved((*input)?, &places));
         let mut inputs: Vec<StreamRef> = inputs.collect::<Option<_>>()?;
-        if let Some(LocalDraft { plan: window, schema }) = draft.local {
-            let (id, on_error) = (id.clone(), draft.on_error.clone());
-            plan.operators.push(OperatorPlan {
-                id,
-                inputs,
-                schema,
-                on_error,
-                kind: OperatorKind::Window(window),
-            });
+        let is_repartition = heads[operator].word == Some(Word::Repartition);
+        let mut made = match draft.kind {
+            Some(kind) => {
+                let (schema, on_error) = (draft.stream.schema, draft.on_error.clone());
+                Some(OperatorPlan { id: id.clone(), inputs: Vec::new(), schema, on_error, kind })
+            }
+            None => None,
+        };
+        if let (Some(local), Some(made)) = (draft.local, &made) {
+            let schema = local.schema_of(&made.fingerprint().unwrap_or_default());
+            let (id, on_error, kind) = (id.clone(), made.on_error.clone(), OperatorKind::Window(local.plan));
+            plan.operators.push(OperatorPlan { id, inputs, schema, on_error, kind });
             inputs = vec![StreamRef::Operator(plan.operators.len() - 1)];
         }
         if let Some(RepartitionDraft { key, partitions }) = draft.repartition {
@@ -404,21 +406,17 @@ fn build(
                 schema: plan.stream_schema(input),
                 key,
                 partitions,
-                on_error: draft.on_error.clone(),
+                on_error: draft.on_error,
             });
             inputs = vec![StreamRef::Repartition(plan.repartitions.len() - 1)];
         }
-        if heads[operator].word == Some(Word::Repartition) {
+        if is_repartition {
             places[operator] = inputs.first().copied();
             continue;
         }
-        plan.operators.push(OperatorPlan {
-            id: id.clone(),
-            inputs,
-            schema: draft.stream.schema,
-            on_error: draft.on_error,
-            kind: draft.kind?,
-        });
+        let mut made = made.take()?;
+        made.inputs = inputs;
+        plan.operators.push(made);
         places[operator] = Some(StreamRef::Operator(plan.operators.len() - 1));
     }
     for ((sink, input), key) in sinks.into_iter().zip(links.sinks).zip(keys) {

@@ -9,6 +9,7 @@ use super::plan::{
 };
 use super::window::{description, duration};
 use crate::expression::Expression;
+use crate::window::EarlyFiring;
 
 impl OperatorPlan {
     /// What the operator's state depends on, a line each: kind, key, window or lengths of time, what is kept and its
@@ -63,7 +64,7 @@ impl OperatorPlan {
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
         if window.purge {
             text.push_str("early: purged, with the number of rows\n");
-        } else if window.counts_rows() {
+        } else if let Some(EarlyFiring::EveryRows(_)) = window.early {
             text.push_str("early: by number of rows\n");
         }
         if window.phase == Phase::Global {

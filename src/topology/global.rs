@@ -185,5 +185,6 @@ pub(super) fn global_description(window: &GlobalWindowPlan, key: &str) -> String
     };
     let purged = if purge { ", purged then" } else { "" };
     let kept = window.ttl_ms.map_or("for ever".to_owned(), |ttl_ms| format!("for {}", duration(ttl_ms)));
-    format!("{what}{purged}, by {key}, kept {kept}")
+    let of = if key.is_empty() { "over all rows".to_owned() } else { format!("by {key}") };
+    format!("{what}{purged}, {of}, kept {kept}")
 }

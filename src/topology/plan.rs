@@ -268,9 +268,6 @@ pub enum Phase {
     Global,
 }
 
-/// The field of the accumulators between the two steps of an aggregation. No other can be called so.
-pub const ACCUMULATORS: &str = "<accumulators>";
-
 impl WindowPlan {
     /// Whether the number of rows is kept beside the aggregates.
     pub fn counts_rows(&self) -> bool {

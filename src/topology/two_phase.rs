@@ -1,7 +1,7 @@
 //! Windows whose rows are aggregated in two steps, before they change keys and behind that.
 
 use super::operator::RepartitionDraft;
-use super::plan::{ACCUMULATORS, Emit, Late, Phase, WindowPlan};
+use super::plan::{Emit, Late, Phase, WindowPlan};
 use super::reader::{Fields, Reader};
 use super::window::plain;
 use crate::record::{Schema, Type};
@@ -9,8 +9,27 @@ use crate::record::{Schema, Type};
 /// The first step.
 pub(super) struct LocalDraft {
     pub plan: WindowPlan,
-    /// The rows that it sends.
-    pub schema: Schema,
+    /// The rows that it sends; the last field is yet to be [named](LocalDraft::schema_of).
+    schema: Schema,
+}
+
+impl LocalDraft {
+    /// The rows that it sends to a second step of this fingerprint. The name of the field that holds the accumulators
+    /// says what they are of: others, of an earlier or later version of the application, are not taken for them. No
+    /// other field can be called so.
+    pub fn schema_of(&self, fingerprint: &str) -> Schema {
+        // FNV-1a, of 64 bits (G. Fowler, L. C. Noll, K.-P. Vo).
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = fingerprint.bytes().fold(0xcbf2_9ce4_8422_2325, step);
+        let mut schema = self.schema.clone();
+        schema
+            .fields
+            .iter_mut()
+            .rev()
+            .take(1)
+            .for_each(|last| last.name = format!("<accumulators {hash:016x}>"));
+        schema
+    }
 }
 
 /// Whether there are two steps: if the file says so, or `by_itself` if nothing stands against it. Reports what does if the
@@ -40,7 +59,7 @@ pub(super) fn split(
     repartition: &mut RepartitionDraft,
 ) -> (LocalDraft, WindowPlan) {
     let mut schema = key_schema;
-    schema.fields.push(plain(ACCUMULATORS, Type::Bytes, false));
+    schema.fields.push(plain("", Type::Bytes, false));
     let key = (0..window.key.len()).collect();
     let first = WindowPlan {
         key: std::mem::replace(&mut window.key, key),

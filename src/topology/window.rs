@@ -174,12 +174,16 @@ fn against_two_phase(
     let (ReadWindows::OfTime(windows), Some((emits, (late, _)))) = (windows, of_time) else {
         return Some("such windows take rows one by one");
     };
-    let sees_rows = |emits: &ReadEmit| emits.emit == Emit::OnUpdate || emits.early.is_some();
+    // A refinement is of a row, unless they come by the clock.
+    let sees_rows = |emits: &ReadEmit| match emits.emit {
+        Emit::OnTime if emits.refine_every_ms.is_none() => true,
+        emit => emit == Emit::OnUpdate || emits.early.is_some(),
+    };
     match windows.windows {
         _ if !rekeys => Some("all rows of a key lie in one partition already"),
         Windows::Session(_) => Some("sessions depend on all rows of a key"),
         _ if windows.time == TimeDomain::Processing => Some("rows happen when they arrive"),
-        _ if emits.as_ref().is_some_and(sees_rows) => Some("rows are to come before the window's end"),
+        _ if emits.as_ref().is_some_and(sees_rows) => Some("rows are to come when each row does"),
         _ if *late != Late::Drop => Some("late rows are to be written, and are not there any more"),
         _ => None,
     }

@@ -157,6 +157,17 @@ fn rows_of_another_layout_are_read_if_they_can_be() {
 }
 
 #[test]
+fn what_the_engine_put_into_rows_is_not_left_out() {
+    let sent = Schema { fields: vec![field("i", Type::Int, true), field("<sums>", Type::Bytes, false)] };
+    let layout = RowEncoder::new(&sent).layout().clone();
+    let expect =
+        |fields: Vec<Field>| RowDecoder::new(&Schema { fields }).expect(&layout).map_err(|e| e.message);
+    assert_eq!(expect(sent.fields.clone()), Ok(()));
+    let without = expect(vec![field("i", Type::Int, true)]);
+    assert_eq!(without, Err("the rows have a field `<sums>`".to_owned()));
+}
+
+#[test]
 fn a_block_of_a_later_version_is_refused() {
     let later = BlockHeader { version: BLOCK_VERSION + 1, ..Default::default() };
     let refused = Block::read(&later.encode_length_delimited_to_vec()).err().map(|error| error.message);

@@ -150,8 +150,8 @@ impl Sender {
     }
 
     fn checkpoint(&mut self, topic: &mut [Vec<Vec<u8>>]) {
-        self.pipeline.flush(&Bump::new(), &mut self.staged).unwrap();
-        self.staged.has_flushed();
+        self.pipeline.hand_on(&Bump::new(), &mut self.staged).unwrap();
+        self.staged.has_handed_on();
         self.staged.send_due(0, 0);
         let (outputs, counters) = self.staged.take();
         assert!(counters.failed.is_empty());

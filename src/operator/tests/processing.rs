@@ -436,3 +436,22 @@ fn all_windows_that_are_open_begin_anew_behind_a_restart() {
         assert_eq!(rows, 900);
     }
 }
+
+#[test]
+fn windows_of_which_there_is_nothing_to_tell_are_not_touched() {
+    for windows in [tumbling(10), session(5)] {
+        let window = Windowed { purge: true, ..early(windows) };
+        let mut clocked = Clocked::new(&window);
+        clocked.at(0).rows("a", 1).rows("b", 1).at(100);
+        assert_eq!(clocked.written().len(), 2);
+        // Another process has to look at all of them.
+        let mut other = pipeline(&window);
+        hand_over(&mut *clocked.pipeline, &mut *other, |_| {});
+        clocked.pipeline = other;
+        clocked.at(200).at(300);
+        assert_eq!(clocked.written().len(), 0);
+        let mut dirty = 0;
+        clocked.pipeline.visit(&mut |operator| dirty += operator.memory().dirty);
+        assert_eq!(dirty, 0, "nothing has changed");
+    }
+}

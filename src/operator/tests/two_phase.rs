@@ -42,7 +42,7 @@ impl Operator<Dynamic> for Taken {
         Ok(Progress::Done)
     }
 
-    fn flush<'b>(&mut self, _: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+    fn hand_on<'b>(&mut self, _: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
         Ok(())
     }
 
@@ -65,7 +65,7 @@ fn put_together(inputs: Vec<Input>) -> Vec<(i64, Vec<u8>, Vec<u8>)> {
     let mut pipeline = source(1_000, vec![local]);
     let mut staged = go_on(&mut *pipeline, inputs).unwrap();
     assert!(staged.outputs.is_empty() && staged.holds_back() && taken.0.borrow().is_empty());
-    pipeline.flush(&Bump::new(), &mut staged).unwrap();
+    pipeline.hand_on(&Bump::new(), &mut staged).unwrap();
     let rows = taken.0.borrow().clone();
     rows
 }

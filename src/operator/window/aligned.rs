@@ -305,7 +305,9 @@ where
                 continue;
             }
             if self.early.purge {
-                if self.fire_purged(end_ms, &key, context)? && context.made_row() {
+                self.fire_purged(end_ms, &key, context)?;
+                // One of which there is nothing to tell was read all the same.
+                if context.made_row() {
                     return Ok(Some(changed));
                 }
                 continue;
@@ -325,23 +327,28 @@ where
         Ok(None)
     }
 
-    /// Makes the early record of a key's window, which begins anew. Returns whether there was one to make.
+    /// Makes the early record of a key's window, which begins anew, unless there is nothing to tell: then the entry stays
+    /// as it is, unchanged.
     fn fire_purged(
         &mut self,
         end_ms: i64,
         key: &[u8],
         context: &mut Context<'_, '_>,
-    ) -> Result<bool, OperatorError> {
+    ) -> Result<(), OperatorError> {
+        let (table, early, mut is_empty) = (&self.state.table, &self.early, true);
+        table.visit_key(end_ms..=end_ms, key, |_, value| {
+            is_empty = early.is_empty(table.codec(), value);
+            ControlFlow::Break(())
+        })?;
+        if is_empty {
+            return Ok(());
+        }
         let entry = self.state.table.entry(end_ms, key, A::create)?;
         let value = self.state.table.value(entry);
-        if self.early.is_empty(self.state.table.codec(), value) {
-            self.state.table.take_back(entry);
-            return Ok(false);
-        }
         let window = self.state.spec.windows.ending_at(end_ms);
         self.outlet.emit((key, window, Ok(value), Firing::Early), context)?;
         self.purge(entry);
-        Ok(true)
+        Ok(())
     }
 
     /// The same of all windows that have not fired, from `place` on; where there are more.
@@ -455,8 +462,8 @@ where
         self.outlet.readers.finish(context)
     }
 
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
-        self.outlet.readers.flush(context)
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.outlet.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

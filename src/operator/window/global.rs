@@ -359,8 +359,8 @@ where
         self.firings.outlet.readers.finish(context)
     }
 
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
-        self.firings.outlet.readers.flush(context)
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.firings.outlet.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

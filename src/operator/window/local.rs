@@ -199,10 +199,10 @@ where
         self.readers.finish(context)
     }
 
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
         // Its readers send, which is never too much.
         let _ = self.send(context)?;
-        self.readers.flush(context)
+        self.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

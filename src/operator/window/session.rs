@@ -454,7 +454,9 @@ where
             if self.state.fired.has(end_ms, &key) {
                 continue;
             }
-            if self.fire_one(end_ms, &key, Firing::Early, context)? && context.made_row() {
+            self.fire_one(end_ms, &key, Firing::Early, context)?;
+            // One of which there is nothing to tell was read all the same.
+            if context.made_row() {
                 return Ok(Some(changed));
             }
         }
@@ -586,8 +588,8 @@ where
         self.outlet.readers.finish(context)
     }
 
-    fn flush<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
-        self.outlet.readers.flush(context)
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.outlet.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

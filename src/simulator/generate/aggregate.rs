@@ -13,6 +13,16 @@ pub(super) fn count(name: String) -> Aggregate {
     Aggregate { name, function, argument: None, by: None, condition: None, parameter, ty: Type::Int }
 }
 
+/// Whether an aggregate takes any value, whatever it has taken before.
+pub(super) fn takes_any(aggregate: &Aggregate) -> bool {
+    use AggregateFunction as F;
+    match aggregate.function {
+        F::Sum | F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => false,
+        F::CountDistinct | F::Collect => aggregate.parameter == Parameter::Max(Parameter::MAX_DEFAULT),
+        _ => true,
+    }
+}
+
 /// An aggregate of a window on `input`.
 pub(super) fn aggregate(name: String, input: &Stream, random: &mut Random) -> Aggregate {
     let scope = Scope { fields: &input.fields, meta: input.meta };

@@ -1,10 +1,10 @@
 //! Generated windows and changes of keys.
 
-use super::aggregate::{aggregate, count};
+use super::aggregate::{aggregate, count, takes_any};
 use super::formula::Scope;
 use super::{Aggregate, Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
-use crate::topology::plan::{AggregateFunction, EARLY_MARK, Emit, Parameter};
+use crate::topology::plan::{AggregateFunction, EARLY_MARK, Emit};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
 const UNITS: [CalendarUnit; 5] =
@@ -23,7 +23,8 @@ impl Window {
     /// Whether they can be.
     fn may_be_two_phase(&self) -> bool {
         let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
-        let sees_rows = self.emit == Emit::OnUpdate || self.early.is_some() || self.late.is_some();
+        let refines = self.emit == Emit::OnTime && self.refine_every_ms.is_none();
+        let sees_rows = self.emit == Emit::OnUpdate || refines || self.early.is_some() || self.late.is_some();
         self.rekeys && has_panes && !sees_rows
     }
 }
@@ -156,18 +157,13 @@ impl Maker<'_> {
         // Of what goes by the clock the sum of its rows is known, if they count them.
         let may_purge = match early {
             None => false,
-            Some(EarlyFiring::EveryMs(_)) => counts_first && shape != Shape::Session,
+            // What a window refuses depends on when it began anew.
+            Some(EarlyFiring::EveryMs(_)) => {
+                counts_first && shape != Shape::Session && aggregates.iter().all(takes_any)
+            }
             Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) => true,
         };
         let purge = may_purge && emit == Emit::OnClose && random.one_in(2);
-        if purge && matches!(early, Some(EarlyFiring::EveryMs(_))) {
-            // How many values a window has when it takes another depends on when it began anew.
-            for aggregate in &mut aggregates {
-                if let Parameter::Max(values) = &mut aggregate.parameter {
-                    *values = Parameter::MAX_DEFAULT;
-                }
-            }
-        }
         let may_refine = emit == Emit::OnTime && !overlaps && shape != Shape::Session && !only_counts;
         let refine_every_ms = (may_refine && random.one_in(4)).then(|| *random.pick(&[50, 700, 5_000]));
         for mark in early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {

@@ -21,8 +21,8 @@ impl Task {
         }
         if self.staged.holds_back() && !is_planted(Bug::PartsHeldBeyondCheckpoint) {
             empty(&mut self.arena);
-            self.pipeline.flush(&self.arena, &mut self.staged)?;
-            self.staged.has_flushed();
+            self.pipeline.hand_on(&self.arena, &mut self.staged)?;
+            self.staged.has_handed_on();
         }
         let changes = self.collect_changes()?;
         #[cfg(any(test, feature = "planted-bugs"))]

@@ -154,3 +154,23 @@ fn when_a_global_window_makes_rows_does_not_matter_to_its_state() {
         assert!(graph(&plan).contains(told), "{}", graph(&plan));
     }
 }
+
+#[test]
+fn parts_of_rows_are_taken_for_what_they_are() {
+    let sent = |aggregate: &str, size: &str| {
+        let text = format!(
+            "type: window\ninput: s\nkey_by: []\nwindow: {{ type: tumbling, size: {size} }}\n\
+             aggregate: {{ n: {aggregate} }}"
+        );
+        let plan = plan_of(&around(&text));
+        let [first, second] = &plan.operators[..] else { panic!("there are two steps") };
+        assert_eq!((first.fingerprint(), first.schema.fields.len()), (None, 1));
+        assert!(second.fingerprint().is_some_and(|text| !text.contains("early")));
+        first.schema.fields[0].name.clone()
+    };
+    let minutes = sent("sum(d)", "1m");
+    assert!(minutes.starts_with("<accumulators "), "{minutes}");
+    assert_eq!(sent("sum(d)", "1m"), minutes);
+    assert_ne!(sent("max(d)", "1m"), minutes);
+    assert_ne!(sent("sum(d)", "5m"), minutes);
+}
