@@ -19,11 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
+use crate::topology::plan::{Emit, OnError, Start, StreamRef};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 use formula::{Formula, Scope};
 use window::groupable;
 
+pub use aggregate::Aggregate;
 pub use change::Changed;
 pub use global::{GlobalWindow, Trigger};
 
@@ -260,25 +261,6 @@ pub struct Window {
     pub late: Option<String>,
     /// What it computes.
     pub aggregates: Vec<Aggregate>,
-}
-
-/// An aggregate.
-#[derive(Clone, Debug)]
-pub struct Aggregate {
-    /// The output's field.
-    pub name: String,
-    /// What is computed.
-    pub function: AggregateFunction,
-    /// Of what; `None`: of rows.
-    pub argument: Option<Formula>,
-    /// What `min_by` and `max_by` compare.
-    pub by: Option<Formula>,
-    /// Only rows for which it is true count.
-    pub condition: Option<Formula>,
-    /// What else it is told.
-    pub parameter: Parameter,
-    /// The type of the result.
-    pub ty: Type,
 }
 
 /// A sink.
