@@ -16,14 +16,53 @@ use crate::topology::plan::FlatMapPlan;
 /// How records are made from a record. The event time stays.
 pub trait FlatMapFunction<I: RecordType, O: RecordType> {
     /// The outputs for an input, in their order. They leave with the checkpoint of their input, so there is a bound to
-    /// their number that is the function's own.
+    /// their number that is the function's own; `unfolded` is what flat maps before it have made, to be added to.
     fn apply<'b>(
         &self,
         event: &Event<'b, I>,
+        unfolded: &mut Unfolded,
         arena: &'b Bump,
     ) -> Result<ArenaVec<'b, O::Of<'b>>, EvaluationError>;
     /// An input as text, for a dead letter.
     fn render(&self, record: &I::Of<'_>) -> Vec<u8>;
+}
+
+/// What flat maps, one behind another, have made of the row that the first of them has taken. They multiply, and all of it
+/// leaves with one checkpoint.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Unfolded {
+    /// How many of them the row at hand is in.
+    depth: usize,
+    rows: usize,
+    /// What the rows keep, together.
+    kept_bytes: usize,
+}
+
+impl Unfolded {
+    /// Adds rows that each keep so many bytes.
+    ///
+    /// # Errors
+    /// If that is more than a row may make; nothing is added then.
+    pub fn add(&mut self, rows: usize, kept_bytes: usize) -> Result<(), String> {
+        let (all_rows, bytes) = (self.rows.saturating_add(rows), rows.saturating_mul(kept_bytes));
+        let all_bytes = self.kept_bytes.saturating_add(bytes);
+        let before = |made: usize, what: &str| match made {
+            0 => String::new(),
+            made => format!(" behind flat maps that made {made} {what}"),
+        };
+        if all_rows > ROWS_MAX {
+            let before = before(self.rows, "rows of the record");
+            return Err(format!("{rows} elements{before}, more than {ROWS_MAX}"));
+        }
+        if all_bytes > KEPT_BYTES_MAX {
+            let before = before(self.kept_bytes, "bytes of the record");
+            return Err(format!(
+                "{rows} rows that each keep {kept_bytes} bytes{before}, more than {KEPT_BYTES_MAX} together"
+            ));
+        }
+        (self.rows, self.kept_bytes) = (all_rows, all_bytes);
+        Ok(())
+    }
 }
 
 /// The operator.
@@ -47,12 +86,18 @@ impl<I: RecordType, O: RecordType, F: FlatMapFunction<I, O>> Operator<I> for Fla
         event: Event<'b, I>,
         context: &mut Context<'_, 'b>,
     ) -> Result<(), OperatorError> {
-        match self.function.apply(&event, context.arena) {
+        let unfolded = context.staged.unfolded();
+        if unfolded.depth == 0 {
+            *unfolded = Unfolded::default();
+        }
+        match self.function.apply(&event, unfolded, context.arena) {
             Ok(records) => {
                 let (time_ms, source) = (event.time_ms, event.source);
+                unfolded.depth += 1;
                 for record in records {
                     self.readers.process(Event { record, time_ms, source }, context)?;
                 }
+                context.staged.unfolded().depth -= 1;
                 Ok(())
             }
             Err(error) => {
@@ -83,9 +128,9 @@ impl<I: RecordType, O: RecordType, F: FlatMapFunction<I, O>> Operator<I> for Fla
     }
 }
 
-/// A row of lists makes at most so many rows: they leave with one checkpoint.
+/// A row makes at most so many rows, those of all flat maps in a chain counted: they leave with one checkpoint.
 const ROWS_MAX: usize = 10_000;
-/// And what they keep of it has at most so many bytes, each time that it is kept.
+/// And what they keep has at most so many bytes, each time that it is kept.
 const KEPT_BYTES_MAX: usize = 64 << 20;
 
 /// A row for each element of lists, which go in step.
@@ -123,31 +168,21 @@ impl RowFlatMap {
         }
         Ok(lists)
     }
-
-    fn check(&self, row: Row<'_>, rows: usize) -> Result<(), EvaluationError> {
-        let kept: usize = self.plan.kept.iter().map(|slot| text_bytes(&row[*slot])).sum();
-        let message = match rows {
-            rows if rows > ROWS_MAX => format!("{rows} elements, more than {ROWS_MAX}"),
-            rows if rows.saturating_mul(kept) > KEPT_BYTES_MAX => {
-                format!("{rows} rows that each keep {kept} bytes, more than {KEPT_BYTES_MAX} together")
-            }
-            _ => return Ok(()),
-        };
-        Err(EvaluationError { message })
-    }
 }
 
 impl FlatMapFunction<Dynamic, Dynamic> for RowFlatMap {
     fn apply<'b>(
         &self,
         event: &Event<'b, Dynamic>,
+        unfolded: &mut Unfolded,
         arena: &'b Bump,
     ) -> Result<ArenaVec<'b, Row<'b>>, EvaluationError> {
         let FlatMapPlan { kept, position, outer, .. } = &self.plan;
         let lists = self.lists(&Environment::new(event.record, event.source, arena))?;
         let elements = lists.first().map_or(0, |list| list.len());
-        self.check(event.record, elements)?;
         let rows = if *outer { elements.max(1) } else { elements };
+        let kept_bytes = kept.iter().map(|slot| text_bytes(&event.record[*slot])).sum();
+        unfolded.add(rows, kept_bytes).map_err(|message| EvaluationError { message })?;
         let mut made = ArenaVec::with_capacity_in(rows, arena);
         for place in 0..rows {
             let row =

@@ -33,7 +33,7 @@ pub use branch::{Branch, Choose, RowChoice};
 pub use deduplicate::{Deduplicate, DeduplicateSpec};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
-pub use flat_map::{FlatMap, FlatMapFunction, RowFlatMap};
+pub use flat_map::{FlatMap, FlatMapFunction, RowFlatMap, Unfolded};
 pub use lag::{Lag, LagFunction, LagSpec, RowLag};
 pub use map::{Map, MapFunction, RowMap};
 pub use repartition::{Exchange, Repartition, RepartitionSource, RowTransfer, Transfer};

@@ -199,6 +199,7 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
                 return Ok((place, Progress::Done));
             }
             staged.counters.records_in += 1;
+            staged.begin_record();
             if let Some((_, message)) = malformed.next_if(|(malformed, _)| *malformed == place) {
                 self.errors.handle(&message, Some(source), Vec::new, staged)?;
                 continue;

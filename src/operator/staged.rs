@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::flat_map::Unfolded;
 use super::repartition::{Exchange, Outgoing};
 use crate::record::{OutputRecord, SourceRecord};
 
@@ -77,6 +78,10 @@ pub struct Staged {
     tick_ms: Option<i64>,
     /// Whether an operator holds something back until the checkpoint.
     holds_back: bool,
+    /// The operators that the source's record at hand has a dead letter of.
+    refused: Vec<Arc<str>>,
+    /// What flat maps have made of the row at hand.
+    unfolded: Unfolded,
     /// The number of the task's partition.
     partition: i32,
     bytes: usize,
@@ -105,6 +110,8 @@ impl Staged {
             due_ms: None,
             tick_ms: None,
             holds_back: false,
+            refused: Vec::new(),
+            unfolded: Unfolded::default(),
             partition: 0,
             bytes: 0,
             records_max,
@@ -154,6 +161,25 @@ impl Staged {
     pub fn push(&mut self, record: OutputRecord) {
         count(&mut self.counters.records_out, &record.topic);
         self.hold(record);
+    }
+
+    /// The source hands over its next record. All that is made of it is made before the one behind it.
+    pub(super) fn begin_record(&mut self) {
+        self.refused.clear();
+    }
+
+    /// Notes that an operator fails on a row of the record at hand. Returns whether it is the first one.
+    pub(super) fn refuse_first(&mut self, operator: &Arc<str>) -> bool {
+        let is_first = !self.refused.contains(operator);
+        if is_first {
+            self.refused.push(operator.clone());
+        }
+        is_first
+    }
+
+    /// What flat maps have made of the row at hand.
+    pub(super) fn unfolded(&mut self) -> &mut Unfolded {
+        &mut self.unfolded
     }
 
     /// Stages a dead letter.

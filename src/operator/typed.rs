@@ -109,7 +109,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Aggregator, Decode, Decoded, Firing, FlatMapFunction, KeySelector, MapFunction, Predicate, RecordWriter,
-    WindowResult, Written,
+    Unfolded, WindowResult, Written,
 };
 use crate::expression::EvaluationError;
 use crate::format::json;
@@ -209,6 +209,7 @@ where
     fn apply<'b>(
         &self,
         event: &Event<'b, Owned<T>>,
+        _: &mut Unfolded,
         arena: &'b Bump,
     ) -> Result<bumpalo::collections::Vec<'b, U>, EvaluationError> {
         let made = self(&event.record).map_err(failed)?;

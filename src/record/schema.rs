@@ -53,7 +53,9 @@ pub struct SourceField {
     /// Name, type, nullability and form.
     pub field: Field,
     /// The keys that lead to it from the record's root; one element unless it is nested. A list may have [`EACH`] among
-    /// them, once and not at the end: it holds what the path leads to in each object of an array.
+    /// them, once and not at the end: it holds what the path leads to in each object of an array. Single values may share a
+    /// path. A list shares its array with other lists of the objects' values and nothing else: no other field has its path,
+    /// or records are refused.
     pub path: Vec<String>,
 }
 

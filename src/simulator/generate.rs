@@ -19,11 +19,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
+use crate::topology::plan::{Emit, OnError, Start, StreamRef};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 use formula::{Formula, Scope};
 use window::groupable;
 
+pub use aggregate::Aggregate;
 pub use change::Changed;
 pub use global::{GlobalWindow, Trigger};
 
@@ -262,25 +263,6 @@ pub struct Window {
     pub aggregates: Vec<Aggregate>,
 }
 
-/// An aggregate.
-#[derive(Clone, Debug)]
-pub struct Aggregate {
-    /// The output's field.
-    pub name: String,
-    /// What is computed.
-    pub function: AggregateFunction,
-    /// Of what; `None`: of rows.
-    pub argument: Option<Formula>,
-    /// What `min_by` and `max_by` compare.
-    pub by: Option<Formula>,
-    /// Only rows for which it is true count.
-    pub condition: Option<Formula>,
-    /// What else it is told.
-    pub parameter: Parameter,
-    /// The type of the result.
-    pub ty: Type,
-}
-
 /// A sink.
 #[derive(Clone, Debug)]
 pub struct Sink {
@@ -292,21 +274,6 @@ pub struct Sink {
     pub topic: String,
     /// The slots of its key.
     pub key: Vec<usize>,
-}
-
-impl Window {
-    /// Whether rows are aggregated before they change keys as well.
-    pub fn is_two_phase(&self) -> bool {
-        self.two_phase.unwrap_or(self.key.is_empty() && self.may_be_two_phase())
-    }
-
-    /// Whether they can be.
-    fn may_be_two_phase(&self) -> bool {
-        let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
-        let refines = self.emit == Emit::OnTime && self.refine_every_ms.is_none();
-        let sees_rows = self.emit == Emit::OnUpdate || refines || self.early.is_some() || self.late.is_some();
-        self.rekeys && has_panes && !sees_rows
-    }
 }
 
 impl Generated {

@@ -5,6 +5,7 @@
 mod compare;
 mod decode;
 mod evaluate;
+mod failed;
 mod flat;
 mod fold;
 mod global;
@@ -25,7 +26,7 @@ use super::Input;
 use super::generate::formula::Value;
 use super::generate::{Changed, Generated, OperatorKind, Shape as WindowShape, Sink, Source, Window};
 use crate::record::{Field, FieldForm, TopicPartition};
-use crate::topology::plan::{Emit, OnError, StreamRef};
+use crate::topology::plan::{Emit, StreamRef};
 use crate::window::{EarlyFiring, TimeDomain};
 use decode::decode;
 use evaluate::{Environment, Failed, Origin};
@@ -144,6 +145,7 @@ pub fn expected(
             rows: BTreeMap::new(),
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
+            refused: BTreeMap::new(),
             sent: &mut sent,
             by_clock: &mut by_clock,
             out: &mut expected,
@@ -291,6 +293,8 @@ struct Task<'t, 'g> {
     told_ms: BTreeMap<usize, i64>,
     /// That of the one on its way.
     passing_ms: BTreeMap<usize, i64>,
+    /// Of which record each operator has written its last dead letter.
+    refused: BTreeMap<&'g str, i64>,
     sent: &'t mut Sent,
     by_clock: &'t mut ByClock,
     out: &'t mut Expected,
@@ -448,30 +452,6 @@ impl<'t, 'g> Task<'t, 'g> {
             value: Some(object(fields, event.row)),
             headers: event.origin.map(provenance).unwrap_or_default(),
             timestamp_ms: Some(event.time_ms),
-        };
-        self.put(topic, id, row);
-    }
-
-    /// A record that failed. `derived` is that of a row which comes from no record.
-    fn failed(
-        &mut self,
-        id: &'g str,
-        on_error: &'g OnError,
-        origin: Option<Origin<'_>>,
-        derived: impl FnOnce() -> Vec<u8>,
-    ) {
-        *self.out.failed.entry(id.to_owned()).or_default() += 1;
-        let OnError::DeadLetter(topic) = on_error else { return };
-        let key = origin.and_then(|origin| origin.input.key.clone());
-        let mut headers = origin.map(provenance).unwrap_or_default();
-        headers.push((ERROR.to_owned(), None));
-        headers.push(("thalweg.operator".to_owned(), Some(id.as_bytes().to_vec())));
-        let row = Row {
-            partition: self.partition_of(topic, key.as_deref()),
-            key,
-            value: origin.map_or_else(|| Some(derived()), |origin| origin.input.value.clone()),
-            headers,
-            timestamp_ms: origin.map(|origin| origin.input.timestamp_ms),
         };
         self.put(topic, id, row);
     }

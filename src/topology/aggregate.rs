@@ -11,6 +11,7 @@ use super::diagnostic::{Span, known_names};
 use super::plan::{AggregateFunction, AggregatePlan, Parameter};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
+use super::substitute::substitute;
 use super::window::plain;
 use super::yaml::{Data, Entry, Kind, Node};
 
@@ -72,6 +73,23 @@ pub(super) fn check_aggregates(
     (aggregates.len() == entries.len()).then_some(aggregates)
 }
 
+/// Whether a window names an aggregate of a bounded number of values. If it is merged of parts the bound may be met by none of
+/// them, but by all together, and then it is not one row that has no room.
+pub(super) fn has_bounded_aggregate(fields: &Fields, reader: &Reader) -> bool {
+    let Some(Data::Mapping(entries)) = fields.get("aggregate").map(|node| &node.data) else { return false };
+    let is_bounded = |entry: &Entry| {
+        let name = match &entry.value.data {
+            Data::Mapping(calls) => calls.first().map(|call| call.key.clone()),
+            Data::Scalar { text, .. } => substitute(text, reader.values).ok().map(|call| call.text),
+            Data::Sequence(_) => None,
+        };
+        let name = name.unwrap_or_default();
+        let function = function(name.split('(').next().unwrap_or_default().trim());
+        matches!(function, Some(AggregateFunction::Collect | AggregateFunction::CountDistinct))
+    };
+    entries.iter().any(is_bounded)
+}
+
 /// Reports aggregates that together may keep more than an entry of the state holds.
 fn check_reserved(aggregates: &[AggregatePlan], node: &Node, fields: &Fields, reader: &mut Reader) {
     let reserved: usize = aggregates.iter().map(reserved_bytes).sum();
@@ -81,7 +99,8 @@ fn check_reserved(aggregates: &[AggregatePlan], node: &Node, fields: &Fields, re
             "{}: its aggregates may keep {reserved} bytes for a key and window, more than {most}",
             fields.what
         );
-        let help = "lower a `max` of `count_distinct` (10 bytes for each value) or `collect` (14), or use another window";
+        let help = "lower a `max` of `count_distinct` (10 bytes for each value) or `collect` (14) or an `n` of `top_n` (48), \
+                    or use another window";
         reader.problems.error(node.span, message).help(help);
     }
 }
@@ -202,13 +221,18 @@ fn parse_parameter(function: AggregateFunction, text: &str) -> Result<Parameter,
         return q.map(Parameter::Quantile).ok_or_else(|| "a number from 0 to 1".to_owned());
     }
     if function == AggregateFunction::TopN {
-        let rows = text.parse().ok().filter(|rows| (1..=Parameter::NUMBER_LIMIT).contains(rows));
-        return rows
-            .map(Parameter::Number)
-            .ok_or_else(|| format!("an int from 1 to {}", Parameter::NUMBER_LIMIT));
+        return parse_number(text, Parameter::NUMBER_LIMIT).map(Parameter::Number);
     }
-    let values = text.parse().ok().filter(|values| (1..=Parameter::MAX_LIMIT).contains(values));
-    values.map(Parameter::Max).ok_or_else(|| format!("an int from 1 to {}", Parameter::MAX_LIMIT))
+    let most = match function {
+        AggregateFunction::Collect => Parameter::COLLECT_LIMIT,
+        _ => Parameter::MAX_LIMIT,
+    };
+    parse_number(text, most).map(Parameter::Max)
+}
+
+fn parse_number(text: &str, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("an int from 1 to {most}"))
 }
 
 /// The parameter of a mapping.

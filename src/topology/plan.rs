@@ -390,8 +390,10 @@ pub enum Parameter {
 impl Parameter {
     /// What `count_distinct` and `collect` keep if the file does not say.
     pub const MAX_DEFAULT: usize = 1_000;
-    /// What they may be told to keep.
+    /// What `count_distinct` may be told to keep.
     pub const MAX_LIMIT: usize = 20_000;
+    /// What `collect` may be told to keep: its values take more room where they are stored.
+    pub const COLLECT_LIMIT: usize = 18_000;
     /// What `top_n` may be told to keep.
     pub const NUMBER_LIMIT: usize = 1_000;
 }

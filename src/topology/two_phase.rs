@@ -32,15 +32,15 @@ impl LocalDraft {
     }
 }
 
-/// Whether there are two steps: if the file says so, or if all rows are one group and nothing stands against it. Reports
-/// what does if the file asks for it.
+/// Whether there are two steps: if the file says so, or `by_itself` if nothing stands against it. Reports what does if the
+/// file asks for it.
 pub(super) fn check_two_phase(
     fields: &Fields,
-    one_group: bool,
+    by_itself: bool,
     against: Option<&str>,
     reader: &mut Reader,
 ) -> bool {
-    let Some(node) = fields.get("two_phase") else { return one_group && against.is_none() };
+    let Some(node) = fields.get("two_phase") else { return by_itself && against.is_none() };
     match (reader.bool(node, "`two_phase`"), against) {
         (Some(true), Some(against)) => {
             let message = format!("{} cannot aggregate in two steps: {against}", fields.what);

@@ -8,7 +8,7 @@ use crate::window::{
     AlignedWindows, Calendar, CalendarUnit, EarlyFiring, PanedWindows, SessionWindows, TimeDomain, WindowKind,
 };
 
-use super::aggregate::check_aggregates;
+use super::aggregate::{check_aggregates, has_bounded_aggregate};
 use super::diagnostic::{Span, nearest};
 use super::emit::{ReadEmit, check_refinements, read_emit};
 use super::fingerprint::line;
@@ -101,7 +101,8 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     let two_phase = match (&windows, &of_time, &key) {
         (Some(windows), of_time, Some(key)) => {
             let against = against_two_phase(windows, of_time.as_ref(), repartition.is_some());
-            check_two_phase(fields, key.is_empty(), against, reader)
+            let by_itself = key.is_empty() && !has_bounded_aggregate(fields, reader);
+            check_two_phase(fields, by_itself, against, reader)
         }
         _ => false,
     };

@@ -8,7 +8,7 @@ use serde::de::{
 };
 
 use super::guess;
-use super::layout::{Array, Kind, Layout, Target};
+use super::layout::{Array, Kind, LIST_VALUES_MAX, Layout, Target};
 use crate::ablation::{Part, is_off};
 use crate::format::DecodeError;
 use crate::record::{Slot, SourceSchema};
@@ -27,9 +27,9 @@ const SHOWN_CHARS_MAX: usize = 40;
 /// An integer field takes an integer in range, also written as a double (`3.0`; then below 2^53); a
 /// double field any finite number; a timestamp milliseconds since the Unix epoch or RFC 3339 text, as
 /// declared. A list takes an array of such values, or what its path leads to in the objects of an array; lists of one
-/// array are equally long. A field that may be null may be absent, and so may the object that it lies in. Undeclared
-/// keys are ignored, but the record must be JSON to its end. Of a key that comes twice the last value
-/// counts.
+/// array are equally long, and those of a record hold 2^20 values at most, all together. A field that may be null may be
+/// absent, and so may the object that it lies in. Undeclared keys are ignored, but the record must be JSON to its end. Of
+/// a key that comes twice the last value counts.
 ///
 /// ```
 /// use bumpalo::Bump;
@@ -91,6 +91,7 @@ impl Decoder {
         slots: &mut [Slot<'b>],
     ) -> Result<(), DecodeError> {
         check_undeclared(text.as_bytes())?;
+        self.layout.list_values_left = LIST_VALUES_MAX;
         let mut reading =
             Reading { layout: &mut self.layout, arena, slots, mistakes: Vec::new(), root: None };
         let mut deserializer = sonic_rs::Deserializer::from_str(text);
@@ -272,7 +273,8 @@ impl<'b> Reading<'_, 'b> {
 
     /// Reads the lists of an array.
     fn read_array<A: SeqAccess<'b>>(&mut self, number: usize, mut elements: A) -> Result<(), A::Error> {
-        let Array { slots, layout, element } = &mut self.layout.arrays[number];
+        let Layout { arrays, list_values_left: left, .. } = &mut *self.layout;
+        let Array { slots, layout, element } = &mut arrays[number];
         let mut values = bumpalo::collections::Vec::new_in(self.arena);
         let mut mistake = None;
         for place in 0.. {
@@ -290,6 +292,13 @@ impl<'b> Reading<'_, 'b> {
                 let first = reading.mistake();
                 mistake = first.map(|(list, what)| (list.unwrap_or(0), format!("element {place}: {what}")));
             }
+            let Some(fewer) = left.checked_sub(slots.len()) else {
+                let what = || (0, format!("the record's lists hold more than {LIST_VALUES_MAX} values"));
+                mistake = mistake.or_else(|| Some(what()));
+                while elements.next_element::<IgnoredAny>()?.is_some() {}
+                break;
+            };
+            *left = fewer;
         }
         for slot in self.layout.arrays[number].slots.clone() {
             self.clear(slot);

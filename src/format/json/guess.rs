@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::layout::{Array, Kind, Layout, Target};
+use super::layout::{Array, Kind, LIST_VALUES_MAX, Layout, Target};
 use crate::record::Slot;
 use crate::time;
 
@@ -26,6 +26,7 @@ pub(super) fn read<'b>(
 ) -> Option<()> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.space();
+    layout.list_values_left = LIST_VALUES_MAX;
     cursor.at = object(text, cursor.at, arena, layout, 0, slots)?;
     cursor.space();
     let complete = cursor.at == text.len() && layout.required.iter().all(|slot| !slots[*slot].is_null());
@@ -73,7 +74,8 @@ fn object<'b>(
                 }
             }
             Target::Array(number) => {
-                cursor.at = array(text, cursor.at, arena, &mut layout.arrays[number], slots)?;
+                let (array, left) = (&mut layout.arrays[number], &mut layout.list_values_left);
+                cursor.at = lists(text, cursor.at, arena, array, left, slots)?;
             }
             Target::Several(_) => return None,
         }
@@ -84,13 +86,15 @@ fn object<'b>(
     }
 }
 
-/// Reads the lists of the array that begins at `at`. Returns where it ends.
+/// Reads the lists of the array that begins at `at`, which take their values off those that are `left`. Returns where it
+/// ends.
 #[inline(never)]
-fn array<'b>(
+fn lists<'b>(
     text: &'b str,
     at: usize,
     arena: &'b Bump,
     array: &mut Array,
+    left: &mut usize,
     slots: &mut [Slot<'b>],
 ) -> Option<usize> {
     let mut cursor = Cursor { text, at };
@@ -105,6 +109,7 @@ fn array<'b>(
     while !is_over {
         cursor.space();
         let start = values.len();
+        *left = left.checked_sub(array.slots.len())?;
         values.resize(start + array.slots.len(), Slot::Null);
         let element = &mut values[start..];
         match array.element {

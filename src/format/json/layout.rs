@@ -8,6 +8,10 @@ use crate::record::{EACH, Field, FieldForm, Slot, SourceField, SourceSchema, Typ
 /// How many undeclared keys an object remembers; more are looked up in vain each time.
 const IGNORED_KEYS_MAX: usize = 32;
 
+/// How many values the lists of a record hold at most, all together. An element of an array has one in each list that is
+/// made of the array, also where the record says nothing of it.
+pub(super) const LIST_VALUES_MAX: usize = 1 << 20;
+
 /// How many bytes of a key are compared at once.
 const HEAD_BYTES: usize = 16;
 
@@ -19,10 +23,12 @@ pub(super) struct Layout {
     pub fields: Vec<FieldPlan>,
     /// The slots that must not be null.
     pub required: Vec<usize>,
-    /// What the keys with several targets lead to: at most one object, and slots.
+    /// What the keys with several targets lead to: at most one object, slots, and arrays, which are not read then.
     pub several: Vec<Vec<Target>>,
     /// The arrays that lists are read from.
     pub arrays: Vec<Array>,
+    /// How many more values the lists of the record at hand may hold.
+    pub list_values_left: usize,
 }
 
 /// An array of which lists are made, each of what one path leads to in its elements.
@@ -132,6 +138,7 @@ impl Layout {
             required: (0..fields.len()).filter(|slot| !fields[*slot].field.nullable).collect(),
             several: Vec::new(),
             arrays: Vec::new(),
+            list_values_left: LIST_VALUES_MAX,
         };
         layout.add_object(schema, String::new(), 0, (0..fields.len()).collect());
         layout

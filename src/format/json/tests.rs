@@ -290,6 +290,34 @@ fn what_is_wrong_in_a_list_is_told_with_its_place() {
 }
 
 #[test]
+fn the_lists_of_a_record_hold_a_bounded_number_of_values() {
+    let most = super::layout::LIST_VALUES_MAX;
+    let paths: Vec<String> = (0..64).map(|place| format!("q.[].f{place}?")).collect();
+    let mut fields: Vec<(&str, Type)> =
+        paths.iter().map(|path| (path.as_str(), list(Type::Int, true))).collect();
+    fields.push(("l?", list(Type::Int, true)));
+    let schema = plain(&fields);
+    let text = |values: usize, objects: usize| {
+        let (values, objects) = (vec!["1"; values].join(","), vec!["{}"; objects].join(","));
+        format!(r#"{{"l":[{values}],"q":[{objects}]}}"#)
+    };
+    // 64 values, and 64 of each object.
+    let (fits, beyond) = (text(64, most / 64 - 1), text(65, most / 64 - 1));
+    let arena = Bump::new();
+    let slots = decode(&schema, &fits, &arena);
+    assert_eq!(slots[0], Slot::List(&vec![Slot::Null; most / 64 - 1]));
+    let error = format!("field q[].f0: the record's lists hold more than {most} values");
+    assert_eq!(refuse(&schema, &beyond), error);
+    // For the record behind it there is room again.
+    for mut decoder in [Decoder::new(&schema), Decoder::without_guesses(&schema)] {
+        let (arena, mut slots) = (Bump::new(), vec![Slot::Null; schema.fields.len()]);
+        assert!(decoder.decode(beyond.as_bytes(), &arena, &mut slots).is_err());
+        decoder.decode(text(64, 2).leak().as_bytes(), &arena, &mut slots).unwrap();
+        assert_eq!(slots[63], Slot::List(&[Slot::Null; 2]));
+    }
+}
+
+#[test]
 fn a_schema_without_fields_still_wants_an_object() {
     let schema = plain(&[]);
     assert_eq!(decode(&schema, r#"{"a":[1,{"b":"c"}]}"#, &Bump::new()), []);

@@ -73,6 +73,8 @@ impl Collected {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Top {
     rows: Vec<Best>,
+    /// What the texts among them take together.
+    bytes: usize,
 }
 
 impl Top {
@@ -81,7 +83,8 @@ impl Top {
         let is_behind = |row: &Best, next: &Best| {
             !row.is_replaced_by(AggregateFunction::MaxBy, &next.by.slot(), next.time_ms)
         };
-        rows.is_sorted_by(is_behind).then_some(Top { rows })
+        let bytes = rows.iter().map(row_bytes).sum();
+        rows.is_sorted_by(is_behind).then_some(Top { rows, bytes })
     }
 
     /// The rows.
@@ -101,9 +104,8 @@ impl Top {
         if self.place(&sample.by, sample.time_ms, bounds.values).is_none() {
             return Ok(());
         }
-        let stay = self.rows.iter().take(bounds.values - 1);
-        let bytes: usize = stay.map(row_bytes).sum();
-        match bytes + slot_bytes(&sample.argument) + slot_bytes(&sample.by) > bounds.bytes {
+        let leave: usize = self.rows.iter().skip(bounds.values - 1).map(row_bytes).sum();
+        match self.bytes - leave + slot_bytes(&sample.argument) + slot_bytes(&sample.by) > bounds.bytes {
             true => Err(format!("values of more than {} bytes together", bounds.bytes)),
             false => Ok(()),
         }
@@ -119,7 +121,9 @@ impl Top {
     }
 
     fn put(&mut self, place: usize, row: Best, most: usize) {
+        self.bytes += row_bytes(&row);
         self.rows.insert(place, row);
+        self.bytes -= self.rows.iter().skip(most).map(row_bytes).sum::<usize>();
         self.rows.truncate(most);
     }
 
@@ -127,6 +131,7 @@ impl Top {
     pub(super) fn merge(&mut self, later: &Top, bounds: Bounds) -> Result<(), String> {
         if self.rows.is_empty() {
             self.rows.extend_from_slice(&later.rows[..later.rows.len().min(bounds.values)]);
+            self.bytes = self.rows.iter().map(row_bytes).sum();
             return Ok(());
         }
         for row in &later.rows {
@@ -134,7 +139,7 @@ impl Top {
             let Some(place) = self.place(&row.by.slot(), row.time_ms, bounds.values) else { break };
             self.put(place, row.clone(), bounds.values);
         }
-        match self.rows.iter().map(row_bytes).sum::<usize>() > bounds.bytes {
+        match self.bytes > bounds.bytes {
             true => Err(format!("values of more than {} bytes together", bounds.bytes)),
             false => Ok(()),
         }
@@ -142,7 +147,7 @@ impl Top {
 
     /// Bytes outside itself.
     pub(super) fn heap_bytes(&self) -> usize {
-        self.rows.capacity() * size_of::<Best>() + self.rows.iter().map(row_bytes).sum::<usize>()
+        self.rows.capacity() * size_of::<Best>() + self.bytes
     }
 }
 

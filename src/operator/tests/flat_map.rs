@@ -111,3 +111,41 @@ fn an_expression_that_fails_is_an_error() {
     assert_eq!(written(&staged, "out"), [r#"{"customer":"b","at":2,"e0":3}"#]);
     assert_eq!(staged.counters.failed, [("each".into(), 1)].into());
 }
+
+#[test]
+fn flat_maps_in_a_chain_share_their_bounds() {
+    let words = |count: usize| order(&vec!["x"; count].join(" "), "1", 1);
+    let list = ["split(customer, \" \")"];
+    let chain = || {
+        each_of(&orders(), &list, true, false, |rows| {
+            vec![each_of(rows, &list, false, false, |_| Vec::new())]
+        })
+    };
+    // 99 rows, and 99 of each of them.
+    let staged = run(source(0, vec![chain()]), vec![words(99); 3]).unwrap();
+    assert!(staged.counters.failed.is_empty(), "{:?}", staged.counters);
+    // The last of 100 rows has no room; the record behind it has its own.
+    let staged = run(source(0, vec![chain()]), vec![words(100), words(99)]).unwrap();
+    assert_eq!(staged.counters.failed, [("each".into(), 1)].into());
+    let error = "100 elements behind flat maps that made 10000 rows of the record, more than 10000";
+    assert_eq!(header(&staged.outputs[0], "thalweg.error").as_deref(), Some(error));
+    // Two beside one another do not multiply.
+    let staged = run(source(0, vec![chain(), chain()]), vec![words(99)]).unwrap();
+    assert!(staged.counters.failed.is_empty(), "{:?}", staged.counters);
+}
+
+#[test]
+fn flat_maps_in_a_chain_share_the_bytes_that_they_keep() {
+    // Each row keeps so many bytes, also the one that the first flat map makes: 167 in all have room.
+    let inputs = vec![order(&"x".repeat(400_000), "1", 1)];
+    let list = |rows: usize| format!("[{}]", vec!["1"; rows].join(", "));
+    let inner = |rows: usize| {
+        move |schema: &Schema| vec![each_of(schema, &[&list(rows)], false, false, |_| Vec::new())]
+    };
+    let failed = |rows: usize| {
+        let reader = each_of(&orders(), &["[1]"], true, false, inner(rows));
+        run(source(0, vec![reader]), inputs.clone()).unwrap().counters.failed
+    };
+    assert!(failed(166).is_empty());
+    assert_eq!(failed(167), [("each".into(), 1)].into());
+}

@@ -1,10 +1,29 @@
 //! Generated aggregates.
 
+use super::Stream;
 use super::formula::{Formula, Scope};
-use super::{Aggregate, Stream};
 use crate::random::Random;
 use crate::record::Type;
 use crate::topology::plan::{AggregateFunction, Parameter};
+
+/// An aggregate.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    /// The output's field.
+    pub name: String,
+    /// What is computed.
+    pub function: AggregateFunction,
+    /// Of what; `None`: of rows.
+    pub argument: Option<Formula>,
+    /// What `min_by` and `max_by` compare.
+    pub by: Option<Formula>,
+    /// Only rows for which it is true count.
+    pub condition: Option<Formula>,
+    /// What else it is told.
+    pub parameter: Parameter,
+    /// The type of the result.
+    pub ty: Type,
+}
 
 /// A count of rows.
 pub(super) fn count(name: String) -> Aggregate {

@@ -2,13 +2,32 @@
 
 use super::aggregate::{aggregate, count, takes_any};
 use super::formula::Scope;
-use super::{Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
+use super::{Aggregate, Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
-use crate::topology::plan::{EARLY_MARK, Emit};
+use crate::topology::plan::{AggregateFunction, EARLY_MARK, Emit};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
 const UNITS: [CalendarUnit; 5] =
     [CalendarUnit::Day, CalendarUnit::Week, CalendarUnit::Month, CalendarUnit::Quarter, CalendarUnit::Year];
+
+impl Window {
+    /// Whether rows are aggregated before they change keys as well.
+    pub fn is_two_phase(&self) -> bool {
+        let is_bounded = |aggregate: &Aggregate| {
+            matches!(aggregate.function, AggregateFunction::Collect | AggregateFunction::CountDistinct)
+        };
+        let by_itself = self.key.is_empty() && !self.aggregates.iter().any(is_bounded);
+        self.two_phase.unwrap_or(by_itself && self.may_be_two_phase())
+    }
+
+    /// Whether they can be.
+    fn may_be_two_phase(&self) -> bool {
+        let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
+        let refines = self.emit == Emit::OnTime && self.refine_every_ms.is_none();
+        let sees_rows = self.emit == Emit::OnUpdate || refines || self.early.is_some() || self.late.is_some();
+        self.rekeys && has_panes && !sees_rows
+    }
+}
 
 impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {

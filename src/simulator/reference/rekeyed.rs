@@ -95,6 +95,7 @@ pub(super) fn behind(
             rows: BTreeMap::new(),
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
+            refused: BTreeMap::new(),
             sent: &mut *sent,
             by_clock: &mut *by_clock,
             out: &mut *out,

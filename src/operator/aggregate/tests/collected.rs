@@ -159,6 +159,15 @@ fn texts_have_a_bound_of_bytes() {
     assert_eq!(top.check(&sample(6, "0123456"), bounds), Ok(()));
     assert_eq!(top.check(&sample(6, "01234567"), bounds), error);
     assert_eq!(top.check(&sample(3, "x".repeat(99).leak()), bounds), Ok(()), "it does not get in");
+    // What it says to hold is what its rows hold, whichever left.
+    let anew = |top: &Top| Top::of(top.rows().to_vec()).unwrap();
+    top.add(&sample(6, "0123456"), bounds.values);
+    assert_eq!(top, anew(&top));
+    let mut merged = Top::default();
+    merged.merge(&top, bounds).unwrap();
+    merged.add(&sample(7, ""), bounds.values);
+    merged.merge(&top, bounds).unwrap();
+    assert_eq!(merged, anew(&merged));
 }
 
 #[test]
