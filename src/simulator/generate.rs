@@ -297,6 +297,13 @@ impl Generated {
         }
     }
 
+    /// Whether rows of elements have come to a stream.
+    fn is_behind_flat_map(&self, stream: StreamRef) -> bool {
+        let StreamRef::Operator(operator) = stream else { return false };
+        matches!(self.operators[operator].kind, OperatorKind::FlatMap(_))
+            || self.inputs(operator).any(|input| self.is_behind_flat_map(input))
+    }
+
     /// What an operator reads.
     pub fn inputs(&self, operator: usize) -> impl Iterator<Item = StreamRef> {
         let Operator { input, kind, .. } = &self.operators[operator];
@@ -484,8 +491,10 @@ impl Maker<'_> {
         let other = self.other(place);
         // Behind a change of keys the order of rows would show.
         let keyed = can_group && !input.rekeyed && self.random.fork("keyed").one_in(4);
-        let flattens =
-            input.fields.iter().any(|field| field.ty.is_list()) && self.random.fork("flat").one_in(3);
+        // They multiply: how many rows of a chain are too many is not followed.
+        let flattens = !self.generated.is_behind_flat_map(input.at)
+            && input.fields.iter().any(|field| field.ty.is_list())
+            && self.random.fork("flat").one_in(3);
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
             _ if keyed => *self.random.fork("kind").pick(&KEYED),
