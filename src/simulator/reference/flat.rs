@@ -29,6 +29,10 @@ impl Task<'_, '_> {
             return Err(Failed);
         }
         let kept: Vec<Value> = flat_map.kept.iter().map(|slot| event.row[*slot].clone()).collect();
+        let made = if flat_map.outer { length.max(1) } else { length };
+        if made > ROWS_MAX || made * kept.iter().map(bytes_of).sum::<usize>() > KEPT_BYTES_MAX {
+            return Err(Failed);
+        }
         let mut rows = Vec::new();
         for place in 0..length {
             let position = flat_map.position.iter().map(|_| Value::Int(place as i64));
@@ -43,5 +47,19 @@ impl Task<'_, '_> {
             self.process(StreamRef::Operator(index), &Event { row: &row, ..*event });
         }
         Ok(())
+    }
+}
+
+/// A row makes at most so many rows.
+const ROWS_MAX: usize = 10_000;
+/// And what they keep has at most so many bytes, each time that it is kept.
+const KEPT_BYTES_MAX: usize = 64 << 20;
+
+/// The length of a text in bytes, and what a list takes.
+fn bytes_of(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::List(elements) => elements.iter().map(|element| 14 + bytes_of(element)).sum(),
+        _ => 0,
     }
 }
