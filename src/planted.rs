@@ -169,6 +169,10 @@ bugs! {
     BoundedRunEndsAlone = "bounded-run-ends-alone",
 
     // ---- key changes ----
+    /// What a task's rows came to is not sent with the checkpoint that their offsets are in: a crash loses it.
+    PartsHeldBeyondCheckpoint = "parts-held-beyond-checkpoint",
+    /// The watermark overtakes what a task's rows came to, which is late where it arrives.
+    WatermarkBeforeParts = "watermark-before-parts",
     /// A task that has not said anything yet is not waited for: its records come late.
     UpstreamForgotten = "upstream-forgotten",
     /// A task that was idle and goes on is not waited for again.

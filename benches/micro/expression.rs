@@ -52,7 +52,7 @@ fn filter(criterion: &mut Criterion, plan: &Plan, rows: &[Row<'_>]) {
     let OperatorKind::Filter { predicate } = &plan.operators[0].kind else { unreachable!("it is a filter") };
     let arena = Bump::new();
     let test = |predicate: &Expression, row: Row<'_>| {
-        predicate.test(&Environment { row, source: None, arena: &arena }).expect("true or false")
+        predicate.test(&Environment::new(row, None, &arena)).expect("true or false")
     };
     let is_large = |row: Row<'_>| row[3] == Slot::String("paid") && matches!(row[2], Slot::Int(50_001..));
     let passed = rows.iter().filter(|row| test(predicate, row)).count();

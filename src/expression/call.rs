@@ -6,14 +6,12 @@ use cel::common::ast::{CallExpr, Expr, LiteralValue, operators as names};
 
 use super::Environment;
 use super::check::{Checked, Checker};
-use super::compile::{self, Constant, Operand, binary_test, null_or_fail, unary, unary_test};
+use super::compile::{self, Constant, Operand, binary, binary_test, null_or_fail, unary, unary_test};
 use super::functions::{self, Body, FUNCTIONS, Function, Style};
+use super::list::Macro;
 use super::operators::{self, Arithmetic, Comparison};
 use super::parse::Span;
 use crate::record::{Slot, Type};
-
-/// CEL's macros, which loop over lists.
-const MACROS: [&str; 6] = ["all", "exists", "exists_one", "existsOne", "map", "filter"];
 
 impl Checker<'_> {
     /// An operator, `has` or a function: to the parser all of them are calls.
@@ -93,7 +91,7 @@ impl Checker<'_> {
         let types = (yes.as_ref().map(|yes| yes.ty), no.as_ref().map(|no| no.ty));
         let ty = match types {
             (Some(ty), None) | (None, Some(ty)) => ty,
-            (Some(yes), Some(no)) if yes == no => yes,
+            (Some(yes), Some(no)) if yes.common(no).is_some() => yes.common(no)?,
             (Some(Type::Int | Type::Double), Some(Type::Int | Type::Double)) => Type::Double,
             (Some(yes), Some(no)) => {
                 let message = format!("the branches of ? : differ in type: {yes} and {no}");
@@ -106,7 +104,7 @@ impl Checker<'_> {
             [&yes, &no].into_iter().flatten().fold(condition.span, |span, branch| span.to(branch.span));
         let operand = |branch: Option<Checked>| match branch {
             None => Operand::Constant(Constant::Null),
-            Some(branch) if branch.ty != ty => compile::promote(branch.operand),
+            Some(branch) if branch.ty == Type::Int && ty == Type::Double => compile::promote(branch.operand),
             Some(branch) => branch.operand,
         };
         Some(Checked {
@@ -117,7 +115,7 @@ impl Checker<'_> {
         })
     }
 
-    /// `meta.headers["name"]`: nothing else has an index.
+    /// `meta.headers["name"]`, or an element of a list.
     fn index(&mut self, token: Span, target: &IdedExpr, index: &IdedExpr) -> Option<Checked> {
         match &target.expr {
             Expr::Select(select) if self.is_headers(select) => {
@@ -130,9 +128,9 @@ impl Checker<'_> {
                 }
             }
             _ => {
-                self.check(index);
+                let index = self.check(index);
                 let target = self.check(target)?;
-                self.fail(token, format!("{} has no elements; only meta.headers[\"name\"] has", a(target.ty)))
+                self.element(token, target, index?)
             }
         }
     }
@@ -141,7 +139,7 @@ impl Checker<'_> {
         let needle = self.check(needle);
         let Expr::List(list) = &list.expr else {
             let list = self.check(list)?;
-            return self.fail(list.span, "`in` takes a list like [1, 2, 3] on its right");
+            return self.is_element(token, needle?, list);
         };
         let elements: Vec<_> = list.elements.iter().map(|element| self.check(element)).collect();
         let needle = needle?;
@@ -174,7 +172,10 @@ impl Checker<'_> {
     fn has(&mut self, argument: &IdedExpr) -> Option<Checked> {
         let selects = match &argument.expr {
             Expr::Ident(_) | Expr::Select(_) => true,
-            Expr::Call(call) => call.func_name == names::INDEX,
+            Expr::Call(call) if call.func_name == names::INDEX => {
+                let indexed = call.args.first().map(|target| &target.expr);
+                matches!(indexed, Some(Expr::Select(select)) if self.is_headers(select))
+            }
             _ => false,
         };
         if !selects {
@@ -207,7 +208,8 @@ impl Checker<'_> {
         let known = is_constant(&left) && is_constant(&right);
         let types = (left.ty, right.ty);
         if let Some(op) = comparison {
-            if !operators::comparable(left.ty, right.ty) {
+            let has_order = matches!(op, Comparison::Equal | Comparison::NotEqual) || !left.ty.is_list();
+            if !operators::comparable(left.ty, right.ty) || !has_order {
                 let hint = comparison_hint(types);
                 return self
                     .fail(token, format!("`{op}` cannot compare {} with {}{hint}", a(left.ty), a(right.ty)));
@@ -235,9 +237,12 @@ impl Checker<'_> {
     fn function(&mut self, id: u64, call: &CallExpr) -> Option<Checked> {
         let name = call.func_name.as_str();
         let span = self.text.call_name(id, name);
-        if MACROS.contains(&name) {
-            return self
-                .fail(span, format!("`{name}` is a macro over lists, which are not part of the language"));
+        if let Some(of_elements) = Macro::named(name) {
+            return self.of_elements(span, of_elements, call);
+        }
+        if name == "exists_one" {
+            // Its variable is no field; there is no more to say of its arguments.
+            return self.unknown_function(span, name);
         }
         let arguments: Vec<_> = call
             .target
@@ -267,16 +272,21 @@ impl Checker<'_> {
             let hint = if name.starts_with("get") { "; it is always in UTC" } else { "" };
             return self.fail(span, format!("`{name}` takes {} here, found {found}{hint}", count(wanted)));
         }
-        let fits = |function: &&&Function| function.parameters.iter().eq(arguments.iter().map(|x| &x.ty));
-        match overloads.iter().find(fits) {
-            Some(function) => self.apply(span, function, arguments),
-            None => self.wrong_types(name, &overloads, &arguments),
+        let fits = |function: &&&Function| function.takes(arguments.iter().map(|argument| &argument.ty));
+        match (overloads.iter().find(fits), &arguments[..]) {
+            (Some(function), _) => self.apply(span, function, arguments),
+            // Of any elements.
+            (None, [list]) if name == "size" && list.ty.is_list() => self.apply(span, first, arguments),
+            (None, _) => self.wrong_types(name, &overloads, &arguments),
         }
     }
 
     fn unknown_function(&mut self, span: Span, name: &str) -> Option<Checked> {
         if name == names::HAS {
             return self.fail(span, "`has` is called as has(field)");
+        }
+        if name == "exists_one" {
+            return self.fail(span, "there is no `exists_one`; write size(list.filter(x, condition)) == 1");
         }
         let mut known: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
         known.dedup();
@@ -289,7 +299,7 @@ impl Checker<'_> {
         for (place, argument) in arguments.iter().enumerate() {
             let wanted: Vec<Type> =
                 overloads.iter().filter_map(|f| f.parameters.get(place).copied()).collect();
-            if !wanted.contains(&argument.ty) {
+            if wanted.iter().all(|ty| ty.common(argument.ty).is_none()) {
                 let wanted: Vec<String> = wanted.into_iter().map(a).collect();
                 let mut wanted = wanted;
                 wanted.dedup();
@@ -320,9 +330,10 @@ impl Checker<'_> {
                 unary(last.operand, f)
             }
             (Body::Test(f), Some(first)) => binary_test(first.operand, last.operand, f),
+            (Body::Binary(f), Some(first)) => binary(first.operand, last.operand, f),
             (Body::Matches, Some(first)) => self.matches(first, last)?,
-            // Both kinds have two parameters.
-            (Body::Test(_) | Body::Matches, None) => return None,
+            // These kinds have two parameters.
+            (Body::Test(_) | Body::Binary(_) | Body::Matches, None) => return None,
         };
         self.finish(code, known, function.result, nullable, span)
     }
@@ -346,7 +357,7 @@ impl Checker<'_> {
     }
 
     /// The operation's value instead of the operation, if its operands are constants.
-    fn finish(
+    pub(super) fn finish(
         &mut self,
         operand: Operand,
         known: bool,
@@ -358,8 +369,11 @@ impl Checker<'_> {
             return Some(Checked { operand, ty, nullable, span });
         }
         let arena = Bump::new();
-        match operand.eval(&Environment { row: &[], source: None, arena: &arena }) {
-            Ok(slot) => Some(Checked { operand: Operand::Constant(slot.into()), ty, nullable, span }),
+        match operand.eval(&Environment::new(&[], None, &arena)) {
+            Ok(slot) => {
+                let operand = Constant::of(slot).map_or(operand, Operand::Constant);
+                Some(Checked { operand, ty, nullable, span })
+            }
             Err(error) => self.fail(span, error.message),
         }
     }
@@ -392,7 +406,7 @@ fn is_null(node: &IdedExpr) -> bool {
     matches!(node.expr, Expr::Literal(LiteralValue::Null))
 }
 
-fn is_constant(checked: &Checked) -> bool {
+pub(super) fn is_constant(checked: &Checked) -> bool {
     checked.operand.constant().is_some()
 }
 
@@ -425,10 +439,11 @@ fn comparison_hint(types: (Type, Type)) -> &'static str {
 }
 
 /// The type with its article.
-fn a(ty: Type) -> String {
+pub(super) fn a(ty: Type) -> String {
     match ty {
         Type::Int => format!("an {ty}"),
         Type::Bytes => ty.to_string(),
+        Type::List(_) => format!("a list {ty}"),
         _ => format!("a {ty}"),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use cel::IdedExpr;
 use cel::common::ast::{Expr, LiteralValue, SelectExpr};
 
+use super::call::a;
 use super::compile::{Constant, Failure, Operand, code, failure};
 use super::parse::{Span, Text};
 use super::{Environment, ExpressionError, Scope};
@@ -44,7 +45,7 @@ pub(super) struct Checker<'c> {
     pub scope: &'c Scope<'c>,
     pub text: &'c Text<'c>,
     pub errors: Vec<ExpressionError>,
-    fields: BTreeSet<usize>,
+    pub fields: BTreeSet<usize>,
 }
 
 /// Its methods give `None` after they have added an error, so that the caller goes on to look for more.
@@ -80,7 +81,7 @@ impl Checker<'_> {
             Expr::Ident(name) => self.field(span, name),
             Expr::Select(select) => self.select(node.id, select),
             Expr::Call(call) => self.call(node.id, call),
-            Expr::List(_) => self.fail(span, "a list stands only to the right of `in`"),
+            Expr::List(list) => self.list(span, list),
             Expr::Map(_) => self.fail(span, "maps are not part of the language"),
             Expr::Struct(_) => self.fail(span, "messages are not part of the language"),
             Expr::Comprehension(_) | Expr::Unspecified => self.fail(span, "this is not part of the language"),
@@ -142,8 +143,8 @@ impl Checker<'_> {
             _ => {
                 let operand = self.check(&select.operand)?;
                 let message = format!(
-                    "a {} has no `.{name}`; a nested value needs a field of its own in the schema, with a `path`",
-                    operand.ty
+                    "{} has no `.{name}`; a nested value needs a field of its own in the schema, with a `path`",
+                    a(operand.ty)
                 );
                 self.fail(span, message)
             }

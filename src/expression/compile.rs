@@ -4,8 +4,6 @@
 //! field, a constant, any expression) by [`binary`] and [`unary`]: `status == "paid"` is one closure that
 //! reads the slot and compares, with no call in between.
 
-use bumpalo::Bump;
-
 use super::{Environment, EvaluationError};
 use crate::record::Slot;
 
@@ -33,7 +31,7 @@ where
 }
 
 /// As [`code`].
-fn test<F>(f: F) -> Operand
+pub(super) fn test<F>(f: F) -> Operand
 where
     F: for<'e, 'b> Fn(&Environment<'e, 'b>) -> Truth + Send + Sync + 'static,
 {
@@ -81,9 +79,10 @@ impl Constant {
     }
 }
 
-impl From<Slot<'_>> for Constant {
-    fn from(slot: Slot<'_>) -> Self {
-        match slot {
+impl Constant {
+    /// The value by itself; `None` for a list, which is made anew for each row.
+    pub fn of(slot: Slot<'_>) -> Option<Constant> {
+        Some(match slot {
             Slot::Null => Constant::Null,
             Slot::Bool(value) => Constant::Bool(value),
             Slot::Int(value) => Constant::Int(value),
@@ -92,7 +91,8 @@ impl From<Slot<'_>> for Constant {
             Slot::Duration(value) => Constant::Duration(value),
             Slot::String(value) => Constant::String(value.into()),
             Slot::Bytes(value) => Constant::Bytes(value.into()),
-        }
+            Slot::List(_) => return None,
+        })
     }
 }
 
@@ -109,10 +109,8 @@ impl Operand {
     pub fn eval<'b>(&self, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
         match self {
             Operand::Field(index) => field(environment, *index),
-            Operand::Constant(Constant::String(text)) => Ok(Slot::String(environment.arena.alloc_str(text))),
-            Operand::Constant(Constant::Bytes(bytes)) => {
-                Ok(Slot::Bytes(environment.arena.alloc_slice_copy(bytes)))
-            }
+            Operand::Constant(Constant::String(text)) => Ok(Slot::String(environment.text(text)?)),
+            Operand::Constant(Constant::Bytes(bytes)) => Ok(Slot::Bytes(environment.bytes(bytes)?)),
             Operand::Constant(Constant::Null) => Ok(Slot::Null),
             Operand::Constant(Constant::Bool(value)) => Ok(Slot::Bool(*value)),
             Operand::Constant(Constant::Int(value)) => Ok(Slot::Int(*value)),
@@ -214,13 +212,13 @@ macro_rules! by_kind {
 /// An operation on two operands. `f` gets nulls as well.
 pub(super) fn binary<F>(left: Operand, right: Operand, f: F) -> Operand
 where
-    F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
+    F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b> + Send + Sync + 'static,
 {
     fn build<L: Input, R: Input, F>(left: L, right: R, f: F) -> Operand
     where
-        F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
+        F: for<'x, 'b> Fn(Slot<'x>, Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b> + Send + Sync + 'static,
     {
-        code(move |environment| f(left.get(environment)?, right.get(environment)?, environment.arena))
+        code(move |environment| f(left.get(environment)?, right.get(environment)?, environment))
     }
     by_kind!(build, left, right, f)
 }
@@ -242,11 +240,11 @@ where
 /// An operation on one operand. `f` gets nulls as well.
 pub(super) fn unary<F>(operand: Operand, f: F) -> Operand
 where
-    F: for<'x, 'b> Fn(Slot<'x>, &'b Bump) -> Evaluated<'b> + Send + Sync + 'static,
+    F: for<'x, 'b> Fn(Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b> + Send + Sync + 'static,
 {
     match operand {
-        Operand::Field(index) => code(move |environment| f(field(environment, index)?, environment.arena)),
-        operand => code(move |environment| f(operand.get(environment)?, environment.arena)),
+        Operand::Field(index) => code(move |environment| f(field(environment, index)?, environment)),
+        operand => code(move |environment| f(operand.get(environment)?, environment)),
     }
 }
 
@@ -382,5 +380,6 @@ pub(super) fn show(slot: Slot<'_>) -> String {
             None => format!("{text:?}"),
         },
         Slot::Bytes(bytes) => format!("{} bytes", bytes.len()),
+        Slot::List(elements) => format!("a list of {}", elements.len()),
     }
 }

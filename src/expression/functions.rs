@@ -1,10 +1,11 @@
 //! The functions of the language: their names, their types, what they do.
 
-use bumpalo::Bump;
+use bumpalo::collections::Vec as ArenaVec;
 use jiff::civil::DateTime;
 
 use super::compile::{Evaluated, Truth, failure, null_or_fail, show};
-use crate::record::{Slot, Type};
+use super::{ELEMENT_BYTES, Environment};
+use crate::record::{Element, ListType, Slot, Type};
 use crate::time;
 
 /// How a function is called.
@@ -24,9 +25,11 @@ pub(super) enum Body {
     /// The value itself.
     Identity,
     /// Of one argument.
-    Unary(for<'x, 'b> fn(Slot<'x>, &'b Bump) -> Evaluated<'b>),
+    Unary(for<'x, 'b> fn(Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b>),
     /// Of two arguments, a test.
     Test(for<'x> fn(Slot<'x>, Slot<'x>) -> Truth),
+    /// Of two arguments.
+    Binary(for<'x, 'b> fn(Slot<'x>, Slot<'x>, &Environment<'_, 'b>) -> Evaluated<'b>),
     /// `matches`, whose pattern is compiled with the expression.
     Matches,
 }
@@ -50,9 +53,20 @@ const fn function(
     Function { name, style, parameters, result, body }
 }
 
+/// A list of texts.
+const TEXTS: Type = Type::List(ListType { element: Element::String, nullable: false });
+
+impl Function {
+    /// Whether it takes arguments of these types. Whether elements of a list may be null does not matter.
+    pub fn takes<'a>(&self, arguments: impl ExactSizeIterator<Item = &'a Type>) -> bool {
+        arguments.len() == self.parameters.len()
+            && self.parameters.iter().zip(arguments).all(|(parameter, ty)| parameter.common(*ty).is_some())
+    }
+}
+
 /// All functions.
 pub(super) static FUNCTIONS: &[Function] = {
-    use Body::{Identity, Matches, Test, Unary};
+    use Body::{Binary, Identity, Matches, Test, Unary};
     use Style::{Both, Global, Receiver};
     use Type::{Bool, Bytes, Double, Duration, Int, String, Timestamp};
     &[
@@ -83,6 +97,8 @@ pub(super) static FUNCTIONS: &[Function] = {
         function("duration", Global, &[Int], Duration, Unary(duration)),
         function("size", Both, &[String], Int, Unary(size)),
         function("size", Both, &[Bytes], Int, Unary(size)),
+        function("split", Both, &[String, String], TEXTS, Binary(split)),
+        function("join", Both, &[TEXTS, String], String, Binary(join)),
         function("contains", Receiver, &[String, String], Bool, Test(contains)),
         function("startsWith", Receiver, &[String, String], Bool, Test(starts_with)),
         function("endsWith", Receiver, &[String, String], Bool, Test(ends_with)),
@@ -111,7 +127,7 @@ fn failed<'b>(function: &str, argument: Slot<'_>, why: &str) -> Evaluated<'b> {
     Err(failure(format!("{function}({}): {why}", show(argument))))
 }
 
-fn int<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn int<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     // The doubles -2^63 and 2^63 are exact; of these bounds only the lower one is an int.
     const BOUND: f64 = 9_223_372_036_854_775_808.0;
     match argument {
@@ -126,7 +142,7 @@ fn int<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
     }
 }
 
-fn double<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn double<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
         Slot::Int(value) => Ok(Slot::Double(value as f64)),
         Slot::String(text) => match text.parse::<f64>() {
@@ -137,7 +153,7 @@ fn double<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
     }
 }
 
-fn string<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
+fn string<'b>(argument: Slot<'_>, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
     let text = match argument {
         Slot::Bool(value) => return Ok(Slot::String(if value { "true" } else { "false" })),
         Slot::Int(value) => value.to_string(),
@@ -151,12 +167,12 @@ fn string<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
         }
         Slot::Duration(ms) => duration_text(ms),
         Slot::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => return Ok(Slot::String(arena.alloc_str(text))),
+            Ok(text) => return Ok(Slot::String(environment.text(text)?)),
             Err(_) => return failed("string", argument, "not UTF-8"),
         },
         other => return null_or_fail(&[other]),
     };
-    Ok(Slot::String(arena.alloc_str(&text)))
+    Ok(Slot::String(environment.text(&text)?))
 }
 
 /// The shortest text that is read back as this double, with an exponent where it would be long.
@@ -179,7 +195,7 @@ fn duration_text(ms: i64) -> String {
     }
 }
 
-fn bool<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn bool<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
         Slot::String("true" | "TRUE" | "True" | "t" | "T" | "1") => Ok(Slot::Bool(true)),
         Slot::String("false" | "FALSE" | "False" | "f" | "F" | "0") => Ok(Slot::Bool(false)),
@@ -188,14 +204,14 @@ fn bool<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
     }
 }
 
-fn bytes<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
+fn bytes<'b>(argument: Slot<'_>, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
-        Slot::String(text) => Ok(Slot::Bytes(arena.alloc_slice_copy(text.as_bytes()))),
+        Slot::String(text) => Ok(Slot::Bytes(environment.bytes(text.as_bytes())?)),
         other => null_or_fail(&[other]),
     }
 }
 
-fn timestamp<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn timestamp<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
         Slot::Int(ms) => Ok(Slot::Timestamp(ms)),
         Slot::String(text) => match time::parse_rfc3339_ms(text) {
@@ -212,7 +228,7 @@ pub(super) fn finer_than_ms(text: &str) -> bool {
     fraction.bytes().take_while(u8::is_ascii_digit).skip(3).any(|digit| digit != b'0')
 }
 
-fn duration<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn duration<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
         Slot::Int(ms) => Ok(Slot::Duration(ms)),
         Slot::String(text) => match time::parse_signed_duration_ms(text) {
@@ -223,8 +239,47 @@ fn duration<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
     }
 }
 
-fn size<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+/// The parts of a text between separators; of an empty separator its characters.
+fn split<'b>(text: Slot<'_>, separator: Slot<'_>, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
+    match (text, separator) {
+        (Slot::String(text), Slot::String(separator)) => {
+            let text: &'b str = environment.text(text)?;
+            let mut parts = ArenaVec::new_in(environment.arena);
+            let mut add = |part| environment.spend(ELEMENT_BYTES).map(|()| parts.push(Slot::String(part)));
+            match separator {
+                "" => text.split_inclusive(|_| true).try_for_each(&mut add)?,
+                separator => text.split(separator).try_for_each(&mut add)?,
+            }
+            Ok(Slot::List(parts.into_bump_slice()))
+        }
+        (text, separator) => null_or_fail(&[text, separator]),
+    }
+}
+
+/// The texts of a list with separators between them; nulls are left out.
+fn join<'b>(list: Slot<'_>, separator: Slot<'_>, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
+    let (elements, separator) = match (list, separator) {
+        (Slot::List(elements), Slot::String(separator)) => (elements, separator),
+        (list, separator) => return null_or_fail(&[list, separator]),
+    };
+    environment.spend(elements.len())?;
+    let mut joined = bumpalo::collections::String::new_in(environment.arena);
+    let mut is_first = true;
+    for element in elements {
+        let Slot::String(text) = element else { continue };
+        let between = if is_first { "" } else { separator };
+        environment.spend(between.len() + text.len())?;
+        joined.push_str(between);
+        joined.push_str(text);
+        is_first = false;
+    }
+    Ok(Slot::String(joined.into_bump_str()))
+}
+
+/// Of a text, bytes or a list.
+pub(super) fn size<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
+        Slot::List(elements) => Ok(Slot::Int(elements.len() as i64)),
         Slot::String(text) => Ok(Slot::Int(text.chars().count() as i64)),
         Slot::Bytes(bytes) => Ok(Slot::Int(bytes.len() as i64)),
         other => null_or_fail(&[other]),
@@ -250,10 +305,10 @@ fn text_test(text: Slot<'_>, part: Slot<'_>, test: impl Fn(&str, &str) -> bool) 
     }
 }
 
-fn lower_ascii<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
+fn lower_ascii<'b>(argument: Slot<'_>, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
         Slot::String(text) => {
-            let lower = arena.alloc_str(text);
+            let lower = environment.text(text)?;
             lower.make_ascii_lowercase();
             Ok(Slot::String(lower))
         }
@@ -261,10 +316,10 @@ fn lower_ascii<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
     }
 }
 
-fn upper_ascii<'b>(argument: Slot<'_>, arena: &'b Bump) -> Evaluated<'b> {
+fn upper_ascii<'b>(argument: Slot<'_>, environment: &Environment<'_, 'b>) -> Evaluated<'b> {
     match argument {
         Slot::String(text) => {
-            let upper = arena.alloc_str(text);
+            let upper = environment.text(text)?;
             upper.make_ascii_uppercase();
             Ok(Slot::String(upper))
         }
@@ -283,48 +338,48 @@ fn civil<'b>(function: &str, argument: Slot<'_>, part: impl Fn(DateTime) -> i64)
     }
 }
 
-fn full_year<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn full_year<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getFullYear", argument, |civil| civil.year().into())
 }
 
 /// From 0.
-fn month<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn month<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getMonth", argument, |civil| i64::from(civil.month()) - 1)
 }
 
 /// From 1.
-fn date<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn date<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getDate", argument, |civil| civil.day().into())
 }
 
 /// From 0.
-fn day_of_month<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn day_of_month<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getDayOfMonth", argument, |civil| i64::from(civil.day()) - 1)
 }
 
 /// From 0, a Sunday.
-fn day_of_week<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn day_of_week<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getDayOfWeek", argument, |civil| civil.weekday().to_sunday_zero_offset().into())
 }
 
 /// From 0.
-fn day_of_year<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn day_of_year<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getDayOfYear", argument, |civil| i64::from(civil.day_of_year()) - 1)
 }
 
-fn hours<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn hours<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getHours", argument, |civil| civil.hour().into())
 }
 
-fn minutes<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn minutes<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getMinutes", argument, |civil| civil.minute().into())
 }
 
-fn seconds<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn seconds<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getSeconds", argument, |civil| civil.second().into())
 }
 
-fn milliseconds<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn milliseconds<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     civil("getMilliseconds", argument, |civil| civil.millisecond().into())
 }
 
@@ -336,19 +391,19 @@ fn duration_part<'b>(argument: Slot<'_>, part: impl Fn(i64) -> i64) -> Evaluated
 }
 
 /// All of them, as minutes and seconds below.
-fn duration_hours<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn duration_hours<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     duration_part(argument, |ms| ms / 3_600_000)
 }
 
-fn duration_minutes<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn duration_minutes<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     duration_part(argument, |ms| ms / 60_000)
 }
 
-fn duration_seconds<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn duration_seconds<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     duration_part(argument, |ms| ms / 1000)
 }
 
 /// Those after the last whole second, as the CEL specification has it.
-fn duration_milliseconds<'b>(argument: Slot<'_>, _: &'b Bump) -> Evaluated<'b> {
+fn duration_milliseconds<'b>(argument: Slot<'_>, _: &Environment<'_, 'b>) -> Evaluated<'b> {
     duration_part(argument, |ms| ms % 1000)
 }

@@ -9,6 +9,7 @@ mod call;
 mod check;
 mod compile;
 mod functions;
+mod list;
 mod operators;
 mod parse;
 
@@ -17,10 +18,12 @@ mod properties;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
+
 use bumpalo::Bump;
 
 use crate::record::{Schema, Slot, SourceRecord, Type};
-use compile::Operand;
+use compile::{Failure, Operand, failure};
 
 /// What an expression may name.
 #[derive(Clone, Copy)]
@@ -31,8 +34,15 @@ pub struct Scope<'s> {
     pub meta: bool,
 }
 
+/// What the expressions of an operator may make and look at for one row, so that work and memory stay in proportion to
+/// it: one for each element that is looked at, [`ELEMENT_BYTES`] for each of a list that is made, and the bytes of texts
+/// that are made. It is counted, not measured: the same row gives the same value or error everywhere.
+const BUDGET: usize = 64 << 20;
+
+/// What an element of a list takes.
+const ELEMENT_BYTES: usize = size_of::<Slot<'_>>();
+
 /// What an expression is evaluated on.
-#[derive(Clone, Copy)]
 pub struct Environment<'e, 'b> {
     /// The row; laid out as the scope's schema.
     pub row: &'e [Slot<'b>],
@@ -40,6 +50,64 @@ pub struct Environment<'e, 'b> {
     pub source: Option<SourceRecord<'b>>,
     /// Where text that an expression makes is kept.
     pub arena: &'b Bump,
+    /// What is left of [`BUDGET`].
+    budget: Cell<usize>,
+}
+
+impl<'e, 'b> Environment<'e, 'b> {
+    /// For one row, with all of its budget.
+    pub fn new(row: &'e [Slot<'b>], source: Option<SourceRecord<'b>>, arena: &'b Bump) -> Self {
+        Environment { row, source, arena, budget: Cell::new(BUDGET) }
+    }
+
+    /// Takes from the budget before something is made or looked at. Fails when it does not suffice, and always from
+    /// then on.
+    fn spend(&self, units: usize) -> Result<(), Failure> {
+        match self.budget.get().checked_sub(units) {
+            Some(left) => {
+                self.budget.set(left);
+                Ok(())
+            }
+            None => {
+                self.budget.set(0);
+                Err(too_much())
+            }
+        }
+    }
+
+    /// Room for a list of so many elements, all of them null as yet.
+    fn list(&self, elements: usize) -> Result<&'b mut [Slot<'b>], Failure> {
+        self.spend(elements.saturating_mul(ELEMENT_BYTES))?;
+        Ok(self.arena.alloc_slice_fill_copy(elements, Slot::Null))
+    }
+
+    /// A text in the arena.
+    fn text(&self, text: &str) -> Result<&'b mut str, Failure> {
+        self.spend(text.len())?;
+        Ok(self.arena.alloc_str(text))
+    }
+
+    /// Bytes in the arena.
+    fn bytes(&self, bytes: &[u8]) -> Result<&'b [u8], Failure> {
+        self.spend(bytes.len())?;
+        Ok(self.arena.alloc_slice_copy(bytes))
+    }
+
+    /// What `f` gives for another row, out of the same budget.
+    fn with_row<T>(&self, row: &[Slot<'b>], f: impl FnOnce(&Environment<'_, 'b>) -> T) -> T {
+        let inner = Environment { row, source: self.source, arena: self.arena, budget: self.budget.clone() };
+        let value = f(&inner);
+        self.budget.set(inner.budget.get());
+        value
+    }
+}
+
+#[cold]
+fn too_much() -> Failure {
+    failure(format!(
+        "the expression makes or looks at too much: elements of lists and bytes of texts come to more than {BUDGET} for \
+         one row"
+    ))
 }
 
 /// A mistake in an expression.
@@ -78,7 +146,7 @@ pub struct EvaluationError {
 /// assert_eq!(paid.ty(), Type::Bool);
 /// let arena = Bump::new();
 /// let row = [Slot::String("paid"), Slot::Double(9.5)];
-/// assert_eq!(paid.test(&Environment { row: &row, source: None, arena: &arena }), Ok(true));
+/// assert_eq!(paid.test(&Environment::new(&row, None, &arena)), Ok(true));
 ///
 /// let errors = Expression::compile("amont > 0.0", &scope).unwrap_err();
 /// assert_eq!((errors[0].start, errors[0].end), (0, 5));

@@ -7,7 +7,7 @@ use ahash::AHashSet;
 
 use super::compile::{
     Constant, Evaluated, Failure, Operand, Truth, binary, binary_test, code, failure, null_or_fail, show,
-    truth_slot, unary, unary_test,
+    test, truth_slot, unary, unary_test,
 };
 use crate::record::{Slot, Type};
 
@@ -158,16 +158,20 @@ pub(super) fn arithmetic(op: Arithmetic, ty: Type, left: Operand, right: Operand
             Arithmetic::Multiply => double(op, left, right, |a, b| a * b),
             Arithmetic::Divide | Arithmetic::Remainder => double(op, left, right, |a, b| a / b),
         },
-        Type::String | Type::Bool | Type::Bytes => {
-            binary(left, right, |left, right, arena| match (left, right) {
+        Type::String | Type::Bool | Type::Bytes | Type::List(_) => {
+            binary(left, right, |left, right, environment| match (left, right) {
                 (Slot::String(a), Slot::String(b)) => {
-                    let mut text = bumpalo::collections::String::with_capacity_in(a.len() + b.len(), arena);
+                    let (length, arena) = (a.len() + b.len(), environment.arena);
+                    environment.spend(length)?;
+                    let mut text = bumpalo::collections::String::with_capacity_in(length, arena);
                     text.push_str(a);
                     text.push_str(b);
                     Ok(Slot::String(text.into_bump_str()))
                 }
                 (Slot::Bytes(a), Slot::Bytes(b)) => {
-                    let mut bytes = bumpalo::collections::Vec::with_capacity_in(a.len() + b.len(), arena);
+                    let (length, arena) = (a.len() + b.len(), environment.arena);
+                    environment.spend(length)?;
+                    let mut bytes = bumpalo::collections::Vec::with_capacity_in(length, arena);
                     bytes.extend_from_slice_copy(a);
                     bytes.extend_from_slice_copy(b);
                     Ok(Slot::Bytes(bytes.into_bump_slice()))
@@ -235,9 +239,10 @@ pub(super) fn negate(operand: Operand) -> Operand {
     })
 }
 
-/// Whether values of the two types may be compared.
+/// Whether values of the two types may be compared; lists only by `==` and `!=`.
 pub(super) fn comparable(left: Type, right: Type) -> bool {
-    left == right || matches!((left, right), (Type::Int, Type::Double) | (Type::Double, Type::Int))
+    left.common(right).is_some()
+        || matches!((left, right), (Type::Int, Type::Double) | (Type::Double, Type::Int))
 }
 
 /// A comparison of two types that are [`comparable`].
@@ -248,6 +253,16 @@ pub(super) fn comparison(op: Comparison, types: (Type, Type), left: Operand, rig
         Type::String => compare::<Text>(op, left, right),
         Type::Bytes => compare::<Blob>(op, left, right),
         Type::Bool => compare::<Flag>(op, left, right),
+        Type::List(_) => {
+            let expected = op == Comparison::Equal;
+            test(move |environment| {
+                let (left, right) = (left.eval(environment)?, right.eval(environment)?);
+                if let Slot::List(elements) = left {
+                    environment.spend(elements.len())?;
+                }
+                Ok(equal(left, right)?.map(|equal| equal == expected))
+            })
+        }
     }
 }
 
@@ -318,7 +333,7 @@ fn member<K: Kind>(
     })
 }
 
-fn scan<'x>(needle: Slot<'x>, elements: impl Iterator<Item = Evaluated<'x>>) -> Truth {
+pub(super) fn scan<'x>(needle: Slot<'x>, elements: impl Iterator<Item = Evaluated<'x>>) -> Truth {
     let mut unknown = needle.is_null();
     for element in elements {
         match equal(needle, element?)? {
@@ -330,7 +345,8 @@ fn scan<'x>(needle: Slot<'x>, elements: impl Iterator<Item = Evaluated<'x>>) -> 
     Ok(if unknown { None } else { Some(false) })
 }
 
-/// Whether two values are equal; null if one is null.
+/// Whether two values are equal; null if one is null. Lists are if they are equally long and have equal elements, where
+/// null equals null.
 fn equal(left: Slot<'_>, right: Slot<'_>) -> Truth {
     match (left, right) {
         (Slot::Int(a), Slot::Double(b)) | (Slot::Double(b), Slot::Int(a)) => Ok(Some(a as f64 == b)),

@@ -234,13 +234,58 @@ proptest! {
         let slots = fields.iter().map(|field| field.map_or(Slot::Null, Slot::Bool));
         let row: Vec<Slot<'_>> = [Slot::Int(0)].into_iter().chain(slots).collect();
         let arena = Bump::new();
-        let environment = Environment { row: &row, source: None, arena: &arena };
+        let environment = Environment::new(&row, None, &arena);
         let truth = match expression.eval(&environment) {
             Ok(Slot::Bool(value)) => known(value),
             Ok(_) => Truth::Null,
             Err(_) => Truth::Error,
         };
         prop_assert_eq!(truth, logic.truth(&fields), "{}", logic.text());
+    }
+
+    /// A condition on each element is what `||` and `&&` make of the conditions.
+    #[test]
+    fn elements_are_asked_as_logic_does(elements in prop::collection::vec(prop_oneof![
+        Just(Truth::True), Just(Truth::False), Just(Truth::Null), Just(Truth::Error)], 1..5)) {
+        let mut schema = Schema::default();
+        let list = Type::Int.list(true).expect("of ints");
+        schema.fields.push(field("l".into(), list, false));
+        // 1 is true, 0 is false and 2 an error.
+        let condition = |x: &str| format!("({x} == 2 ? 1 / ({x} - 2) == 1 : {x} == 1)");
+        let slots: Vec<Slot<'_>> = elements.iter().map(|element| match element {
+            Truth::True => Slot::Int(1),
+            Truth::False => Slot::Int(0),
+            Truth::Null => Slot::Null,
+            Truth::Error => Slot::Int(2),
+        }).collect();
+        let (row, arena) = ([Slot::List(&slots)], Bump::new());
+        let environment = Environment::new(&row, None, &arena);
+        let truth = |text: String| {
+            let expression = Expression::compile(&text, &Scope { schema: &schema, meta: false }).expect("compiles");
+            match expression.eval(&environment) {
+                Ok(Slot::Bool(value)) => known(value),
+                Ok(_) => Truth::Null,
+                Err(_) => Truth::Error,
+            }
+        };
+        for (word, op) in [("exists", " || "), ("all", " && ")] {
+            let each: Vec<String> = (0..elements.len()).map(|at| condition(&format!("l[{at}]"))).collect();
+            prop_assert_eq!(truth(format!("l.{word}(x, {})", condition("x"))), truth(each.join(op)), "{}", word);
+        }
+    }
+
+    #[test]
+    fn what_is_split_is_joined_again(text in "[a-c,\u{e9}]{0,12}", separator in prop_oneof![Just(""), Just(","), Just("ab")]) {
+        let mut schema = Schema::default();
+        schema.fields.push(field("t".into(), Type::String, false));
+        schema.fields.push(field("by".into(), Type::String, false));
+        let (row, arena) = ([Slot::String(&text), Slot::String(separator)], Bump::new());
+        let environment = Environment::new(&row, None, &arena);
+        let value = |text: &str| {
+            Expression::compile(text, &Scope { schema: &schema, meta: false }).expect("compiles").eval(&environment)
+        };
+        prop_assert_eq!(value("join(split(t, by), by)"), Ok(Slot::String(&text)));
+        prop_assert_eq!(value("by != \"\" && split(t, by).exists(x, x.contains(by))"), Ok(Slot::Bool(false)));
     }
 
     #[test]
@@ -269,7 +314,7 @@ proptest! {
         };
         prop_assert!(!sum.is_wrong(), "{}", sum.text());
         prop_assert_eq!(expression.ty() == Type::Int, sum.is_int());
-        let value = match expression.eval(&Environment { row: &row, source: None, arena: &arena }) {
+        let value = match expression.eval(&Environment::new(&row, None, &arena)) {
             Ok(Slot::Int(value)) => Some(Number::Int(value)),
             Ok(Slot::Double(value)) => Some(Number::Double(value)),
             Ok(other) => panic!("{other:?}"),

@@ -21,8 +21,17 @@ pub(super) fn schema() -> Schema {
             .map(|(name, ty)| field(name.to_string(), *ty, false))
             .chain(types.iter().map(|(name, ty)| field(format!("n{name}"), *ty, true)))
             .chain([field("status".into(), Type::String, false), field("amount".into(), Type::Double, false)])
+            .chain([
+                field("li".into(), list(Type::Int, false), false),
+                field("ls".into(), list(Type::String, true), false),
+                field("nl".into(), list(Type::Double, false), true),
+            ])
             .collect(),
     }
+}
+
+pub(super) fn list(element: Type, nullable: bool) -> Type {
+    element.list(nullable).unwrap()
 }
 
 const INSTANT_MS: i64 = 1_709_206_496_789; // 2024-02-29T11:34:56.789Z, a Thursday
@@ -37,7 +46,13 @@ fn row() -> Vec<Slot<'static>> {
         Slot::Duration(5_400_250),
         Slot::Bytes(b"\x00\xff"),
     ];
-    values.into_iter().chain([Slot::Null; 7]).chain([Slot::String("paid"), Slot::Double(9.5)]).collect()
+    let lists = [
+        Slot::List(&[Slot::Int(3), Slot::Int(-1), Slot::Int(7)]),
+        Slot::List(&[Slot::String("a"), Slot::Null, Slot::String("ü")]),
+        Slot::Null,
+    ];
+    let named = [Slot::String("paid"), Slot::Double(9.5)];
+    values.into_iter().chain([Slot::Null; 7]).chain(named).chain(lists).collect()
 }
 
 /// A batch of one record.
@@ -86,12 +101,24 @@ fn value(source: &str) -> String {
         partition: TopicPartition::new("orders", 3),
         headers: vec![("a", Some(b"1")), ("a", Some(b"2")), ("raw", Some(b"\xff")), ("none", None)],
     };
-    let environment = Environment { row: &row(), source: Some(batch.record(0)), arena: &arena };
+    let row = row();
+    let environment = Environment::new(&row, Some(batch.record(0)), &arena);
     match expression.eval(&environment) {
         Ok(slot) => {
             assert!(expression.nullable() || !slot.is_null(), "{source} is null and says that it never is");
-            assert!(slot.is_null() || type_of(slot) == expression.ty(), "{source}: {slot:?}");
             match slot {
+                Slot::List(elements) => {
+                    let Type::List(of) = expression.ty() else { panic!("{source}: {slot:?}") };
+                    let nulls = elements.iter().filter(|element| element.is_null()).count();
+                    assert!(of.nullable || nulls == 0, "{source} has nulls and says that it never has");
+                    let is_such =
+                        |element: &&Slot<'_>| !element.is_null() && type_of(**element) == of.element.ty();
+                    assert_eq!(elements.iter().filter(is_such).count() + nulls, elements.len(), "{source}");
+                    let elements: Vec<String> =
+                        elements.iter().map(|element| compile::show(*element)).collect();
+                    format!("[{}]", elements.join(", "))
+                }
+                slot if !slot.is_null() && type_of(slot) != expression.ty() => panic!("{source}: {slot:?}"),
                 Slot::Timestamp(ms) => format!("timestamp {ms}"),
                 Slot::Duration(ms) => format!("duration {ms}"),
                 Slot::Bytes(bytes) => format!("{bytes:?}"),
@@ -112,6 +139,7 @@ fn type_of(slot: Slot<'_>) -> Type {
         Slot::Duration(_) => Type::Duration,
         Slot::String(_) => Type::String,
         Slot::Bytes(_) => Type::Bytes,
+        Slot::List(_) => unreachable!("compared by its elements"),
     }
 }
 
@@ -502,8 +530,7 @@ fn metadata() {
         assert!(errors[0].message.contains("these rows come from no single record"), "{errors:?}");
     }
     let arena = Bump::new();
-    let error =
-        compile("meta.offset").unwrap().eval(&Environment { row: &row(), source: None, arena: &arena });
+    let error = compile("meta.offset").unwrap().eval(&Environment::new(&row(), None, &arena));
     assert!(error.unwrap_err().message.contains("no single record"));
 }
 
@@ -513,10 +540,7 @@ fn a_record_without_key_and_timestamp_has_null_for_them() {
     let arena = Bump::new();
     let source = SourceRecord { timestamp_ms: -1, key: None, ..batch.record(0) };
     let eval = |text: &str, source| {
-        compile(text)
-            .unwrap()
-            .eval(&Environment { row: &row(), source: Some(source), arena: &arena })
-            .unwrap()
+        compile(text).unwrap().eval(&Environment::new(&row(), Some(source), &arena)).unwrap()
     };
     assert_eq!(eval("meta.key", source), Slot::Null);
     assert_eq!(eval("meta.timestamp", source), Slot::Null);
@@ -564,7 +588,7 @@ fn the_fields_of_an_expression() {
 fn a_filter_takes_null_for_false() {
     let arena = Bump::new();
     let row = row();
-    let environment = Environment { row: &row, source: None, arena: &arena };
+    let environment = Environment::new(&row, None, &arena);
     let test = |source: &str| compile(source).unwrap().test(&environment);
     assert_eq!(test("b"), Ok(true));
     assert_eq!(test("!b"), Ok(false));
@@ -578,7 +602,7 @@ fn a_filter_takes_null_for_false() {
 fn a_row_of_another_schema_is_an_error_and_no_wrong_result() {
     let arena = Bump::new();
     let eval = |source: &str, row: &[Slot<'_>]| {
-        compile(source).unwrap().eval(&Environment { row, source: None, arena: &arena }).map(|_| ())
+        compile(source).unwrap().eval(&Environment::new(row, None, &arena)).map(|_| ())
     };
     assert!(eval("s", &[]).unwrap_err().message.contains("0 slots"));
     for source in ["s == \"x\"", "s.size()", "s + s", "s in [\"a\"]", "s.matches(\"a\")"] {
@@ -609,8 +633,23 @@ fn mistakes_of_types_are_marked() {
         ("null", "null", "null has no type here"),
         ("ni + null", "null", "null has no type here"),
         ("s in [\"a\", 1]", "1", "`in` cannot compare a string with an int"),
-        ("s in s", "s", "takes a list"),
-        ("[1]", "[", "a list stands only"),
+        ("s in s", "s", "takes a list on its right"),
+        ("[]", "[", "an empty list has no type"),
+        ("[1, s]", "s", "differ in type: int and string"),
+        ("[li]", "li", "no lists of lists"),
+        ("li.map(x, [x])", "[x]", "no lists of lists"),
+        ("li == ls", "==", "`==` cannot compare a list [int] with a list [string?]"),
+        ("li < li", "<", "`<` cannot compare"),
+        ("li + li", "+", "not defined"),
+        ("li[s]", "s", "the place in a list is an int, found a string"),
+        ("s in li", "in", "`in` cannot compare a string with an int"),
+        ("size(li, li)", "size", "takes 1 argument here, found 2"),
+        ("join(li, \"\")", "li", "`join` takes a list [string] here, found a list [int]"),
+        ("li.exists(s, true)", "s", "`s` is known already"),
+        ("li.exists(1, true)", "1", "is a name for the elements"),
+        ("li.exists(x)", "exists", "is called as list.exists(x, expression of x)"),
+        ("li.filter(x, x)", "x", "`filter` takes a condition, found an int"),
+        ("li.map(x, v)", "v", "unknown field `v`"),
         ("size(i)", "i", "`size` takes a string or bytes here, found an int"),
         ("s.contains(1)", "1", "`contains` takes a string here, found an int"),
         ("i.contains(s)", "i", "`contains` takes a string here"),
@@ -622,14 +661,156 @@ fn mistakes_of_types_are_marked() {
         ("lowerAscii(s)", "lowerAscii", "called as x.lowerAscii()"),
         ("s.int()", "int", "called as int(x)"),
         ("has(i + 1)", "i + 1", "takes a field"),
+        ("has(li[0])", "li[0]", "takes a field"),
+        ("li.exists_one(x, x > 1)", "exists_one", "size(list.filter(x, condition)) == 1"),
+        ("li.map(x, x > 1, x)", "map", "is called as list.map(x, expression of x)"),
         ("1u", "1u", "unsigned"),
-        ("s[0]", "[", "a string has no elements"),
+        ("s[0]", "[", "a string has no elements; only lists"),
         ("s.temp", "temp", "needs a field of its own in the schema"),
         ("meta", "meta", "meta.key"),
         ("meta.headers", "meta.headers", "meta.headers[\"name\"]"),
         ("meta.headers[1]", "1", "a header's name is a string"),
-        ("s.map(x, x)", "map", "macro"),
+        ("s.map(x, x)", "s", "`map` takes a list, found a string"),
     ]);
+}
+
+#[test]
+fn lists_have_elements() {
+    values(&[
+        ("li", "[3, -1, 7]"),
+        ("nl", "null"),
+        ("[i, 1, 2.5]", "[7.0, 1.0, 2.5]"),
+        ("[s, ns]", "[\"Grün\", null]"),
+        ("size(li) + ls.size()", "6"),
+        ("size(nl)", "null"),
+        ("li[0] - li[2]", "-4"),
+        ("ls[1]", "null"),
+        ("li[ni]", "null"),
+        ("nl[i]", "null"),
+        ("li[3]", "error: there is no [3] in a list of 3"),
+        ("li[-1]", "error: there is no [-1] in a list of 3"),
+        ("[i][i / 0]", "error: division by zero: 7 / 0"),
+        ("7 in li", "true"),
+        ("7.0 in li", "true"),
+        ("8 in li", "false"),
+        ("\"a\" in ls", "true"),
+        ("\"b\" in ls", "null"),
+        ("1 in nl", "null"),
+        ("ns in ls", "null"),
+        ("li == [3, -1, 7]", "true"),
+        ("li != [3, -1]", "true"),
+        ("ls == [\"a\", ns, \"ü\"]", "true"),
+        ("nl == [1.0]", "null"),
+        ("nl == null", "true"),
+        ("has(li)", "true"),
+        ("b ? li : [ni]", "[3, -1, 7]"),
+        ("b ? nl : null", "null"),
+    ]);
+}
+
+#[test]
+fn texts_are_split_and_joined() {
+    values(&[
+        ("split(\"a,b,,c\", \",\")", "[\"a\", \"b\", \"\", \"c\"]"),
+        ("\"\".split(\",\")", "[\"\"]"),
+        ("s.split(\"\")", "[\"G\", \"r\", \"ü\", \"n\"]"),
+        ("split(ns, \",\")", "null"),
+        ("size(split(\"a b\", \" \"))", "2"),
+        ("join(ls, \"; \")", "\"a; ü\""),
+        ("[s, s].join(ns)", "null"),
+        ("join(s.split(\"r\"), \"R\")", "\"GRün\""),
+    ]);
+}
+
+#[test]
+fn macros_go_through_lists() {
+    values(&[
+        ("li.exists(x, x > 6)", "true"),
+        ("li.exists(x, x > i)", "false"),
+        ("li.all(x, x > -2)", "true"),
+        ("li.all(x, x > 0)", "false"),
+        ("nl.all(x, x > 0.0)", "null"),
+        ("ls.exists(x, x == \"ü\")", "true"),
+        ("ls.exists(x, x == \"b\")", "null"),
+        ("ls.all(x, x != \"b\")", "null"),
+        // One that decides is stronger than an error, that is stronger than null.
+        ("li.exists(x, 1 / (x - 3) == 0)", "true"),
+        ("li.all(x, 1 / (x - 3) == 5)", "false"),
+        ("li.exists(x, 1 / (x - 3) == 5)", "error: division by zero: 1 / 0"),
+        ("li.filter(x, x % 2 != 0 && x > 0)", "[3, 7]"),
+        ("ls.filter(x, x < \"b\")", "[\"a\"]"),
+        ("li.filter(x, 1 / (x - 3) == 5)", "error: division by zero: 1 / 0"),
+        ("li.map(x, x * 2.5)", "[7.5, -2.5, 17.5]"),
+        ("ls.map(x, x.size())", "[1, null, 1]"),
+        ("li.map(x, li.filter(v, v < x).size())", "[1, 0, 2]"),
+    ]);
+    let expression = compile("li.map(x, x + ni)").unwrap();
+    assert_eq!(expression.fields().len(), 2, "the variable is no field: {:?}", expression.fields());
+}
+
+/// What an expression on a list of ints and a text spends, and its value with no more than that; one unit less is too
+/// little.
+fn spent(source: &str, ints: &[Slot<'_>], text: &str) -> usize {
+    let field = |name: &str, ty| Field { name: name.into(), ty, nullable: false, form: FieldForm::Plain };
+    let schema = Schema { fields: vec![field("l", list(Type::Int, false)), field("t", Type::String)] };
+    let expression = Expression::compile(source, &Scope { schema: &schema, meta: false }).unwrap();
+    let (row, arena) = ([Slot::List(ints), Slot::String(text)], Bump::new());
+    let of = |budget| Environment { budget: Cell::new(budget), ..Environment::new(&row, None, &arena) };
+    let all = Environment::new(&row, None, &arena);
+    let value = expression.eval(&all).unwrap();
+    let spent = BUDGET - all.budget.get();
+    assert_eq!(expression.eval(&of(spent)), Ok(value), "{source}");
+    if spent > 0 {
+        let environment = of(spent - 1);
+        let error = expression.eval(&environment).unwrap_err();
+        assert!(error.message.contains("makes or looks at too much"), "{source}: {error}");
+        assert_eq!(environment.budget.get(), 0, "{source}");
+    }
+    spent
+}
+
+#[test]
+fn what_is_made_and_looked_at_is_counted() {
+    let ints: Vec<Slot<'_>> = (0..10).map(Slot::Int).collect();
+    for (source, units) in [
+        ("l[3] + 1 > 2 || t == \"x\" || size(l) > 3", 0),
+        ("t + t", 8),
+        ("t.upperAscii()", 4),
+        ("[1, 2]", 2 * ELEMENT_BYTES),
+        ("4 in l", 5),
+        ("l.all(x, x >= 0)", 10),
+        ("l.exists(x, x == 2)", 3),
+        ("l.map(x, x + 1)", 10 + 10 * ELEMENT_BYTES),
+        ("l.filter(x, x < 3)", 10 + 3 * ELEMENT_BYTES),
+        ("l == l", 10),
+        ("l.all(x, l.all(y, x + y >= 0))", 10 + 100),
+        ("l.all(x, x in l)", 10 + 55),
+        ("l.map(x, t + t)", 10 + 10 * (ELEMENT_BYTES + 8)),
+        ("split(t, \",\")", 4 + 2 * ELEMENT_BYTES),
+        ("split(t, \"\")", 4 + 4 * ELEMENT_BYTES),
+        ("join(split(t, \",\"), \"; \")", 4 + 2 * ELEMENT_BYTES + 2 + 5),
+    ] {
+        assert_eq!(spent(source, &ints, "a,bc"), units, "{source}");
+    }
+}
+
+#[test]
+fn an_expression_that_makes_too_much_is_an_error_and_has_not_made_it() {
+    let ints: Vec<Slot<'_>> = (0..1000).map(Slot::Int).collect();
+    let (text, most) = ("a".repeat(1 << 16), 1 << 20);
+    let field = |name: &str, ty| Field { name: name.into(), ty, nullable: false, form: FieldForm::Plain };
+    let schema = Schema { fields: vec![field("l", list(Type::Int, false)), field("t", Type::String)] };
+    let row = [Slot::List(&ints), Slot::String(&text)];
+    for source in ["l.map(x, t + string(x))", "l.all(x, size(t.split(\"\")) > 0)"] {
+        let expression = Expression::compile(source, &Scope { schema: &schema, meta: false }).unwrap();
+        let arena = Bump::new();
+        let environment = Environment { budget: Cell::new(most), ..Environment::new(&row, None, &arena) };
+        let error = expression.eval(&environment).unwrap_err();
+        assert!(error.message.contains("too much"), "{source}: {error}");
+        assert!(arena.allocated_bytes() < 8 * most, "{source}: {}", arena.allocated_bytes());
+        // What needs nothing of it still has a value.
+        assert_eq!(compile("1 + 1").unwrap().eval(&environment), Ok(Slot::Int(2)));
+    }
 }
 
 #[test]
@@ -707,7 +888,8 @@ fn an_expression_of_any_shape_within_the_limits_compiles_on_a_small_stack() {
     let work = move || {
         let deepest = compile(&nested(60, 500)).unwrap();
         let arena = Bump::new();
-        let environment = Environment { row: &row(), source: None, arena: &arena };
+        let row = row();
+        let environment = Environment::new(&row, None, &arena);
         assert_eq!(deepest.eval(&environment), Ok(Slot::Int(507)));
         compile(&format!("{}1{}", "b ? (".repeat(32), ") : 2".repeat(32))).unwrap();
         compile(&format!("i in [{}]", vec!["-1"; 499].join(","))).unwrap();
@@ -739,6 +921,8 @@ fn the_reference_is_true() {
             field("country", Type::String, false),
             field("email", Type::String, false),
             field("created_at", Type::Timestamp, false),
+            field("tags", list(Type::String, false), false),
+            field("prices", list(Type::Double, false), false),
         ],
     };
     let blocks = reference.split("```cel\n").skip(1).map(|block| block.split("```").next().unwrap());

@@ -6,6 +6,7 @@
 //! field  = 1 byte if it may be null: 0 if it is, and nothing else; value
 //! value  = bool: 1 byte | int, duration: zigzag varint | timestamp: zigzag varint, after the event time
 //!        | double: 8 bytes, little-endian | string, bytes: length (varint), bytes
+//!        | list: length (varint), its elements as fields
 //! ```
 //!
 //! A block says what its rows look like, so that those that are on their way when a topology changes are still
@@ -18,7 +19,7 @@ use prost::Message;
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::DecodeError;
-use crate::record::{Row, Schema, Slot, Type};
+use crate::record::{ListType, Row, Schema, Slot, Type};
 
 /// The version of the format. A reader refuses blocks of a later one.
 pub const BLOCK_VERSION: u32 = 1;
@@ -63,7 +64,7 @@ struct Layout {
 struct LayoutField {
     #[prost(string, tag = "1")]
     name: String,
-    /// A number of [`TYPES`].
+    /// A number of [`TYPES`], or of [a list](LIST).
     #[prost(uint32, tag = "2")]
     ty: u32,
     #[prost(bool, tag = "3")]
@@ -73,6 +74,24 @@ struct LayoutField {
 /// The types by their numbers in a layout, which never change.
 const TYPES: [Type; 7] =
     [Type::String, Type::Bool, Type::Int, Type::Double, Type::Timestamp, Type::Duration, Type::Bytes];
+
+/// The number of a list: this, twice that of its elements, and one if they may be null. Programs that know no lists refuse
+/// it.
+const LIST: u32 = 16;
+
+fn number_of(ty: Type) -> u32 {
+    match ty {
+        Type::List(list) => LIST + 2 * number_of(list.element.ty()) + u32::from(list.nullable),
+        ty => TYPES.iter().position(|known| *known == ty).unwrap_or_default() as u32,
+    }
+}
+
+fn type_of(number: u32) -> Option<Type> {
+    match number.checked_sub(LIST) {
+        None => TYPES.get(number as usize).copied(),
+        Some(list) => TYPES.get(list as usize / 2)?.list(list % 2 == 1),
+    }
+}
 
 /// Writes rows of a schema.
 #[derive(Clone, Debug)]
@@ -87,7 +106,7 @@ impl RowEncoder {
     pub fn new(schema: &Schema) -> RowEncoder {
         let field = |field: &crate::record::Field| LayoutField {
             name: field.name.clone(),
-            ty: TYPES.iter().position(|ty| *ty == field.ty).unwrap_or_default() as u32,
+            ty: number_of(field.ty),
             nullable: field.nullable,
         };
         let layout = Layout { fields: schema.fields.iter().map(field).collect() };
@@ -104,22 +123,34 @@ impl RowEncoder {
 
     /// Appends the fields of a row with this event time.
     pub fn put(&self, row: Row<'_>, time_ms: i64, out: &mut Vec<u8>) {
-        for ((_, nullable), slot) in self.fields.iter().zip(row) {
-            if *nullable {
-                out.push(u8::from(!slot.is_null()));
-            }
-            match *slot {
-                Slot::Null => {}
-                Slot::Bool(value) => out.push(u8::from(value)),
-                Slot::Int(value) | Slot::Duration(value) => encode_varint(zigzag(value), out),
-                // No two instants are that far apart; wrapping is undone by the reader.
-                Slot::Timestamp(value) => encode_varint(zigzag(value.wrapping_sub(time_ms)), out),
-                Slot::Double(value) => out.extend_from_slice(&value.to_le_bytes()),
-                Slot::String(text) => put_bytes(text.as_bytes(), out),
-                Slot::Bytes(bytes) => put_bytes(bytes, out),
-            }
+        for ((ty, nullable), slot) in self.fields.iter().zip(row) {
+            put_field(slot, *ty, *nullable, time_ms, out);
         }
     }
+}
+
+#[inline]
+fn put_field(slot: &Slot<'_>, ty: Type, nullable: bool, time_ms: i64, out: &mut Vec<u8>) {
+    if nullable {
+        out.push(u8::from(!slot.is_null()));
+    }
+    match *slot {
+        Slot::Null => {}
+        Slot::Bool(value) => out.push(u8::from(value)),
+        Slot::Int(value) | Slot::Duration(value) => encode_varint(zigzag(value), out),
+        // No two instants are that far apart; wrapping is undone by the reader.
+        Slot::Timestamp(value) => encode_varint(zigzag(value.wrapping_sub(time_ms)), out),
+        Slot::Double(value) => out.extend_from_slice(&value.to_le_bytes()),
+        Slot::String(text) => put_bytes(text.as_bytes(), out),
+        Slot::Bytes(bytes) => put_bytes(bytes, out),
+        Slot::List(elements) => put_list(elements, ty, time_ms, out),
+    }
+}
+
+fn put_list(elements: &[Slot<'_>], ty: Type, time_ms: i64, out: &mut Vec<u8>) {
+    let Type::List(list) = ty else { return };
+    encode_varint(elements.len() as u64, out);
+    elements.iter().for_each(|element| put_field(element, list.element.ty(), list.nullable, time_ms, out));
 }
 
 /// A buffer that a large row has made larger than this is given back.
@@ -248,11 +279,14 @@ impl RowDecoder {
             .fields;
         let mut places = Vec::with_capacity(fields.len());
         for field in &fields {
-            let ty = TYPES.get(field.ty as usize).copied();
+            let ty = type_of(field.ty);
             let ty = ty.ok_or_else(|| DecodeError::new(format!("there is no type {}", field.ty)))?;
             let slot = self.schema.position(&field.name);
             if let Some(slot) = slot {
                 self.fits(field, ty, slot)?;
+            } else if field.name.starts_with('<') {
+                // No field of a topology: what the engine put there cannot be left out.
+                return Err(DecodeError::new(format!("the rows have a field `{}`", field.name)));
             }
             places.push(Place { ty, nullable: field.nullable, slot });
         }
@@ -270,7 +304,7 @@ impl RowDecoder {
 
     fn fits(&self, sent: &LayoutField, ty: Type, slot: usize) -> Result<(), DecodeError> {
         let wanted = &self.schema.fields[slot];
-        if wanted.ty == ty && (wanted.nullable || !sent.nullable) {
+        if wanted.ty.common(ty) == Some(wanted.ty) && (wanted.nullable || !sent.nullable) {
             return Ok(());
         }
         let null = |nullable: bool| if nullable { "?" } else { "" };
@@ -295,31 +329,61 @@ impl RowDecoder {
     ) -> Result<Row<'b>, DecodeError> {
         let row = arena.alloc_slice_fill_copy(self.schema.fields.len(), Slot::Null);
         for place in &self.places {
-            if place.nullable && take(bytes, 1)? == [0] {
-                continue;
-            }
-            let value = match place.ty {
-                Type::Bool => Slot::Bool(take(bytes, 1)? != [0]),
-                Type::Int => Slot::Int(take_zigzag(bytes)?),
-                Type::Duration => Slot::Duration(take_zigzag(bytes)?),
-                Type::Timestamp => Slot::Timestamp(time_ms.wrapping_add(take_zigzag(bytes)?)),
-                Type::Double => {
-                    let mut value = [0; 8];
-                    value.copy_from_slice(take(bytes, 8)?);
-                    Slot::Double(f64::from_le_bytes(value))
-                }
-                Type::String => {
-                    let text = std::str::from_utf8(take_bytes(bytes)?);
-                    Slot::String(text.map_err(|error| DecodeError::new(format!("text: {error}")))?)
-                }
-                Type::Bytes => Slot::Bytes(take_bytes(bytes)?),
-            };
+            let value = take_field(place.ty, place.nullable, time_ms, bytes, arena)?;
             if let Some(slot) = place.slot {
                 row[slot] = value;
             }
         }
         Ok(row)
     }
+}
+
+#[inline]
+fn take_field<'b>(
+    ty: Type,
+    nullable: bool,
+    time_ms: i64,
+    bytes: &mut &'b [u8],
+    arena: &'b Bump,
+) -> Result<Slot<'b>, DecodeError> {
+    if nullable && take(bytes, 1)? == [0] {
+        return Ok(Slot::Null);
+    }
+    Ok(match ty {
+        Type::Bool => Slot::Bool(take(bytes, 1)? != [0]),
+        Type::Int => Slot::Int(take_zigzag(bytes)?),
+        Type::Duration => Slot::Duration(take_zigzag(bytes)?),
+        Type::Timestamp => Slot::Timestamp(time_ms.wrapping_add(take_zigzag(bytes)?)),
+        Type::Double => {
+            let mut value = [0; 8];
+            value.copy_from_slice(take(bytes, 8)?);
+            Slot::Double(f64::from_le_bytes(value))
+        }
+        Type::String => {
+            let text = std::str::from_utf8(take_bytes(bytes)?);
+            Slot::String(text.map_err(|error| DecodeError::new(format!("text: {error}")))?)
+        }
+        Type::Bytes => Slot::Bytes(take_bytes(bytes)?),
+        Type::List(list) => Slot::List(take_list(list, time_ms, bytes, arena)?),
+    })
+}
+
+fn take_list<'b>(
+    list: ListType,
+    time_ms: i64,
+    bytes: &mut &'b [u8],
+    arena: &'b Bump,
+) -> Result<&'b [Slot<'b>], DecodeError> {
+    let length = usize::try_from(take_varint(bytes)?).unwrap_or(usize::MAX);
+    // An element takes a byte at least.
+    if length > bytes.len() {
+        return Err(DecodeError::new(format!("{length} elements are missing or too many")));
+    }
+    let elements = arena.alloc_slice_fill_copy(length, Slot::Null);
+    for element in elements.iter_mut() {
+        *element = take_field(list.element.ty(), list.nullable, time_ms, bytes, arena)?;
+    }
+    Ok(elements)
 }
 
 fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
@@ -354,144 +418,4 @@ fn take<'b>(bytes: &mut &'b [u8], length: usize) -> Result<&'b [u8], DecodeError
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::record::{Field, FieldForm};
-
-    fn field(name: &str, ty: Type, nullable: bool) -> Field {
-        Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }
-    }
-
-    fn schema() -> Schema {
-        Schema {
-            fields: vec![
-                field("s", Type::String, false),
-                field("b", Type::Bool, false),
-                field("i", Type::Int, true),
-                field("d", Type::Double, false),
-                field("t", Type::Timestamp, false),
-                field("u", Type::Duration, false),
-                field("y", Type::Bytes, true),
-            ],
-        }
-    }
-
-    fn block(rows: &[(i64, Vec<Slot<'_>>)]) -> Vec<u8> {
-        let encoder = RowEncoder::new(&schema());
-        let mut block = BlockRows::default();
-        for (time_ms, row) in rows {
-            block.push(*time_ms, |out| encoder.put(row, *time_ms, out));
-        }
-        let layout = encoder.layout().to_vec();
-        let bytes =
-            block.take(BlockHeader { stream: "s".into(), partition: 3, layout, ..Default::default() });
-        assert!(block.is_empty() && block.bytes() == 0);
-        bytes
-    }
-
-    fn rows<'b>(
-        bytes: &'b [u8],
-        schema: &Schema,
-        arena: &'b Bump,
-    ) -> Result<Vec<(i64, Row<'b>)>, DecodeError> {
-        let mut decoder = RowDecoder::new(schema);
-        let mut block = Block::read(bytes)?;
-        decoder.expect(&block.header.layout)?;
-        let mut rows = Vec::new();
-        while let Some((time_ms, rest)) = block.next_row()? {
-            rows.push((time_ms, decoder.get(time_ms, rest, arena)?));
-        }
-        Ok(rows)
-    }
-
-    fn row(text: &str, number: i64) -> Vec<Slot<'_>> {
-        let int = if number % 3 == 0 { Slot::Null } else { Slot::Int(number) };
-        vec![
-            Slot::String(text),
-            Slot::Bool(number % 2 == 0),
-            int,
-            Slot::Double(number as f64 / 3.0),
-            Slot::Timestamp(number),
-            Slot::Duration(number.wrapping_mul(7)),
-            if text.is_empty() { Slot::Null } else { Slot::Bytes(text.as_bytes()) },
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn rows_come_back_as_they_were(given in prop::collection::vec((".{0,9}", any::<i64>(), any::<i64>()), 0..20)) {
-            let given: Vec<_> = given.iter().map(|(text, number, time)| (*time, row(text, *number))).collect();
-            let (bytes, arena) = (block(&given), Bump::new());
-            let read = rows(&bytes, &schema(), &arena).unwrap();
-            prop_assert_eq!(read.len(), given.len());
-            for ((time, row), (read_time, read_row)) in given.iter().zip(read) {
-                prop_assert_eq!(*time, read_time);
-                prop_assert_eq!(&row[..], read_row);
-            }
-        }
-
-        #[test]
-        fn damaged_bytes_are_an_error_or_other_rows(at in 0..200_usize, with in any::<u8>(), cut in 0..200_usize) {
-            let mut bytes = block(&[(5, row("abc", 1)), (9, row("", 3)), (2, row("xyz", i64::MIN))]);
-            let place = at % bytes.len();
-            bytes[place] = with;
-            bytes.truncate(bytes.len() - cut % bytes.len());
-            let _ = rows(&bytes, &schema(), &Bump::new());
-        }
-    }
-
-    /// What was written once must be read for ever.
-    #[test]
-    fn the_bytes_never_change() {
-        let bytes = block(&[(1_000, row("ab", 1)), (900, row("", 3))]);
-        let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-        insta::assert_snapshot!(text);
-    }
-
-    #[test]
-    fn rows_of_another_layout_are_read_if_they_can_be() {
-        let bytes = block(&[(1_000, row("ab", 1))]);
-        let arena = Bump::new();
-        let changed = Schema {
-            fields: vec![
-                field("new", Type::Int, true),
-                field("i", Type::Int, true),
-                field("s", Type::String, true),
-            ],
-        };
-        let read = rows(&bytes, &changed, &arena).unwrap();
-        assert_eq!(read, [(1_000, &[Slot::Null, Slot::Int(1), Slot::String("ab")][..])]);
-
-        let refused =
-            |fields: Vec<Field>| rows(&bytes, &Schema { fields }, &Bump::new()).unwrap_err().message;
-        assert_eq!(refused(vec![field("new", Type::Int, false)]), "the rows have no field `new`");
-        assert_eq!(
-            refused(vec![field("i", Type::Int, false)]),
-            "the rows' field `i` is of type int?, not int"
-        );
-        assert_eq!(
-            refused(vec![field("s", Type::Int, false)]),
-            "the rows' field `s` is of type string, not int"
-        );
-    }
-
-    #[test]
-    fn a_block_of_a_later_version_is_refused() {
-        let later = BlockHeader { version: BLOCK_VERSION + 1, ..Default::default() };
-        let refused = Block::read(&later.encode_length_delimited_to_vec()).err().map(|error| error.message);
-        assert_eq!(
-            refused.as_deref(),
-            Some("the block has version 2, this program reads up to 1: a newer one wrote it")
-        );
-    }
-
-    #[test]
-    fn bytes_behind_the_last_row_are_an_error() {
-        let mut bytes = block(&[(5, row("abc", 1))]);
-        bytes.push(0);
-        let refused = rows(&bytes, &schema(), &Bump::new()).unwrap_err();
-        assert_eq!(refused.message, "1 bytes follow the block's last row");
-    }
-}
+mod tests;

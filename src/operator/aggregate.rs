@@ -1,10 +1,12 @@
 //! The aggregates of topology files.
 
 mod accumulator;
+mod collected;
 mod ddsketch;
 mod distinct;
 mod encoding;
 mod hyperloglog;
+mod partial;
 
 use std::sync::Arc;
 
@@ -15,11 +17,11 @@ use crate::expression::{Environment, EvaluationError, Expression};
 use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
 use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, WindowPlan};
-use crate::window::EarlyFiring;
 pub use accumulator::{Accumulator, Accumulators, Held};
 use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
 pub(super) use encoding::{decode_held, encode_held};
+pub use partial::{MergedRows, PartialRows};
 
 /// The aggregates of a window.
 pub struct RowAggregates {
@@ -32,16 +34,32 @@ pub struct RowAggregates {
     compares: bool,
     /// Whether the last one counts rows, and is no result.
     counts_rows: bool,
+    /// In how many panes an entry keeps them, which share what texts have.
+    panes: usize,
 }
 
 impl RowAggregates {
     /// What an operator of a topology file keeps.
     pub fn of(window: &WindowPlan) -> Self {
         let aggregates = RowAggregates::new(window.aggregates.clone());
-        match window.early {
-            Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
-            Some(EarlyFiring::EveryMs(_)) | None => aggregates,
+        match window.counts_rows() {
+            true => aggregates.counting_rows(),
+            false => aggregates,
         }
+    }
+
+    /// In entries that keep so many panes together, at least 1. What [they take](pane_bytes) together, if there are several,
+    /// must not be more than aggregates may reserve.
+    pub fn in_panes(self, panes: usize) -> Self {
+        if panes <= 1 {
+            return self;
+        }
+        let RowAggregates { aggregates, .. } = self;
+        let reserved = panes * pane_bytes(&aggregates);
+        let keepers: usize = aggregates.iter().map(text_keepers).sum();
+        let distinct_bytes_max = STATE_TEXTS_BYTES_MAX.saturating_sub(reserved) / keepers.max(1);
+        let text_bytes_max = STATE_TEXT_BYTES_MAX.min(distinct_bytes_max / panes);
+        RowAggregates { text_bytes_max, distinct_bytes_max, panes, ..RowAggregates::new(aggregates) }
     }
 
     /// With the number of rows beside them.
@@ -60,7 +78,8 @@ impl RowAggregates {
         let share = STATE_TEXTS_BYTES_MAX.saturating_sub(reserved) / keepers.max(1);
         let compares = aggregates.iter().any(|plan| plan.by.is_some());
         let text_bytes_max = STATE_TEXT_BYTES_MAX.min(share);
-        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max: share, compares, counts_rows: false }
+        let (distinct_bytes_max, counts_rows, panes) = (share, false, 1);
+        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max, compares, counts_rows, panes }
     }
 
     /// Writes the results of `value` to the first slots of `results`, in order.
@@ -75,12 +94,13 @@ impl RowAggregates {
         EvaluationError { message: format!("aggregate `{}`: {what}", self.aggregates[index].name) }
     }
 
-    fn bounds(&self, index: usize) -> Bounds {
+    /// What an aggregate may keep of one of so many panes.
+    fn bounds(&self, index: usize, panes: usize) -> Bounds {
         let values = match self.aggregates[index].parameter {
-            Parameter::Max(values) => values,
+            Parameter::Max(values) | Parameter::Number(values) => values,
             Parameter::None | Parameter::Quantile(_) => Parameter::MAX_DEFAULT,
         };
-        Bounds { values, bytes: self.distinct_bytes_max }
+        Bounds { values, bytes: self.distinct_bytes_max / panes }
     }
 
     /// The value of an aggregate's expression, which may be kept.
@@ -94,7 +114,8 @@ impl RowAggregates {
         let bytes = text_bytes(&value);
         if bytes > self.text_bytes_max && keeps_argument(plan.function) {
             let (name, most) = (&plan.name, self.text_bytes_max);
-            let message = format!("aggregate `{name}`: a text of {bytes} bytes, more than {most}");
+            let what = text_kind(&value);
+            let message = format!("aggregate `{name}`: {what} of {bytes} bytes, more than {most}");
             return Err(EvaluationError { message });
         }
         Ok(value)
@@ -106,13 +127,22 @@ pub(super) fn text_bytes_max(texts: usize) -> usize {
     STATE_TEXT_BYTES_MAX.min(STATE_TEXTS_BYTES_MAX / texts.max(1))
 }
 
-/// The length of a text or bytes, in bytes; 0 of anything else.
+/// What an element of a list takes beside its text where it is stored, in bytes at most.
+const ELEMENT_BYTES: usize = 14;
+
+/// The length of a text or bytes, in bytes, and what a list takes; 0 of anything else.
 pub(super) fn text_bytes(value: &Slot<'_>) -> usize {
     match value {
+        Slot::List(elements) => elements.iter().map(|element| ELEMENT_BYTES + text_bytes(element)).sum(),
         Slot::String(text) => text.len(),
         Slot::Bytes(bytes) => bytes.len(),
         _ => 0,
     }
+}
+
+/// What has that length, for a message.
+pub(super) fn text_kind(value: &Slot<'_>) -> &'static str {
+    if matches!(value, Slot::List(_)) { "a list" } else { "a text" }
 }
 
 /// Whether a function's accumulator holds an argument as it came.
@@ -124,7 +154,9 @@ fn keeps_argument(function: AggregateFunction) -> bool {
 /// How many shares of an entry's texts an aggregate takes.
 fn text_keepers(plan: &AggregatePlan) -> usize {
     let argument = match plan.function {
-        AggregateFunction::CountDistinct => of_texts(plan),
+        AggregateFunction::CountDistinct | AggregateFunction::Collect | AggregateFunction::TopN => {
+            of_texts(plan)
+        }
         function => keeps_argument(function) && is_text(plan.ty),
     };
     usize::from(argument) + usize::from(plan.by.as_ref().is_some_and(|by| is_text(by.ty())))
@@ -135,11 +167,24 @@ pub fn reserved_bytes(plan: &AggregatePlan) -> usize {
     match (plan.function, plan.parameter) {
         // Of texts, which share what texts have, it is as many keys of fields and lengths.
         (AggregateFunction::CountDistinct, Parameter::Max(values)) => values * VARINT_BYTES_MAX,
+        (AggregateFunction::Collect, Parameter::Max(values)) => values * ELEMENT_BYTES,
+        (AggregateFunction::TopN, Parameter::Number(rows)) => rows * TOP_ROW_BYTES,
         (AggregateFunction::ApproxCountDistinct, _) => hyperloglog::REGISTERS,
         (AggregateFunction::ApproxQuantile, _) => 2 * ddsketch::BUCKETS_MAX * BUCKET_BYTES,
         _ => 0,
     }
 }
+
+/// A row of the greatest: its event time and two values, each with keys and lengths.
+const TOP_ROW_BYTES: usize = 48;
+/// What a pane takes beside texts where an entry keeps several, in bytes as they are stored: somewhat more than that.
+pub fn pane_bytes(aggregates: &[AggregatePlan]) -> usize {
+    PANE_BYTES + aggregates.iter().map(|plan| AGGREGATE_BYTES + reserved_bytes(plan)).sum::<usize>()
+}
+
+/// For a pane's range, and for an aggregate's numbers.
+const PANE_BYTES: usize = 32;
+const AGGREGATE_BYTES: usize = 48;
 
 /// What protobuf needs at most for a whole number of 64 bits.
 const VARINT_BYTES_MAX: usize = 10;
@@ -151,7 +196,7 @@ const BUCKET_BYTES: usize = 8;
 pub struct RowInput<'b> {
     /// The arguments' values; `Null` adds nothing, whatever the function.
     pub arguments: &'b [Slot<'b>],
-    /// What `min_by` and `max_by` compare; empty if there is none of them.
+    /// What `min_by`, `max_by` and `top_n` compare; empty if there is none of them.
     pub by: &'b [Slot<'b>],
     /// The event time.
     pub time_ms: i64,
@@ -172,7 +217,7 @@ impl Aggregator<Dynamic> for RowAggregates {
         event: &Event<'b, Dynamic>,
         arena: &'b Bump,
     ) -> Result<RowInput<'b>, EvaluationError> {
-        let environment = Environment { row: event.record, source: event.source, arena };
+        let environment = Environment::new(event.record, event.source, arena);
         let count = self.aggregates.len();
         let arguments = arena.alloc_slice_fill_copy(count, Slot::Bool(true));
         let by = arena.alloc_slice_fill_copy(if self.compares { count } else { 0 }, Slot::Null);
@@ -200,11 +245,11 @@ impl Aggregator<Dynamic> for RowAggregates {
     fn add(&self, value: &mut Accumulators, input: RowInput<'_>) -> Result<(), EvaluationError> {
         // First what can fail, for all of them; only then is anything changed.
         for (index, accumulator) in value.iter().enumerate() {
-            let checked = accumulator.check(&input.arguments[index], self.bounds(index));
+            let checked = accumulator.check(&input.sample(index), self.bounds(index, self.panes));
             checked.map_err(|what| self.failed(index, what))?;
         }
         for (index, (accumulator, plan)) in value.iter_mut().zip(&self.aggregates).enumerate() {
-            accumulator.add(plan.function, input.sample(index));
+            accumulator.add(plan.function, input.sample(index), self.bounds(index, self.panes));
         }
         Ok(())
     }
@@ -219,7 +264,7 @@ impl Aggregator<Dynamic> for RowAggregates {
     fn merge(&self, value: &mut Accumulators, later: &Accumulators) -> Result<(), EvaluationError> {
         for (index, (accumulator, later)) in value.iter_mut().zip(later).enumerate() {
             let function = self.aggregates[index].function;
-            let merged = accumulator.merge(function, later, self.bounds(index));
+            let merged = accumulator.merge(function, later, self.bounds(index, 1));
             merged.map_err(|what| self.failed(index, what))?;
         }
         Ok(())

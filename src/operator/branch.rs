@@ -71,6 +71,10 @@ impl<R: RecordType, C: Choose<R>> Operator<R> for Branch<R, C> {
         Ok(Progress::Done)
     }
 
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.branches.iter_mut().try_for_each(|branch| branch.hand_on(context))
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
         self.branches.iter_mut().for_each(|branch| branch.visit(visit));
     }
@@ -88,7 +92,7 @@ pub struct RowChoice {
 
 impl Choose<Dynamic> for RowChoice {
     fn choose(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<Option<usize>, EvaluationError> {
-        let environment = Environment { row: event.record, source: event.source, arena };
+        let environment = Environment::new(event.record, event.source, arena);
         for (branch, condition) in self.conditions.iter().enumerate() {
             if condition.test(&environment)? {
                 return Ok(Some(branch));

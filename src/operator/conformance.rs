@@ -9,14 +9,14 @@ use proptest::prelude::*;
 
 use super::tests::*;
 use super::*;
-use crate::record::{OutputRecord, Records, Type};
+use crate::record::{OutputRecord, Records, Schema, Type};
 use crate::state::apply::Applier;
 use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::{Store, StoreFactory};
-use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter, Windows};
-use crate::window::{AlignedWindows, EarlyFiring};
+use crate::topology::plan::{AggregateFunction, AggregatePlan, FiresPlan, Parameter, TriggerPlan, Windows};
+use crate::window::{AlignedWindows, CountWindows, EarlyFiring};
 
 /// How a run is cut.
 #[derive(Clone, Copy, Debug)]
@@ -213,8 +213,8 @@ fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, [u64; 3]) {
 fn all_aggregates() -> Vec<AggregatePlan> {
     let schema = orders();
     use AggregateFunction::{
-        ApproxCountDistinct, ApproxQuantile, Avg, Count, CountDistinct, First, Last, Max, Min, MinBy, Stddev,
-        Sum, Variance,
+        ApproxCountDistinct, ApproxQuantile, Avg, Collect, Count, CountDistinct, First, Last, Max, Min,
+        MinBy, Stddev, Sum, TopN, Variance,
     };
     let told = |parameter: Parameter, plan: AggregatePlan| AggregatePlan { parameter, ..plan };
     let least = aggregate(&schema, "cheapest", MinBy, Some("customer"), Type::String);
@@ -238,6 +238,19 @@ fn all_aggregates() -> Vec<AggregatePlan> {
             Parameter::Quantile(0.5),
             aggregate(&schema, "median", ApproxQuantile, Some("amount"), Type::Double),
         ),
+        // A seventh customer is an error.
+        told(
+            Parameter::Max(6),
+            aggregate(&schema, "customers", Collect, Some("customer"), list(Type::String, false)),
+        ),
+        told(
+            Parameter::Number(2),
+            AggregatePlan {
+                by: Some(expression(&schema, "amount")),
+                ..aggregate(&schema, "largest", TopN, Some("at"), list(Type::Timestamp, false))
+            },
+        ),
+        aggregate(&schema, "some", First, Some("[amount, 1]"), list(Type::Int, true)),
     ]
 }
 
@@ -287,8 +300,31 @@ fn deduplicated() -> Box<dyn Pipeline> {
 }
 
 fn lagging(ttl_ms: Option<i64>) -> Box<dyn Pipeline> {
-    let values = ["12 / amount", "customer", "at"];
+    let values = ["12 / amount", "customer", "at", "[amount, 3]"];
     source(4, vec![lag(&orders(), ttl_ms, &values, |rows| vec![sink(rows, "out")])])
+}
+
+/// Elements, some of them behind a window.
+fn flattened() -> Box<dyn Pipeline> {
+    let lists = ["[amount, 12 / amount]", "split(customer + \" x\", \" \")"];
+    let behind = |rows: &Schema| {
+        let total = aggregate(rows, "total", AggregateFunction::Sum, Some("e0"), Type::Int);
+        let words =
+            aggregate(rows, "words", AggregateFunction::Collect, Some("e1"), list(Type::String, false));
+        let words = AggregatePlan { parameter: Parameter::Max(9), ..words };
+        let window = Windowed { aggregates: vec![total, words], ..Windowed::new("window") };
+        vec![sink(rows, "out"), window.reads(rows, vec![sink(&window.schema(rows), "total")])]
+    };
+    source(4, vec![each_of(&orders(), &lists, true, false, behind)])
+}
+
+fn list(element: Type, nullable: bool) -> Type {
+    element.list(nullable).unwrap()
+}
+
+fn gathered(gathered: &Gathered) -> Box<dyn Pipeline> {
+    let schema = orders();
+    source(4, vec![gathered.reads(&schema, vec![sink(&gathered.schema(&schema), "out")])])
 }
 
 fn split() -> Box<dyn Pipeline> {
@@ -327,6 +363,18 @@ fn input_at(at: fn(i64) -> i64) -> impl Strategy<Value = Input> {
         20 => (customer, amount, time).prop_map(move |(customer, amount, time)| order(&customer, &amount, at(time))),
         1 => Just(Input { value: None, ..order("a", "1", at(5)) }),
         1 => Just(Input { value: Some(format!(r#"{{"at":{}}}"#, at(20)).into_bytes()), key: None, ..order("a", "1", at(5)) }),
+    ]
+}
+
+fn triggers() -> impl Strategy<Value = FiresPlan> {
+    let rows = Gathered::global(FiresPlan::EveryRows(1), false);
+    let made = Gathered { aggregates: all_aggregates(), ..rows }.schema(&orders());
+    let when = expression(&orders(), "12 / amount > 2");
+    let having = expression(&made, "6 / sum > 0 && rows > 1");
+    prop_oneof![
+        (1..4_i64).prop_map(FiresPlan::EveryRows),
+        Just(FiresPlan::When(when)),
+        Just(FiresPlan::Having(having)),
     ]
 }
 
@@ -399,6 +447,18 @@ proptest! {
     }
 
     #[test]
+    fn windows_that_begin_anew_with_early_rows_conform(
+        windows in prop_oneof![Just(tumbling(10)), Just(session(4))],
+        rows in prop_oneof![Just(None), (1..4_i64).prop_map(Some)],
+        inputs in vec(input(), 0..40),
+    ) {
+        let early = Some(rows.map_or(EarlyFiring::When, EarlyFiring::EveryRows));
+        let early_when = rows.is_none().then(|| expression(&orders(), "12 / amount > 2"));
+        let window = Windowed { early, early_when, purge: true, windows, ..window(EmitRows::OnClose) };
+        conforms(&move || windowed_as(&window), inputs);
+    }
+
+    #[test]
     fn sessions_of_rows_with_their_own_gaps_conform(
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
         inputs in vec(input(), 0..30),
@@ -416,6 +476,24 @@ proptest! {
     #[test]
     fn lag_conforms(ttl_ms in prop_oneof![Just(None), Just(Some(7))], inputs in vec(input(), 0..40)) {
         conforms(&move || lagging(ttl_ms), inputs);
+    }
+
+    #[test]
+    fn flat_map_conforms(inputs in vec(input(), 0..30)) {
+        conforms(&flattened, inputs);
+    }
+
+    #[test]
+    fn windows_that_no_time_closes_conform(
+        trigger in prop_oneof![
+            (1..5_i64, 1..5_i64).prop_map(|(size, slide)| TriggerPlan::Count(CountWindows::sliding(size, slide))),
+            (triggers(), any::<bool>()).prop_map(|(fires, purge)| TriggerPlan::Global { fires, purge }),
+        ],
+        ttl_ms in prop_oneof![Just(None), Just(Some(7))],
+        inputs in vec(input(), 0..40),
+    ) {
+        let window = Gathered { ttl_ms, aggregates: all_aggregates(), ..Gathered::new(trigger) };
+        conforms(&move || gathered(&window), inputs);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl<R: RecordType, K: KeySelector<R> + 'static> Operator<R> for Deduplicate<R, 
             return Ok(());
         }
         let time_ms = event.time_ms;
-        self.passed.change(end_ms, &self.key, |_| time_ms, |passed_ms| *passed_ms = time_ms)?;
+        self.passed.change(end_ms, &self.key, |_| time_ms, |_, passed_ms| *passed_ms = time_ms)?;
         self.readers.process(event, context)
     }
 
@@ -133,6 +133,10 @@ impl<R: RecordType, K: KeySelector<R> + 'static> Operator<R> for Deduplicate<R, 
     fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
         self.passed.clear();
         self.readers.finish(context)
+    }
+
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

@@ -54,7 +54,8 @@ impl ErrorPolicy {
     }
 
     /// Deals with a record that failed with `message`. `derived` renders a record that comes from no
-    /// single source record; it is called only if there is none.
+    /// single source record; it is called only if there is none. A source record has one dead letter of an operator,
+    /// however many rows of it fail there: those behind the first one are only counted.
     ///
     /// # Errors
     /// If the policy is to fail, or the dead letter is larger than its topic takes.
@@ -83,6 +84,9 @@ impl ErrorPolicy {
             }
             Action::DeadLetter(target) => target,
         };
+        if source.is_some() && !staged.refuse_first(&self.operator) {
+            return Ok(());
+        }
         let letter =
             self.letter(target, message, source, derived, staged.unkeyed_partition(target.partitions));
         let bytes = record_bytes(&letter);

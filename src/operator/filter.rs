@@ -58,6 +58,10 @@ impl<R: RecordType, P: Predicate<R>> Operator<R> for Filter<R, P> {
         self.readers.finish(context)
     }
 
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.hand_on(context)
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
         self.readers.visit(visit);
     }
@@ -73,7 +77,7 @@ pub struct RowFilter {
 
 impl Predicate<Dynamic> for RowFilter {
     fn test(&self, event: &Event<'_, Dynamic>, arena: &bumpalo::Bump) -> Result<bool, EvaluationError> {
-        self.predicate.test(&Environment { row: event.record, source: event.source, arena })
+        self.predicate.test(&Environment::new(event.record, event.source, arena))
     }
 
     fn render(&self, record: &&[crate::record::Slot<'_>]) -> Vec<u8> {

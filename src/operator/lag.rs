@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use prost::encoding::{decode_varint, encode_varint};
 
-use super::aggregate::{Held, decode_held, encode_held, text_bytes, text_bytes_max};
+use super::aggregate::{Held, decode_held, encode_held, text_bytes, text_bytes_max, text_kind};
 use super::window::{Expiring, ExpiringSpec, Retention, select};
 use super::{Context, ErrorPolicy, KeySelector, LateRecords, Operator, OperatorError, Progress, Readers};
 use crate::expression::{Environment, EvaluationError, Expression};
@@ -129,10 +129,10 @@ where
         let was_at_ms = before_ms.map(|before_ms| self.left.end(before_ms));
         let moved_from_ms = was_at_ms.filter(|was_at_ms| !self.left.lie_together(*was_at_ms, end_ms));
         if let Some(moved_from_ms) = moved_from_ms {
-            self.left.change(moved_from_ms, &self.key, |_| None, |left| *left = None)?;
+            self.left.change(moved_from_ms, &self.key, |_| None, |_, left| *left = None)?;
         }
         let left = Some(Left { newest_ms, value });
-        self.left.change(end_ms, &self.key, |_| None, |kept| *kept = left)
+        self.left.change(end_ms, &self.key, |_| None, |_, kept| *kept = left)
     }
 }
 
@@ -180,6 +180,10 @@ where
         self.readers.finish(context)
     }
 
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.hand_on(context)
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
         visit(self.left.stateful());
         self.readers.visit(visit);
@@ -196,7 +200,7 @@ pub struct RowLag {
 impl RowLag {
     /// Of these expressions, with the names of their fields.
     pub fn new(values: Vec<(String, Arc<Expression>)>) -> Self {
-        let is_text = |ty| matches!(ty, Type::String | Type::Bytes);
+        let is_text = |ty| matches!(ty, Type::String | Type::Bytes | Type::List(_));
         let texts = values.iter().filter(|(_, expression)| is_text(expression.ty())).count();
         RowLag { values, text_bytes_max: text_bytes_max(texts) }
     }
@@ -204,12 +208,13 @@ impl RowLag {
 
 impl LagFunction<Dynamic, Dynamic> for RowLag {
     fn leave(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<Self::Value, EvaluationError> {
-        let environment = Environment { row: event.record, source: event.source, arena };
+        let environment = Environment::new(event.record, event.source, arena);
         let value = |(name, expression): &(String, Arc<Expression>)| {
             let value = expression.eval(&environment)?;
             let (bytes, most) = (text_bytes(&value), self.text_bytes_max);
             if bytes > most {
-                let message = format!("`{name}`: a text of {bytes} bytes, more than {most}");
+                let what = text_kind(&value);
+                let message = format!("`{name}`: {what} of {bytes} bytes, more than {most}");
                 return Err(EvaluationError { message });
             }
             Ok(Held::of(&value))

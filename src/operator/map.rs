@@ -64,6 +64,10 @@ impl<I: RecordType, O: RecordType, F: MapFunction<I, O>> Operator<I> for Map<I, 
         self.readers.finish(context)
     }
 
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.readers.hand_on(context)
+    }
+
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {
         self.readers.visit(visit);
     }
@@ -79,7 +83,7 @@ pub struct RowMap {
 
 impl MapFunction<Dynamic, Dynamic> for RowMap {
     fn apply<'b>(&self, event: &Event<'b, Dynamic>, arena: &'b Bump) -> Result<Row<'b>, EvaluationError> {
-        let environment = Environment { row: event.record, source: event.source, arena };
+        let environment = Environment::new(event.record, event.source, arena);
         let made = arena.alloc_slice_fill_copy(self.slots.len(), Slot::Null);
         for (slot, how) in made.iter_mut().zip(&self.slots) {
             *slot = match how {

@@ -9,6 +9,7 @@ mod branch;
 mod deduplicate;
 mod errors;
 mod filter;
+mod flat_map;
 mod lag;
 mod map;
 mod repartition;
@@ -25,11 +26,14 @@ mod tests;
 
 use bumpalo::Bump;
 
-pub use aggregate::{Accumulators, RowAggregates, RowInput, reserved_bytes};
+pub use aggregate::{
+    Accumulators, MergedRows, PartialRows, RowAggregates, RowInput, pane_bytes, reserved_bytes,
+};
 pub use branch::{Branch, Choose, RowChoice};
 pub use deduplicate::{Deduplicate, DeduplicateSpec};
 pub use errors::ErrorPolicy;
 pub use filter::{Filter, Predicate, RowFilter};
+pub use flat_map::{FlatMap, FlatMapFunction, RowFlatMap, Unfolded};
 pub use lag::{Lag, LagFunction, LagSpec, RowLag};
 pub use map::{Map, MapFunction, RowMap};
 pub use repartition::{Exchange, Repartition, RepartitionSource, RowTransfer, Transfer};
@@ -37,8 +41,10 @@ pub use sink::{RecordWriter, RowWriter, Sink, Written};
 pub use source::{Decode, Decoded, JsonRows, Pipeline, PipelineFactory, Source, StageTime, Timing};
 pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
-    Aggregator, EmitRows, Firing, KeySelector, LateRecords, RowGap, RowKey, RowResults, Session,
-    SessionCodec, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec, row_windows,
+    Aggregator, Condition, EarlyRecords, EmitRows, Fires, Firing, GlobalTrigger, GlobalWindowOperator,
+    GlobalWindowSpec, Kept, KeptCodec, KeySelector, LateRecords, LocalAggregate, PartialResult, RowCondition,
+    RowGap, RowKey, RowResults, Session, SessionCodec, SessionGap, SessionOperator, WindowOperator,
+    WindowResult, WindowSpec, local_row_windows, row_trigger, row_windows,
 };
 
 use crate::record::{Event, RecordType};
@@ -137,6 +143,10 @@ pub trait Operator<R: RecordType> {
     /// Ends the stream: everything still open is due. For bounded runs only.
     fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError>;
 
+    /// A checkpoint follows: hands on what it has [held back](Staged::hold_back) and is no state, then has its own
+    /// readers do so.
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError>;
+
     /// Shows its state, and that of all operators behind it, to `visit`.
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful));
 }
@@ -191,6 +201,11 @@ impl<R: RecordType> Readers<R> {
             }
         }
         Ok(Progress::Done)
+    }
+
+    /// Has every reader hand on what it holds back.
+    pub fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.0.iter_mut().try_for_each(|reader| reader.hand_on(context))
     }
 
     /// Shows the state of every reader.

@@ -123,5 +123,9 @@ impl<R: RecordType, K: KeySelector<R>, T: Transfer<R>> Operator<R> for Repartiti
         Ok(Progress::Done)
     }
 
+    fn hand_on<'b>(&mut self, _context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
     fn visit(&mut self, _: &mut dyn FnMut(&mut dyn Stateful)) {}
 }

@@ -80,6 +80,10 @@ impl<R: RecordType, W: RecordWriter<R>> Operator<R> for Sink<W> {
         Ok(Progress::Done)
     }
 
+    fn hand_on<'b>(&mut self, _context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        Ok(())
+    }
+
     fn visit(&mut self, _: &mut dyn FnMut(&mut dyn Stateful)) {}
 }
 

@@ -81,6 +81,8 @@ pub trait Pipeline {
     fn resume(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
     /// Ends the stream: everything still open is due.
     fn finish(&mut self, arena: &Bump, staged: &mut Staged) -> Result<Progress, OperatorError>;
+    /// A checkpoint follows: what operators hold back, and is no state, is staged.
+    fn hand_on(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError>;
     /// How far it has come, as it is kept with the state.
     fn time(&self) -> StageTime;
     /// The watermark; `None` before the first record, and behind a change of keys until all that are waited for have
@@ -197,6 +199,7 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
                 return Ok((place, Progress::Done));
             }
             staged.counters.records_in += 1;
+            staged.begin_record();
             if let Some((_, message)) = malformed.next_if(|(malformed, _)| *malformed == place) {
                 self.errors.handle(&message, Some(source), Vec::new, staged)?;
                 continue;
@@ -228,6 +231,10 @@ impl<R: RecordType, D: Decode<R>> Pipeline for Source<R, D> {
             self.watermark_ms = Some(i64::MAX);
         }
         self.readers.finish(&mut Context::new(arena, staged))
+    }
+
+    fn hand_on(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError> {
+        self.readers.hand_on(&mut Context::new(arena, staged))
     }
 
     fn time(&self) -> StageTime {
@@ -306,7 +313,7 @@ impl Decode<Dynamic> for JsonRows {
         let slots = arena.alloc_slice_fill_copy(self.fields, Slot::Null);
         self.decoder.decode(value, arena, slots).map_err(|error| error.to_string())?;
         let record: Row<'b> = slots;
-        let environment = Environment { row: record, source: Some(*source), arena };
+        let environment = Environment::new(record, Some(*source), arena);
         let time_ms = self.time_ms(&environment)?;
         let is_punctuation = match &self.punctuated {
             Some(condition) => {

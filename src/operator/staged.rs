@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::flat_map::Unfolded;
 use super::repartition::{Exchange, Outgoing};
 use crate::record::{OutputRecord, SourceRecord};
 
@@ -75,6 +76,12 @@ pub struct Staged {
     due_ms: Option<i64>,
     /// When those that go by the clock are told the time if nothing is due before.
     tick_ms: Option<i64>,
+    /// Whether an operator holds something back until the checkpoint.
+    holds_back: bool,
+    /// The operators that the source's record at hand has a dead letter of.
+    refused: Vec<Arc<str>>,
+    /// What flat maps have made of the row at hand.
+    unfolded: Unfolded,
     /// The number of the task's partition.
     partition: i32,
     bytes: usize,
@@ -102,6 +109,9 @@ impl Staged {
             clock_ms: 0,
             due_ms: None,
             tick_ms: None,
+            holds_back: false,
+            refused: Vec::new(),
+            unfolded: Unfolded::default(),
             partition: 0,
             bytes: 0,
             records_max,
@@ -151,6 +161,25 @@ impl Staged {
     pub fn push(&mut self, record: OutputRecord) {
         count(&mut self.counters.records_out, &record.topic);
         self.hold(record);
+    }
+
+    /// The source hands over its next record. All that is made of it is made before the one behind it.
+    pub(super) fn begin_record(&mut self) {
+        self.refused.clear();
+    }
+
+    /// Notes that an operator fails on a row of the record at hand. Returns whether it is the first one.
+    pub(super) fn refuse_first(&mut self, operator: &Arc<str>) -> bool {
+        let is_first = !self.refused.contains(operator);
+        if is_first {
+            self.refused.push(operator.clone());
+        }
+        is_first
+    }
+
+    /// What flat maps have made of the row at hand.
+    pub(super) fn unfolded(&mut self) -> &mut Unfolded {
+        &mut self.unfolded
     }
 
     /// Stages a dead letter.
@@ -203,6 +232,21 @@ impl Staged {
         self.due_ms
     }
 
+    /// An operator holds something back that is no state: the checkpoint has it [handed on](super::Operator::hand_on).
+    pub(super) fn hold_back(&mut self) {
+        self.holds_back = true;
+    }
+
+    /// Whether an operator does.
+    pub fn holds_back(&self) -> bool {
+        self.holds_back
+    }
+
+    /// All that was held back has been handed on.
+    pub fn has_handed_on(&mut self) {
+        self.holds_back = false;
+    }
+
     /// Whether anything goes to other stages.
     pub fn has_exchanges(&self) -> bool {
         !self.outgoing.is_empty()
@@ -243,12 +287,17 @@ impl Staged {
     }
 }
 
-/// Adds one; a name costs an allocation only the first time.
+/// Adds one.
 pub(super) fn count(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>) {
+    add(counts, name, 1);
+}
+
+/// Adds so many; a name costs an allocation only the first time.
+pub(super) fn add(counts: &mut BTreeMap<Arc<str>, u64>, name: &Arc<str>, more: u64) {
     match counts.get_mut(name) {
-        Some(count) => *count += 1,
+        Some(count) => *count += more,
         None => {
-            counts.insert(name.clone(), 1);
+            counts.insert(name.clone(), more);
         }
     }
 }

@@ -1,16 +1,22 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
+mod across;
 mod branch;
 mod calendar;
 mod deduplicate;
 mod errors;
+mod flat_map;
+mod global;
 mod lag;
 mod processing;
+mod refining;
 mod repartition;
 mod session;
+mod two_phase;
 mod window;
 
 pub(super) use branch::branches;
+pub(super) use flat_map::each_of;
 pub(super) use window::{number, numbers};
 
 use std::sync::Arc;
@@ -29,7 +35,10 @@ use crate::state::codec::DeltaWriter;
 use crate::state::header::{Header, OperatorState};
 use crate::state::memory::MemoryStores;
 use crate::state::store::StoreFactory;
-use crate::topology::plan::{AggregateFunction, AggregatePlan, EventTime, MapSlot, Parameter, Windows};
+use crate::topology::plan::{
+    AggregateFunction, AggregatePlan, EventTime, FiresPlan, FlatMapPlan, MapSlot, Parameter, TriggerPlan,
+    Windows,
+};
 use crate::window::{AlignedWindows, EarlyFiring, SessionWindows, TimeDomain};
 pub(super) use calendar::days;
 
@@ -200,6 +209,50 @@ pub(super) fn lag(
     ))
 }
 
+/// A window of no time over the first field.
+#[derive(Clone, Debug)]
+pub(super) struct Gathered {
+    pub trigger: TriggerPlan,
+    pub ttl_ms: Option<i64>,
+    pub aggregates: Vec<AggregatePlan>,
+}
+
+impl Gathered {
+    /// With a count of rows.
+    pub fn new(trigger: TriggerPlan) -> Gathered {
+        let aggregates = vec![aggregate(&orders(), "rows", AggregateFunction::Count, None, Type::Int)];
+        Gathered { trigger, ttl_ms: None, aggregates }
+    }
+
+    /// Of all rows of a key.
+    pub fn global(fires: FiresPlan, purge: bool) -> Gathered {
+        Gathered::new(TriggerPlan::Global { fires, purge })
+    }
+
+    pub fn schema(&self, input: &Schema) -> Schema {
+        let mut fields = vec![input.fields[0].clone()];
+        fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
+        fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
+        Schema { fields }
+    }
+
+    pub fn reads(&self, input: &Schema, readers: Vec<Reader>) -> Reader {
+        let (id, fingerprint) = ("gathered".into(), "of a test".into());
+        let spec = GlobalWindowSpec { id, fingerprint, ttl_ms: self.ttl_ms };
+        let panes = match &self.trigger {
+            TriggerPlan::Count(windows) => windows.panes(),
+            TriggerPlan::Global { .. } => 1,
+        };
+        let aggregates = || RowAggregates::new(self.aggregates.clone()).in_panes(panes as usize);
+        let results = RowResults::new(&self.schema(input), 1, aggregates(), Vec::new());
+        let functions = (first_field(input), aggregates(), results);
+        let trigger = row_trigger(&self.trigger);
+        let operator =
+            GlobalWindowOperator::new(spec, trigger, functions, rejected("gathered"), Readers::new(readers));
+        Box::new(operator)
+    }
+}
+
 fn first_field(schema: &Schema) -> RowKey {
     RowKey { fields: vec![(schema.fields[0].name.clone(), 0)], encoder: Arc::new(Encoder::new(schema)) }
 }
@@ -226,8 +279,13 @@ pub(super) struct Windowed {
     pub allowed_lateness_ms: i64,
     pub emit: EmitRows,
     pub early: Option<EarlyFiring>,
+    pub early_when: Option<Arc<Expression>>,
+    pub purge: bool,
+    pub refine_every_ms: Option<i64>,
     pub late: LateRecords,
     pub aggregates: Vec<AggregatePlan>,
+    /// Its rows hold accumulators, which it merges.
+    pub merges: bool,
 }
 
 impl Windowed {
@@ -237,8 +295,21 @@ impl Windowed {
         let (emit, late) = (EmitRows::OnClose, LateRecords::Drop);
         let windows = tumbling(10);
         let time = TimeDomain::Event;
-        let (allowed_lateness_ms, early) = (0, None);
-        Windowed { id, windows, gap: None, time, allowed_lateness_ms, emit, early, late, aggregates }
+        Windowed {
+            id,
+            windows,
+            gap: None,
+            time,
+            allowed_lateness_ms: 0,
+            emit,
+            early: None,
+            early_when: None,
+            purge: false,
+            refine_every_ms: None,
+            late,
+            aggregates,
+            merges: false,
+        }
     }
 
     pub fn schema(&self, input: &Schema) -> Schema {
@@ -276,21 +347,21 @@ impl Windowed {
             let aggregates = RowAggregates::new(self.aggregates.clone());
             match self.early {
                 Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
+                _ if self.merges || self.purge => aggregates.counting_rows(),
                 _ => aggregates,
             }
         };
         let results = RowResults::new(&self.schema(input), 1, aggregates(), marks);
         let key = first_field(input);
         let (errors, readers) = (rejected(self.id), Readers::new(readers));
-        row_windows(
-            (self.windows.clone(), self.gap.clone().map(RowGap)),
-            spec,
-            key,
-            aggregates(),
-            results,
-            errors,
-            readers,
-        )
+        let windows = (self.windows.clone(), self.gap.clone().map(RowGap));
+        let when = self.early_when.clone().map(|when| Box::new(RowCondition(when)) as Box<_>);
+        let early = (EarlyRecords { when, purge: self.purge }, self.refine_every_ms);
+        if self.merges {
+            let merged = MergedRows::new(aggregates());
+            return row_windows(windows, early, spec, (key, merged, results), errors, readers);
+        }
+        row_windows(windows, early, spec, (key, aggregates(), results), errors, readers)
     }
 }
 

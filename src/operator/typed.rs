@@ -8,6 +8,7 @@
 //! | [`Decode`] | [`Json`], which dates records by a closure `Fn(&T) -> i64` |
 //! | [`Predicate`] | a closure `Fn(&T) -> bool` |
 //! | [`MapFunction`] | a closure `Fn(&T) -> Result<U, String>` |
+//! | [`FlatMapFunction`] | a closure `Fn(&T) -> Result<Vec<U>, String>` |
 //! | [`KeySelector`] | a closure `Fn(&T) -> K`, where `K` is bytes: a `String`, a `[u8; N]` |
 //! | [`Aggregator`] | [`Custom`], around an [`Aggregate`] |
 //! | [`WindowResult`] | a closure `Fn(WindowValue<'_, V>) -> Result<U, String>` |
@@ -107,8 +108,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Aggregator, Decode, Decoded, Firing, KeySelector, MapFunction, Predicate, RecordWriter, WindowResult,
-    Written,
+    Aggregator, Decode, Decoded, Firing, FlatMapFunction, KeySelector, MapFunction, Predicate, RecordWriter,
+    Unfolded, WindowResult, Written,
 };
 use crate::expression::EvaluationError;
 use crate::format::json;
@@ -192,6 +193,27 @@ where
 {
     fn apply<'b>(&self, event: &Event<'b, Owned<T>>, _: &'b Bump) -> Result<U, EvaluationError> {
         self(&event.record).map_err(failed)
+    }
+
+    fn render(&self, record: &T) -> Vec<u8> {
+        render(record)
+    }
+}
+
+impl<T, U, F> FlatMapFunction<Owned<T>, Owned<U>> for F
+where
+    T: Serialize + Clone + 'static,
+    U: Clone + 'static,
+    F: Fn(&T) -> Result<Vec<U>, String>,
+{
+    fn apply<'b>(
+        &self,
+        event: &Event<'b, Owned<T>>,
+        _: &mut Unfolded,
+        arena: &'b Bump,
+    ) -> Result<bumpalo::collections::Vec<'b, U>, EvaluationError> {
+        let made = self(&event.record).map_err(failed)?;
+        Ok(bumpalo::collections::Vec::from_iter_in(made, arena))
     }
 
     fn render(&self, record: &T) -> Vec<u8> {

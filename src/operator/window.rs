@@ -2,12 +2,17 @@
 //!
 //! - [`WindowOperator`]: windows that are aligned to the clock or to a calendar.
 //! - [`SessionOperator`]: windows that last as long as records follow one another.
+//! - [`GlobalWindowOperator`]: windows that no time closes.
+//! - [`LocalAggregate`]: the first of two steps, where records change keys between the two.
 //!
 //! What else is kept per key for a length of event time lies as sessions do (`expiring`).
 
 mod aligned;
 mod early;
 mod expiring;
+mod global;
+mod local;
+mod refining;
 mod rows;
 mod session;
 mod state;
@@ -16,7 +21,7 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::staged::{count, provenance};
+use super::staged::{add, provenance};
 use super::{Context, ErrorPolicy, OperatorError, OutputTarget, Readers};
 use crate::expression::EvaluationError;
 use crate::format::key::partition;
@@ -29,8 +34,14 @@ use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, EarlyFiring, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
+pub use early::EarlyRecords;
 pub(super) use expiring::{Expiring, ExpiringSpec, Retention};
-pub use rows::{RowGap, RowKey, RowResults, row_windows};
+pub use global::{
+    Condition, Fires, GlobalTrigger, GlobalWindowOperator, GlobalWindowSpec, Kept, KeptCodec, RowCondition,
+    row_trigger,
+};
+pub use local::{LocalAggregate, PartialResult};
+pub use rows::{RowGap, RowKey, RowResults, local_row_windows, row_windows};
 pub use session::{Session, SessionCodec, SessionGap, SessionOperator};
 
 /// Takes a record's key, as bytes.
@@ -51,9 +62,14 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     fn create(&self) -> Self::Value;
     /// Adds to the value. On an error the value is as before.
     fn add(&self, value: &mut Self::Value, input: Self::Input<'_>) -> Result<(), EvaluationError>;
-    /// How many records the value is over. Only asked for early records by their number.
+    /// How many records the value is over. Only asked for early records by their number, and where windows begin anew with
+    /// them.
     fn rows(&self, _value: &Self::Value) -> i64 {
         0
+    }
+    /// How many records a record stands for.
+    fn rows_of(&self, _event: &Event<'_, R>) -> u64 {
+        1
     }
     /// Adds what `later` holds, the value over records of a later pane. On an error the value does not matter any
     /// more.
@@ -157,15 +173,16 @@ impl<W> WindowSpec<W> {
         if self.emit == EmitRows::OnTime { Firing::OnTime } else { Firing::Close }
     }
 
-    /// Counts a late record and writes it where it belongs.
+    /// Counts a late record, which stands for `rows`, and writes it where it belongs.
     fn put_late<R: RecordType>(
         &self,
         event: &Event<'_, R>,
+        rows: u64,
         keys: &impl KeySelector<R>,
         errors: &ErrorPolicy,
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
-        count(&mut context.staged.counters.late, &self.id);
+        add(&mut context.staged.counters.late, &self.id, rows);
         let LateRecords::Write(target) = &self.late else { return Ok(()) };
         let key = event.source.and_then(|source| source.key).map(<[u8]>::to_vec);
         let record = OutputRecord {
@@ -259,19 +276,38 @@ impl<O: RecordType, F> Outlet<O, F> {
     /// that record, not of the one that changed the value: that counts.
     fn emit<V>(
         &mut self,
-        (key, window, value, firing): (&[u8], WindowRange, Result<&V, EvaluationError>, Firing),
+        row: (&[u8], WindowRange, Result<&V, EvaluationError>, Firing),
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError>
     where
         F: WindowResult<V, O>,
     {
-        match value.and_then(|value| self.results.make(key, window, value, firing, context.arena)) {
-            Ok(record) => {
-                self.readers.process(Event { record, time_ms: window.end_ms - 1, source: None }, context)
-            }
+        self.emit_if(row, None, context).map(drop)
+    }
+
+    /// The same, if the condition holds of the record. Returns whether one was made.
+    fn emit_if<V>(
+        &mut self,
+        (key, window, value, firing): (&[u8], WindowRange, Result<&V, EvaluationError>, Firing),
+        condition: Option<&dyn Condition<O>>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<bool, OperatorError>
+    where
+        F: WindowResult<V, O>,
+    {
+        let made = value.and_then(|value| self.results.make(key, window, value, firing, context.arena));
+        let made = made.and_then(|record| {
+            let event = Event { record, time_ms: window.end_ms - 1, source: None };
+            let holds = condition.map_or(Ok(true), |condition| condition.holds(&event, context.arena))?;
+            Ok(holds.then_some(event))
+        });
+        match made {
+            Ok(Some(event)) => self.readers.process(event, context).map(|()| true),
+            Ok(None) => Ok(false),
             Err(error) => {
                 let describe = || self.results.describe(key, window);
-                self.errors.handle(&error.message, None, describe, context.staged)
+                self.errors.handle(&error.message, None, describe, context.staged)?;
+                Ok(false)
             }
         }
     }

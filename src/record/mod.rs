@@ -9,9 +9,9 @@ mod source;
 mod value;
 
 pub use output::OutputRecord;
-pub use schema::{Field, FieldForm, Schema, SourceField, SourceSchema};
+pub use schema::{EACH, Field, FieldForm, Schema, SourceField, SourceSchema, shown_path};
 pub use source::{Records, SourceRecord, TopicId, TopicPartition};
-pub use value::{Slot, Type};
+pub use value::{Element, ListType, Slot, Type};
 
 /// The kind of record that a stream carries: a row of a topology file, or a type of the user's.
 ///

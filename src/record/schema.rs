@@ -39,12 +39,23 @@ impl Schema {
     }
 }
 
+/// In a field's path, behind the key of an array: what follows is sought in each of its elements.
+pub const EACH: &str = "[]";
+
+/// A path as text: `items[].sku`.
+pub fn shown_path(path: &[String]) -> String {
+    path.join(".").replace(".[]", EACH)
+}
+
 /// A field of a source: where a decoder finds it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SourceField {
     /// Name, type, nullability and form.
     pub field: Field,
-    /// The keys that lead to it from the record's root; one element unless it is nested.
+    /// The keys that lead to it from the record's root; one element unless it is nested. A list may have [`EACH`] among
+    /// them, once and not at the end: it holds what the path leads to in each object of an array. Single values may share a
+    /// path. A list shares its array with other lists of the objects' values and nothing else: no other field has its path,
+    /// or records are refused.
     pub path: Vec<String>,
 }
 

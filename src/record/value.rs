@@ -19,6 +19,87 @@ pub enum Type {
     Duration,
     /// Bytes without a meaning of their own.
     Bytes,
+    /// Values of one of the other types, in an order.
+    List(ListType),
+}
+
+/// The type of a list's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ListType {
+    /// What an element is.
+    pub element: Element,
+    /// Whether elements may be null.
+    pub nullable: bool,
+}
+
+/// The types that elements of a list may have: there are no lists of lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// See [`Type::String`].
+    String,
+    /// See [`Type::Bool`].
+    Bool,
+    /// See [`Type::Int`].
+    Int,
+    /// See [`Type::Double`].
+    Double,
+    /// See [`Type::Timestamp`].
+    Timestamp,
+    /// See [`Type::Duration`].
+    Duration,
+    /// See [`Type::Bytes`].
+    Bytes,
+}
+
+impl Element {
+    /// An element of this type; `None` for a list.
+    pub fn of(ty: Type) -> Option<Element> {
+        Some(match ty {
+            Type::String => Element::String,
+            Type::Bool => Element::Bool,
+            Type::Int => Element::Int,
+            Type::Double => Element::Double,
+            Type::Timestamp => Element::Timestamp,
+            Type::Duration => Element::Duration,
+            Type::Bytes => Element::Bytes,
+            Type::List(_) => return None,
+        })
+    }
+
+    /// Its type.
+    pub fn ty(self) -> Type {
+        match self {
+            Element::String => Type::String,
+            Element::Bool => Type::Bool,
+            Element::Int => Type::Int,
+            Element::Double => Type::Double,
+            Element::Timestamp => Type::Timestamp,
+            Element::Duration => Type::Duration,
+            Element::Bytes => Type::Bytes,
+        }
+    }
+}
+
+impl Type {
+    /// A list of values of this type; `None` if it is one itself.
+    pub fn list(self, nullable: bool) -> Option<Type> {
+        Element::of(self).map(|element| Type::List(ListType { element, nullable }))
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(self) -> bool {
+        matches!(self, Type::List(_))
+    }
+
+    /// The type that values of both have: the same, or a list whose elements may be null if they may in one of both.
+    pub fn common(self, other: Type) -> Option<Type> {
+        match (self, other) {
+            (Type::List(one), Type::List(two)) if one.element == two.element => {
+                Some(Type::List(ListType { nullable: one.nullable || two.nullable, ..one }))
+            }
+            _ => (self == other).then_some(self),
+        }
+    }
 }
 
 impl fmt::Display for Type {
@@ -31,11 +112,14 @@ impl fmt::Display for Type {
             Type::Timestamp => "timestamp",
             Type::Duration => "duration",
             Type::Bytes => "bytes",
+            Type::List(list) => {
+                return write!(f, "[{}{}]", list.element.ty(), if list.nullable { "?" } else { "" });
+            }
         })
     }
 }
 
-/// One value of a row. Sixteen bytes of payload and a tag; text and bytes borrow from the batch.
+/// One value of a row. Sixteen bytes of payload and a tag; text, bytes and lists borrow from the batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Slot<'b> {
     /// No value: the field is declared with `?` and is absent or null.
@@ -54,6 +138,8 @@ pub enum Slot<'b> {
     String(&'b str),
     /// See [`Type::Bytes`].
     Bytes(&'b [u8]),
+    /// See [`Type::List`]. No element is a list.
+    List(&'b [Slot<'b>]),
 }
 
 impl Slot<'_> {

@@ -4,8 +4,11 @@
 mod aggregate;
 mod branch;
 mod change;
+mod flat_map;
 pub mod formula;
+mod global;
 mod keyed;
+mod lists;
 mod map;
 mod source;
 mod text;
@@ -16,12 +19,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::random::Random;
 use crate::record::{Field, FieldForm, Type};
-use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
+use crate::topology::plan::{Emit, OnError, Start, StreamRef};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 use formula::{Formula, Scope};
 use window::groupable;
 
+pub use aggregate::Aggregate;
 pub use change::Changed;
+pub use global::{GlobalWindow, Trigger};
 
 /// A topology. Whatever may fail has an `on_error` of skip or dead letter.
 #[derive(Clone, Debug)]
@@ -95,12 +100,16 @@ pub enum OperatorKind {
     Filter(Formula),
     /// Makes rows of rows.
     Map(Map),
+    /// Makes rows of elements.
+    FlatMap(FlatMap),
     /// Brings rows of a key together.
     Repartition(Repartition),
     /// Brings the rows of this stream, which have the same fields, to those of the input.
     Union(StreamRef),
     /// Groups rows.
     Window(Window),
+    /// Groups rows by their number, or another condition.
+    GlobalWindow(GlobalWindow),
     /// Drops rows that repeat others.
     Deduplicate(Deduplicate),
     /// Adds what the row before had.
@@ -109,6 +118,21 @@ pub enum OperatorKind {
     Branch(Branch),
     /// The rows of a branch, by its number.
     Output(usize),
+}
+
+/// What makes rows of elements.
+#[derive(Clone, Debug)]
+pub struct FlatMap {
+    /// New fields, by name, and the lists whose elements they are.
+    pub each: Vec<(String, Formula)>,
+    /// Which of the input's fields stay.
+    pub choice: Choice,
+    /// Their slots.
+    pub kept: Vec<usize>,
+    /// The field of an element's place.
+    pub position: Option<String>,
+    /// Whether a row without elements makes one, too.
+    pub outer: bool,
 }
 
 /// What splits rows.
@@ -209,6 +233,8 @@ pub struct Window {
     pub key: Vec<usize>,
     /// Rows of one key lie in several partitions: they are brought together first.
     pub rekeys: bool,
+    /// Whether what a task's rows come to is brought together in place of them, if the file says.
+    pub two_phase: Option<bool>,
     /// Which windows there are.
     pub shape: Shape,
     /// Whose time they are cut from.
@@ -225,29 +251,16 @@ pub struct Window {
     pub emit: Emit,
     /// When early ones.
     pub early: Option<EarlyFiring>,
+    /// After which rows, if it is for those to say.
+    pub early_when: Option<Formula>,
+    /// Whether it begins anew with each of them.
+    pub purge: bool,
+    /// How often by the clock it makes refinements; `None`: after each row.
+    pub refine_every_ms: Option<i64>,
     /// Where late rows go; `None`: nowhere.
     pub late: Option<String>,
     /// What it computes.
     pub aggregates: Vec<Aggregate>,
-}
-
-/// An aggregate.
-#[derive(Clone, Debug)]
-pub struct Aggregate {
-    /// The output's field.
-    pub name: String,
-    /// What is computed.
-    pub function: AggregateFunction,
-    /// Of what; `None`: of rows.
-    pub argument: Option<Formula>,
-    /// What `min_by` and `max_by` compare.
-    pub by: Option<Formula>,
-    /// Only rows for which it is true count.
-    pub condition: Option<Formula>,
-    /// What else it is told.
-    pub parameter: Parameter,
-    /// The type of the result.
-    pub ty: Type,
 }
 
 /// A sink.
@@ -282,6 +295,13 @@ impl Generated {
             OperatorKind::Window(window) => window.rekeys,
             _ => false,
         }
+    }
+
+    /// Whether rows of elements have come to a stream.
+    fn is_behind_flat_map(&self, stream: StreamRef) -> bool {
+        let StreamRef::Operator(operator) = stream else { return false };
+        matches!(self.operators[operator].kind, OperatorKind::FlatMap(_))
+            || self.inputs(operator).any(|input| self.is_behind_flat_map(input))
     }
 
     /// What an operator reads.
@@ -399,23 +419,30 @@ fn field(name: &str, ty: Type, nullable: bool) -> Field {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Filter,
+    FlatMap,
     Map,
     Repartition,
     Union,
     Window,
+    GlobalWindow,
     Deduplicate,
     Lag,
     Branch,
 }
 
+/// The kinds that remember something of each key, whatever the time.
+const KEYED: [Kind; 3] = [Kind::Deduplicate, Kind::Lag, Kind::GlobalWindow];
+
 impl Kind {
     fn letter(self) -> &'static str {
         match self {
             Kind::Filter => "f",
+            Kind::FlatMap => "e",
             Kind::Map => "m",
             Kind::Repartition => "r",
             Kind::Union => "u",
             Kind::Window => "w",
+            Kind::GlobalWindow => "g",
             Kind::Deduplicate => "d",
             Kind::Lag => "l",
             Kind::Branch => "b",
@@ -464,12 +491,17 @@ impl Maker<'_> {
         let other = self.other(place);
         // Behind a change of keys the order of rows would show.
         let keyed = can_group && !input.rekeyed && self.random.fork("keyed").one_in(4);
+        // They multiply: how many rows of a chain are too many is not followed.
+        let flattens = !self.generated.is_behind_flat_map(input.at)
+            && input.fields.iter().any(|field| field.ty.is_list())
+            && self.random.fork("flat").one_in(3);
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
-            _ if keyed => *self.random.fork("kind").pick(&[Kind::Deduplicate, Kind::Lag]),
+            _ if keyed => *self.random.fork("kind").pick(&KEYED),
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
             _ if !rekeys && self.random.fork("branch").one_in(8) => Kind::Branch,
+            _ if !rekeys && flattens => Kind::FlatMap,
             _ if rekeys => Kind::Window,
             0 | 1 => Kind::Filter,
             4.. if can_group => Kind::Window,
@@ -489,10 +521,12 @@ impl Maker<'_> {
                 let depth = 1 + self.random.below(3) as u32;
                 (OperatorKind::Filter(scope.formula(Type::Bool, depth, self.random)), input.clone())
             }
+            Kind::FlatMap => self.flat_map(&input, number),
             Kind::Map => self.map(&input, number),
             Kind::Repartition => self.repartition(&input),
             Kind::Union => self.union(&input, other.unwrap_or(place)),
             Kind::Window => self.window(&input, &id, number, rekeys),
+            Kind::GlobalWindow => self.global_window(&input, number),
             Kind::Deduplicate => self.deduplicate(&input, &id),
             Kind::Lag => self.lag(&input, number),
             Kind::Branch => self.branch(&input),
@@ -536,16 +570,19 @@ impl Maker<'_> {
         if self.random.one_in(5) {
             self.generated.created.insert(topic.clone());
         }
+        let plain = (0..stream.fields.len()).filter(|slot| !stream.fields[*slot].ty.is_list());
+        let plain: Vec<usize> = plain.collect();
         let mut key: Vec<usize> = match self.random.below(5) {
+            _ if plain.is_empty() => Vec::new(),
             0 if !stream.rekeyed => Vec::new(),
-            1 => vec![self.random.below(stream.fields.len() as u64) as usize],
+            1 => vec![*self.random.pick(&plain)],
             _ => stream.carried.iter().filter_map(|slots| slots.first().copied()).collect(),
         };
-        if key.is_empty() && stream.rekeyed {
-            key.push(self.random.below(stream.fields.len() as u64) as usize);
+        if key.is_empty() && stream.rekeyed && !plain.is_empty() {
+            key.push(*self.random.pick(&plain));
         }
         if !key.is_empty() && self.random.one_in(5) {
-            key.push(self.random.below(stream.fields.len() as u64) as usize);
+            key.push(*self.random.pick(&plain));
             key.dedup();
             if key.len() > 1 && key[..key.len() - 1].contains(&key[key.len() - 1]) {
                 key.pop();

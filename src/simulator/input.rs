@@ -6,7 +6,7 @@ use super::generate::formula::HEADER;
 use super::generate::{Generated, Source};
 use super::reference::json::{push_int, push_rfc3339};
 use crate::random::Random;
-use crate::record::{FieldForm, TopicPartition, Type};
+use crate::record::{EACH, FieldForm, TopicPartition, Type};
 
 /// Where time begins: 20 seconds before the year 2024 does in Berlin, on a Monday, which ends windows of all calendar
 /// units.
@@ -81,7 +81,9 @@ impl<'g> Maker<'g> {
             });
             match object {
                 Some(slots) => slots.push(slot),
-                None if path.len() > 1 => members.push(Member::Object(path[0].clone(), vec![slot])),
+                None if path.len() > 1 && path[1] != EACH => {
+                    members.push(Member::Object(path[0].clone(), vec![slot]))
+                }
                 None => members.push(Member::Field(slot)),
             }
         }
@@ -160,6 +162,9 @@ impl<'g> Maker<'g> {
     /// A field and a comma; nothing if it is absent.
     fn member(&self, slot: usize, key: &Key, time_ms: i64, random: &mut Random, out: &mut Vec<u8>) {
         let (field, path) = &self.source.fields[slot];
+        if path.iter().any(|key| key == EACH) {
+            return self.array(slot, random, out);
+        }
         let name = path.last().map_or(field.name.as_str(), String::as_str);
         let given = key.values.iter().find(|(of, _)| *of == slot);
         let is_null = match given {
@@ -176,6 +181,52 @@ impl<'g> Maker<'g> {
             None => push_value(field.ty, field.form, time_ms, random, out),
         }
         out.push(b',');
+    }
+
+    /// The array that the list with this slot is read from, with its first one.
+    fn array(&self, slot: usize, random: &mut Random, out: &mut Vec<u8>) {
+        let array = |path: &Vec<String>| path.iter().take_while(|key| *key != EACH).cloned().collect();
+        let name: Vec<String> = array(&self.source.fields[slot].1);
+        let lists = self.source.fields.iter().enumerate();
+        let lists = lists.filter(|(_, (_, path))| path.contains(&EACH.to_owned()) && array(path) == name);
+        let lists: Vec<usize> = lists.map(|(slot, _)| slot).collect();
+        if lists.first() != Some(&slot) {
+            return;
+        }
+        let may_be_null = lists.iter().all(|list| self.source.fields[*list].0.nullable);
+        if random.one_in(if may_be_null { 6 } else { 80 }) {
+            if random.one_in(2) {
+                push_name(name.last().map_or("", String::as_str), out);
+                out.extend_from_slice(b"null,");
+            }
+            return;
+        }
+        push_name(name.last().map_or("", String::as_str), out);
+        out.push(b'[');
+        for place in 0..random.below(4) {
+            out.extend_from_slice(if place > 0 { b", {" } else { b"{" });
+            for list in &lists {
+                let (field, path) = &self.source.fields[*list];
+                let Type::List(of) = field.ty else { continue };
+                let is_null = random.one_in(if of.nullable { 4 } else { 120 });
+                if is_null && random.one_in(2) {
+                    continue;
+                }
+                let inner = &path[name.len() + 1..];
+                for (depth, key) in inner.iter().enumerate() {
+                    out.extend_from_slice(if depth > 0 { b"{" } else { b"" });
+                    push_name(key, out);
+                }
+                match is_null {
+                    true => out.extend_from_slice(b"null"),
+                    false => push_value(of.element.ty(), field.form, 0, random, out),
+                }
+                out.resize(out.len() + inner.len() - 1, b'}');
+                out.push(b',');
+            }
+            close(out);
+        }
+        out.extend_from_slice(b"],");
     }
 
     /// Makes it a record that cannot be read, in one of many ways. (Some leave it readable.)
@@ -270,6 +321,17 @@ fn close(out: &mut Vec<u8>) {
 /// Appends a value of a type. No double is -0.0: whether that is less than 0.0 is nowhere said.
 fn push_value(ty: Type, form: FieldForm, time_ms: i64, random: &mut Random, out: &mut Vec<u8>) {
     match ty {
+        Type::List(of) => {
+            out.push(b'[');
+            for place in 0..random.below(4) {
+                out.extend_from_slice(if place > 0 { b" ," } else { b"" });
+                match random.one_in(if of.nullable { 4 } else { 120 }) {
+                    true => out.extend_from_slice(b"null"),
+                    false => push_value(of.element.ty(), form, time_ms, random, out),
+                }
+            }
+            out.push(b']');
+        }
         Type::Bool => out.extend_from_slice(if random.one_in(2) { b"true" } else { b"false" }),
         Type::String | Type::Bytes if random.one_in(300) => {
             out.push(b'"');

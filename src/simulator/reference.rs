@@ -5,12 +5,16 @@
 mod compare;
 mod decode;
 mod evaluate;
+mod failed;
+mod flat;
 mod fold;
+mod global;
 mod group;
 pub mod json;
 mod kept;
 mod keyed;
 mod rekeyed;
+mod sums;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -22,7 +26,7 @@ use super::Input;
 use super::generate::formula::Value;
 use super::generate::{Changed, Generated, OperatorKind, Shape as WindowShape, Sink, Source, Window};
 use crate::record::{Field, FieldForm, TopicPartition};
-use crate::topology::plan::{Emit, OnError, StreamRef};
+use crate::topology::plan::{Emit, StreamRef};
 use crate::window::{EarlyFiring, TimeDomain};
 use decode::decode;
 use evaluate::{Environment, Failed, Origin};
@@ -31,6 +35,7 @@ use group::result;
 use json::{RFC3339_MS, push_int, push_rfc3339, push_text};
 use kept::Kept;
 use rekeyed::Sent;
+use sums::Sums;
 
 pub use compare::compare;
 
@@ -47,11 +52,38 @@ pub struct Expected {
     pub failed: BTreeMap<String, u64>,
     /// Records read.
     pub records: u64,
+    /// Rows that are put together before they are read: how many of what they come to are read depends on when
+    /// checkpoints are.
+    pub put_together: u64,
     /// Of topics of which only this is known.
     pub kept: Vec<Kept>,
     /// Topics of windows that make early rows as well, and the fields that tell the key and the window: how many of these
     /// come depends on the clock.
     pub with_early: BTreeMap<String, Vec<String>>,
+    /// Topics of windows that begin anew with them: how many rows these and the others are of is known.
+    pub sums: BTreeMap<String, Sums>,
+    /// Topics of windows that make refinements by the clock.
+    pub refined: BTreeMap<String, Refined>,
+    /// The same by operator, while they are made.
+    tallies: BTreeMap<usize, Sums>,
+}
+
+/// What is known of refinements by the clock.
+#[derive(Clone, Debug)]
+pub struct Refined {
+    /// The fields that tell the key and the window.
+    names: Vec<String>,
+    /// Whether all windows have closed in the end.
+    all_closed: bool,
+}
+
+impl Refined {
+    /// The key and the window of a row.
+    fn window(&self, row: &str) -> Vec<String> {
+        let json = json::Json::parse(row.as_bytes());
+        let member = |name: &String| format!("{:?}", json.as_ref().and_then(|json| json.member(name)));
+        self.names.iter().map(member).collect()
+    }
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -113,6 +145,7 @@ pub fn expected(
             rows: BTreeMap::new(),
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
+            refused: BTreeMap::new(),
             sent: &mut sent,
             by_clock: &mut by_clock,
             out: &mut expected,
@@ -135,12 +168,21 @@ pub fn expected(
         task.end();
     }
     rekeyed::behind(generated, &shape, &mut sent, &mut by_clock, &mut expected);
+    let tallies = std::mem::take(&mut expected.tallies);
     let of_clock = by_clock.iter().filter_map(|(index, rows)| kept::kept(generated, *index, rows, &[]));
     expected.kept.extend(of_clock.flatten());
     for sink in &generated.sinks {
         let StreamRef::Operator(index) = sink.input else { continue };
         let OperatorKind::Window(window) = &generated.operators[index].kind else { continue };
-        if matches!(window.early, Some(EarlyFiring::EveryMs(_))) {
+        if window.refine_every_ms.is_some() {
+            let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
+            let names = fields.map(|field| field.name.clone()).collect();
+            let refined = Refined { names, all_closed: generated.bounded };
+            expected.refined.insert(sink.topic.clone(), refined);
+        }
+        if let Some(sums) = tallies.get(&index) {
+            expected.sums.insert(sink.topic.clone(), sums.clone());
+        } else if matches!(window.early, Some(EarlyFiring::EveryMs(_))) {
             let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
             let names = fields.map(|field| field.name.clone()).collect();
             expected.with_early.insert(sink.topic.clone(), names);
@@ -200,6 +242,8 @@ struct OpenWindows {
     passed: Vec<(Vec<KeyPart>, i64)>,
     /// Of a lag: the greatest event time of each key's rows, and what the last of them had.
     left: BTreeMap<Vec<KeyPart>, (i64, Vec<Value>)>,
+    /// Of a window that no time closes.
+    rows: BTreeMap<Vec<KeyPart>, global::Rows>,
     /// By end and key, which is the order in which they close.
     open: BTreeMap<(i64, Vec<KeyPart>), OpenWindow>,
 }
@@ -249,6 +293,8 @@ struct Task<'t, 'g> {
     told_ms: BTreeMap<usize, i64>,
     /// That of the one on its way.
     passing_ms: BTreeMap<usize, i64>,
+    /// Of which record each operator has written its last dead letter.
+    refused: BTreeMap<&'g str, i64>,
     sent: &'t mut Sent,
     by_clock: &'t mut ByClock,
     out: &'t mut Expected,
@@ -304,6 +350,7 @@ impl<'t, 'g> Task<'t, 'g> {
                     map.slots.iter().map(|formula| environment.evaluate(formula)).collect();
                 row.map(|row| self.process(StreamRef::Operator(index), &Event { row: &row, ..*event }))
             }
+            OperatorKind::FlatMap(flat_map) => self.flatten(index, flat_map, event),
             OperatorKind::Branch(branch) => self.split(index, branch, event),
             OperatorKind::Union(_) | OperatorKind::Output(_) => {
                 self.process(StreamRef::Operator(index), event);
@@ -318,6 +365,7 @@ impl<'t, 'g> Task<'t, 'g> {
                 self.follow(index, operator, window, fields, event)
             }
             OperatorKind::Window(window) => self.group(index, operator, window, fields, event),
+            OperatorKind::GlobalWindow(window) => self.gather(index, operator, window, event),
             OperatorKind::Deduplicate(deduplicate) => {
                 self.deduplicate(index, operator, deduplicate, fields, event)
             }
@@ -368,8 +416,12 @@ impl<'t, 'g> Task<'t, 'g> {
             for place in due {
                 let Some(open) = self.windows[index].open.get_mut(&place) else { continue };
                 open.fired = true;
+                if window.purge && open.rows == 0 {
+                    continue;
+                }
                 let row = result(window, &place, open, window.emit != Emit::OnTime);
-                let start_ms = open.start_ms;
+                let (start_ms, rows) = (open.start_ms, open.rows);
+                self.close_tally(index, &place, rows);
                 self.fire(index, operator, &place, start_ms, row);
             }
             self.windows[index]
@@ -400,30 +452,6 @@ impl<'t, 'g> Task<'t, 'g> {
             value: Some(object(fields, event.row)),
             headers: event.origin.map(provenance).unwrap_or_default(),
             timestamp_ms: Some(event.time_ms),
-        };
-        self.put(topic, id, row);
-    }
-
-    /// A record that failed. `derived` is that of a row which comes from no record.
-    fn failed(
-        &mut self,
-        id: &'g str,
-        on_error: &'g OnError,
-        origin: Option<Origin<'_>>,
-        derived: impl FnOnce() -> Vec<u8>,
-    ) {
-        *self.out.failed.entry(id.to_owned()).or_default() += 1;
-        let OnError::DeadLetter(topic) = on_error else { return };
-        let key = origin.and_then(|origin| origin.input.key.clone());
-        let mut headers = origin.map(provenance).unwrap_or_default();
-        headers.push((ERROR.to_owned(), None));
-        headers.push(("thalweg.operator".to_owned(), Some(id.as_bytes().to_vec())));
-        let row = Row {
-            partition: self.partition_of(topic, key.as_deref()),
-            key,
-            value: origin.map_or_else(|| Some(derived()), |origin| origin.input.value.clone()),
-            headers,
-            timestamp_ms: origin.map(|origin| origin.input.timestamp_ms),
         };
         self.put(topic, id, row);
     }
@@ -514,6 +542,14 @@ fn push_value(field: &Field, value: &Value, out: &mut Vec<u8>) {
         }
         Value::Timestamp(ms) => push_int(*ms, out),
         Value::Text(text) => push_text(text, out),
+        Value::List(elements) => {
+            out.push(b'[');
+            for (place, element) in elements.iter().enumerate() {
+                out.extend_from_slice(if place > 0 { b"," } else { b"" });
+                push_value(field, element, out);
+            }
+            out.push(b']');
+        }
         Value::Double(value) => {
             // The shortest digits; their layout is that of the library. Writing to memory cannot fail.
             let written = serde_json::to_writer(out, value);

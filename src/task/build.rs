@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use crate::format::json::Encoder;
 use crate::operator::{
-    Branch, Deduplicate, DeduplicateSpec, EmitRows, ErrorPolicy, Exchange, Filter, Firing, JsonRows, Lag,
-    LagSpec, LateRecords, Map, Operator, OutputTarget, Pipeline, PipelineFactory, Readers, Repartition,
-    RepartitionSource, RowAggregates, RowChoice, RowFilter, RowGap, RowKey, RowLag, RowMap, RowResults,
-    RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, row_windows,
+    Branch, Deduplicate, DeduplicateSpec, EarlyRecords, EmitRows, ErrorPolicy, Exchange, Filter, Firing,
+    FlatMap, GlobalWindowOperator, GlobalWindowSpec, JsonRows, Lag, LagSpec, LateRecords, Map, MergedRows,
+    Operator, OutputTarget, PartialRows, Pipeline, PipelineFactory, Readers, Repartition, RepartitionSource,
+    RowAggregates, RowChoice, RowCondition, RowFilter, RowFlatMap, RowGap, RowKey, RowLag, RowMap,
+    RowResults, RowTransfer, RowWriter, Sink, Source, Timing, Transfer, WindowSpec, local_row_windows,
+    row_trigger, row_windows,
 };
 use crate::record::{Dynamic, Schema};
 use crate::topology::plan::{
-    Emit, EventTimePlan, Late, MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, Route,
-    SinkPlan, StageInput, StreamRef, WindowPlan,
+    Emit, EventTimePlan, Late, MapSlot, OnError, OperatorKind, OperatorPlan, Phase, Plan, RepartitionPlan,
+    Route, SinkPlan, StageInput, StreamRef, WindowPlan,
 };
 
 /// The topics that an application writes to, by name.
@@ -165,7 +167,31 @@ impl Builder<'_> {
             OperatorKind::Map { slots } => {
                 Box::new(Map::new(RowMap { slots: slots.clone(), encoder }, errors, readers))
             }
+            OperatorKind::Window(window) if window.phase == Phase::Local => {
+                let aggregates = || RowAggregates::of(window);
+                let results = PartialRows::new(&operator.schema, aggregates());
+                let keys = row_key(&window.key, input, encoder);
+                local_row_windows(&window.windows, keys, aggregates(), results, errors, readers)
+                    .unwrap_or_else(|| unreachable!("windows of two steps have panes"))
+            }
+            OperatorKind::FlatMap(plan) => {
+                let names = operator.schema.fields[plan.kept.len()..].iter().map(|field| field.name.clone());
+                let function = RowFlatMap::new(plan.clone(), names.collect(), encoder);
+                Box::new(FlatMap::new(function, errors, readers))
+            }
             OperatorKind::Window(window) => self.window(operator, window, input, encoder, errors, readers)?,
+            OperatorKind::GlobalWindow(window) => {
+                let spec = GlobalWindowSpec {
+                    id: operator.id.as_str().into(),
+                    fingerprint: operator.fingerprint().unwrap_or_default(),
+                    ttl_ms: window.ttl_ms,
+                };
+                let aggregates = || RowAggregates::new(window.aggregates.clone()).in_panes(window.panes());
+                let results = RowResults::new(&operator.schema, window.key.len(), aggregates(), Vec::new());
+                let functions = (row_key(&window.key, input, encoder), aggregates(), results);
+                let trigger = row_trigger(&window.trigger);
+                Box::new(GlobalWindowOperator::new(spec, trigger, functions, errors, readers))
+            }
             OperatorKind::Deduplicate(deduplicate) => {
                 let spec = DeduplicateSpec {
                     id: operator.id.as_str().into(),
@@ -216,6 +242,8 @@ impl Builder<'_> {
             early: window.early,
             late: self.late(&window.late)?,
         };
+        let keys = row_key(&window.key, input, encoder);
+        let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
         let mark = match window.emit {
             Emit::OnClose => None,
             Emit::OnTime => Some(Firing::Refinement),
@@ -224,10 +252,19 @@ impl Builder<'_> {
         let marks = window.early.map(|_| Firing::Early).into_iter().chain(mark).collect();
         let aggregates = RowAggregates::of(window);
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
-        let keys = row_key(&window.key, input, encoder);
         let aggregates = RowAggregates::of(window);
-        let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
-        Ok(row_windows(windows, spec, keys, aggregates, results, errors, readers))
+        let when = window.early_when.clone().map(RowCondition);
+        let early = EarlyRecords { when: when.map(|when| Box::new(when) as Box<_>), purge: window.purge };
+        let early = (early, window.refine_every_ms);
+        Ok(match window.phase {
+            Phase::Global => {
+                let aggregates = MergedRows::new(aggregates);
+                row_windows(windows, early, spec, (keys, aggregates, results), errors, readers)
+            }
+            Phase::Whole | Phase::Local => {
+                row_windows(windows, early, spec, (keys, aggregates, results), errors, readers)
+            }
+        })
     }
 
     fn repartition(

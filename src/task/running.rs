@@ -429,8 +429,9 @@ impl Task {
     /// Learns whether the source has no record behind those that were [handed over](Task::enqueue). A source that has
     /// had nothing to process for a while is idle; as long as anything waits, it is not, however long that takes.
     pub fn source_drained(&mut self, drained: bool, now_ms: u64) {
-        // Nor is it while something is due by the clock, whose rows come then.
-        let waits = self.is_going_on() || self.staged.is_full() || self.staged.due_ms().is_some();
+        // Nor is it while something is due by the clock or with the checkpoint, whose rows come then.
+        let is_due = self.staged.due_ms().is_some() || self.staged.holds_back();
+        let waits = self.is_going_on() || self.staged.is_full() || is_due;
         let drained = drained && self.queue.is_empty() && !waits;
         self.drained_since_ms = self.drained_since_ms.or(Some(now_ms)).filter(|_| drained);
         self.is_drained &= drained;
@@ -468,6 +469,7 @@ impl Task {
         self.next_offset != self.committed_offset
             || self.anchor_due
             || !self.staged.outputs.is_empty()
+            || self.staged.holds_back()
             || self.staged.is_sending_due(now_ms, self.limits.watermark_interval_ms)
             || self.dirty_bytes() > 0
             || self.finished != self.committed_finished

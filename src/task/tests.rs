@@ -3,6 +3,7 @@
 mod repartition;
 mod restoring;
 mod running;
+mod two_phase;
 
 use std::cell::Cell;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use super::rows::{self, Found};
 use super::state;
 use crate::simulator::Outcome;
 use crate::topology::case::{Case, ExpectedCount, ExpectedRows};
-use crate::topology::plan::{Late, OnError, OperatorKind};
+use crate::topology::plan::{Late, OnError, OperatorKind, OperatorPlan, Phase};
 use crate::topology::{Plan, TopicRole, topics};
 
 /// Everything that is not as the case expects. Counts are compared only if nothing went wrong: what a
@@ -62,13 +62,20 @@ fn named_state(expected: &ExpectedRows) -> ExpectedRows {
     ExpectedRows { name: format!("state of {}", expected.name), ..expected.clone() }
 }
 
+/// The operators, each once: the first of two steps has the id of the second.
+fn whole(plan: &Plan) -> impl Iterator<Item = &OperatorPlan> {
+    let is_first =
+        |kind: &OperatorKind| matches!(kind, OperatorKind::Window(window) if window.phase == Phase::Local);
+    plan.operators.iter().filter(move |operator| !is_first(&operator.kind))
+}
+
 /// The operators that drop late records, and those that leave out failing ones: nothing but a count
 /// tells that they did.
 fn silent(plan: &Plan) -> (Vec<&str>, Vec<&str>) {
     let drops = |kind: &OperatorKind| kind.late() == Some(&Late::Drop);
-    let late = plan.operators.iter().filter(|operator| drops(&operator.kind));
+    let late = whole(plan).filter(|operator| drops(&operator.kind));
     let sources = plan.sources.iter().map(|source| (source.id.as_str(), &source.on_error));
-    let operators = plan.operators.iter().map(|operator| (operator.id.as_str(), &operator.on_error));
+    let operators = whole(plan).map(|operator| (operator.id.as_str(), &operator.on_error));
     let sinks = plan.sinks.iter().map(|sink| (sink.id.as_str(), &sink.on_error));
     // One that a window needs has the window's id and policy.
     let alone = plan.repartitions.iter().filter(|one| plan.operators.iter().all(|other| other.id != one.id));
@@ -110,7 +117,7 @@ fn compare_counts(
 /// What may explain that something is missing: windows that have not closed.
 pub(super) fn notes(plan: &Plan, case: &Case, outcome: &Outcome) -> Vec<String> {
     let mut notes = Vec::new();
-    let windows = plan.operators.iter().filter(|plan| matches!(plan.kind, OperatorKind::Window(_)));
+    let windows = whole(plan).filter(|plan| matches!(plan.kind, OperatorKind::Window(_)));
     for operator in windows.filter(|_| !case.bounded) {
         let open = state::rows(plan, &operator.id, outcome).map_or(0, |rows| rows.len());
         if open > 0 {
@@ -118,6 +125,16 @@ pub(super) fn notes(plan: &Plan, case: &Case, outcome: &Outcome) -> Vec<String> 
                 "`{}` still has {open} open (one per key and window): a window closes when a later record of its \
                  partition has moved the watermark past its end and its allowed lateness, or at the end of the input \
                  with `bounded: true`",
+                operator.id
+            ));
+        }
+    }
+    let counted = plan.operators.iter().filter(|plan| matches!(plan.kind, OperatorKind::GlobalWindow(_)));
+    for operator in counted {
+        let open = state::rows(plan, &operator.id, outcome).map_or(0, |rows| rows.len());
+        if open > 0 {
+            notes.push(format!(
+                "`{}` still has {open} keys: it makes rows of them when more have come, not at the end of the input",
                 operator.id
             ));
         }

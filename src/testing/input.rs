@@ -80,9 +80,7 @@ impl Fields {
         let (arena, mut slots) = (Bump::new(), vec![Slot::Null; *fields]);
         decoder.decode(value, &arena, &mut slots).ok()?;
         let time = match expression {
-            Some(expression) => {
-                expression.eval(&Environment { row: &slots, source: None, arena: &arena }).ok()?
-            }
+            Some(expression) => expression.eval(&Environment::new(&slots, None, &arena)).ok()?,
             None => *slots.first()?,
         };
         if let Slot::Timestamp(ms) = time { Some(ms) } else { None }

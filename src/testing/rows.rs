@@ -411,7 +411,7 @@ impl Matcher<'_> {
         if let Err(error) = Decoder::new(&written_schema(schema)).decode(value, &arena, &mut row) {
             return Some(format!("`{source}` cannot be computed: {error}"));
         }
-        match condition.test(&Environment { row: &row, source: None, arena: &arena }) {
+        match condition.test(&Environment::new(&row, None, &arena)) {
             Ok(true) => None,
             Ok(false) => Some(format!("`{source}` is not true")),
             Err(error) => Some(format!("`{source}` failed: {error}")),

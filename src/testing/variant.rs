@@ -5,7 +5,7 @@ use std::fmt;
 use crate::simulator::{CommitPoint, Faults, Outcome, Pace};
 use crate::topology::Plan;
 use crate::topology::case::Case;
-use crate::topology::plan::{Emit, LagPlan, OperatorKind, WindowPlan};
+use crate::topology::plan::{Emit, GlobalWindowPlan, LagPlan, OperatorKind, OperatorPlan, WindowPlan};
 use crate::window::{EarlyFiring, TimeDomain};
 
 /// The variant that is played first: if it fails, the others tell nothing.
@@ -95,7 +95,9 @@ impl Variant {
 
     /// Whether it shows anything in a case whose plain variant ended as `plain`; if not, why.
     pub(super) fn fits(&self, plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
-        let emits_early = |window: &WindowPlan| matches!(window.early, Some(EarlyFiring::EveryMs(_)));
+        let emits_early = |window: &WindowPlan| {
+            matches!(window.early, Some(EarlyFiring::EveryMs(_))) || window.refine_every_ms.is_some()
+        };
         let goes_by_clock =
             |window: &WindowPlan| window.time == TimeDomain::Processing || emits_early(window);
         if let Some(id) = window_that(plan, goes_by_clock).filter(|_| self.pace != Pace::OneByOne) {
@@ -105,7 +107,7 @@ impl Variant {
             ));
         }
         if let Some(id) = window_that(plan, emits_early).filter(|_| self.faults != Faults::None) {
-            return Err(format!("its window `{id}` emits early rows of all that is open after a start"));
+            return Err(format!("its window `{id}` makes rows of all that is open after a start"));
         }
         match self.faults {
             Faults::None if self.name == SPLIT_NAME => can_be_split(plan, case, plain),
@@ -137,9 +139,18 @@ fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String>
     for operator in &plan.operators {
         let emit = match &operator.kind {
             OperatorKind::Window(window) => window.emit,
-            OperatorKind::Deduplicate(_) | OperatorKind::Lag(LagPlan { ttl_ms: Some(_), .. }) => {
+            OperatorKind::Deduplicate(_)
+            | OperatorKind::Lag(LagPlan { ttl_ms: Some(_), .. })
+            | OperatorKind::GlobalWindow(GlobalWindowPlan { ttl_ms: Some(_), .. }) => {
                 return Err(format!(
                     "it has `{}`, and it depends on the records of each partition when entries of it expire",
+                    operator.id
+                ));
+            }
+            OperatorKind::GlobalWindow(_) if behind_a_change_of_keys(plan, operator) => {
+                return Err(format!(
+                    "it has `{}` behind a change of keys, and it depends on which partition is read first which of \
+                     its rows come together",
                     operator.id
                 ));
             }
@@ -157,6 +168,11 @@ fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String>
         return Err(format!("it has the window `{}`, and {because}", operator.id));
     }
     Ok(())
+}
+
+fn behind_a_change_of_keys(plan: &Plan, operator: &OperatorPlan) -> bool {
+    let mut routes = operator.inputs.iter().flat_map(|input| plan.routes(*input));
+    routes.any(|route| route.stage >= plan.sources.len())
 }
 
 /// The first window operator of this kind.

@@ -11,11 +11,12 @@ use super::diagnostic::{Span, known_names};
 use super::plan::{AggregateFunction, AggregatePlan, Parameter};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
+use super::substitute::substitute;
 use super::window::plain;
 use super::yaml::{Data, Entry, Kind, Node};
 
 /// The functions by name.
-const FUNCTIONS: [(&str, AggregateFunction); 16] = [
+const FUNCTIONS: [(&str, AggregateFunction); 18] = [
     ("count", AggregateFunction::Count),
     ("sum", AggregateFunction::Sum),
     ("min", AggregateFunction::Min),
@@ -32,6 +33,8 @@ const FUNCTIONS: [(&str, AggregateFunction); 16] = [
     ("count_distinct", AggregateFunction::CountDistinct),
     ("approx_count_distinct", AggregateFunction::ApproxCountDistinct),
     ("approx_quantile", AggregateFunction::ApproxQuantile),
+    ("collect", AggregateFunction::Collect),
+    ("top_n", AggregateFunction::TopN),
 ];
 
 /// The function called `name`.
@@ -70,6 +73,23 @@ pub(super) fn check_aggregates(
     (aggregates.len() == entries.len()).then_some(aggregates)
 }
 
+/// Whether a window names an aggregate of a bounded number of values. If it is merged of parts the bound may be met by none of
+/// them, but by all together, and then it is not one row that has no room.
+pub(super) fn has_bounded_aggregate(fields: &Fields, reader: &Reader) -> bool {
+    let Some(Data::Mapping(entries)) = fields.get("aggregate").map(|node| &node.data) else { return false };
+    let is_bounded = |entry: &Entry| {
+        let name = match &entry.value.data {
+            Data::Mapping(calls) => calls.first().map(|call| call.key.clone()),
+            Data::Scalar { text, .. } => substitute(text, reader.values).ok().map(|call| call.text),
+            Data::Sequence(_) => None,
+        };
+        let name = name.unwrap_or_default();
+        let function = function(name.split('(').next().unwrap_or_default().trim());
+        matches!(function, Some(AggregateFunction::Collect | AggregateFunction::CountDistinct))
+    };
+    entries.iter().any(is_bounded)
+}
+
 /// Reports aggregates that together may keep more than an entry of the state holds.
 fn check_reserved(aggregates: &[AggregatePlan], node: &Node, fields: &Fields, reader: &mut Reader) {
     let reserved: usize = aggregates.iter().map(reserved_bytes).sum();
@@ -79,8 +99,8 @@ fn check_reserved(aggregates: &[AggregatePlan], node: &Node, fields: &Fields, re
             "{}: its aggregates may keep {reserved} bytes for a key and window, more than {most}",
             fields.what
         );
-        let help =
-            "lower a `max` of `count_distinct`, which keeps 10 bytes for each value, or use another window";
+        let help = "lower a `max` of `count_distinct` (10 bytes for each value) or `collect` (14) or an `n` of `top_n` (48), \
+                    or use another window";
         reader.problems.error(node.span, message).help(help);
     }
 }
@@ -177,7 +197,8 @@ fn check_short_parameter(
 /// What a function's parameter is called.
 fn parameter_key(function: AggregateFunction) -> Option<&'static str> {
     match function {
-        AggregateFunction::CountDistinct => Some("max"),
+        AggregateFunction::CountDistinct | AggregateFunction::Collect => Some("max"),
+        AggregateFunction::TopN => Some("n"),
         AggregateFunction::ApproxQuantile => Some("q"),
         _ => None,
     }
@@ -186,7 +207,9 @@ fn parameter_key(function: AggregateFunction) -> Option<&'static str> {
 /// The parameter where the file gives none.
 fn default_parameter(function: AggregateFunction) -> Parameter {
     match function {
-        AggregateFunction::CountDistinct => Parameter::Max(Parameter::MAX_DEFAULT),
+        AggregateFunction::CountDistinct | AggregateFunction::Collect => {
+            Parameter::Max(Parameter::MAX_DEFAULT)
+        }
         _ => Parameter::None,
     }
 }
@@ -197,8 +220,19 @@ fn parse_parameter(function: AggregateFunction, text: &str) -> Result<Parameter,
         let q = text.parse().ok().filter(|q| (0.0..=1.0).contains(q));
         return q.map(Parameter::Quantile).ok_or_else(|| "a number from 0 to 1".to_owned());
     }
-    let values = text.parse().ok().filter(|values| (1..=Parameter::MAX_LIMIT).contains(values));
-    values.map(Parameter::Max).ok_or_else(|| format!("an int from 1 to {}", Parameter::MAX_LIMIT))
+    if function == AggregateFunction::TopN {
+        return parse_number(text, Parameter::NUMBER_LIMIT).map(Parameter::Number);
+    }
+    let most = match function {
+        AggregateFunction::Collect => Parameter::COLLECT_LIMIT,
+        _ => Parameter::MAX_LIMIT,
+    };
+    parse_number(text, most).map(Parameter::Max)
+}
+
+fn parse_number(text: &str, most: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+    number.ok_or_else(|| format!("an int from 1 to {most}"))
 }
 
 /// The parameter of a mapping.
@@ -241,7 +275,8 @@ fn check_long_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> O
     let what = format!("`{}` of `{}`", call.key, entry.key);
     let fields = reader.fields(&call.value, &what, call.key_span)?;
     let mut keys = vec!["of", "where"];
-    keys.extend(compares(function).then_some("by").or(parameter_key(function)));
+    keys.extend(compares(function).then_some("by"));
+    keys.extend(parameter_key(function));
     reader.check_keys(&fields, &keys);
     let help = format!("as in `{}`", long_form(&call.key));
     let parameter = check_long_parameter(function, &fields, &help, reader);
@@ -286,13 +321,14 @@ fn check_long_aggregate(entry: &Entry, input: &Stream, reader: &mut Reader) -> O
 
 /// Whether a function compares something else than its argument.
 fn compares(function: AggregateFunction) -> bool {
-    matches!(function, AggregateFunction::MinBy | AggregateFunction::MaxBy)
+    matches!(function, AggregateFunction::MinBy | AggregateFunction::MaxBy | AggregateFunction::TopN)
 }
 
 /// A function as a mapping, for help.
 fn long_form(name: &str) -> String {
     let function = function(name);
     match function.and_then(parameter_key) {
+        Some("n") => format!("{{ {name}: {{ of: product, by: amount, n: 3 }} }}"),
         Some("q") => format!("{{ {name}: {{ of: latency, q: 0.99 }} }}"),
         Some(key) => format!("{{ {name}: {{ of: customer, {key}: 10000 }} }}"),
         None if function.is_some_and(compares) => format!("{{ {name}: {{ of: customer, by: amount }} }}"),
@@ -310,6 +346,9 @@ fn known_function(name: &str, span: Span, reader: &mut Reader) -> Option<Aggrega
 }
 
 const NUMBERS: [Type; 2] = [Type::Int, Type::Double];
+/// All but lists.
+const PLAIN: [Type; 7] =
+    [Type::String, Type::Bool, Type::Int, Type::Double, Type::Timestamp, Type::Duration, Type::Bytes];
 const ORDERED: [Type; 5] = [Type::Int, Type::Double, Type::Timestamp, Type::Duration, Type::String];
 
 /// The type of an aggregate's result; reports an argument that it cannot take.
@@ -323,7 +362,12 @@ fn output_type(
     use AggregateFunction as F;
     let Some(ty) = argument.map(Expression::ty) else { return Some(Type::Int) };
     let (accepted, output): (&[Type], Type) = match function {
-        F::Count | F::CountDistinct | F::ApproxCountDistinct => return Some(Type::Int),
+        F::Count => return Some(Type::Int),
+        F::CountDistinct | F::ApproxCountDistinct => (&PLAIN, Type::Int),
+        F::Collect | F::TopN => {
+            let nullable = function == F::TopN && argument.is_some_and(Expression::nullable);
+            (&PLAIN, ty.list(nullable).unwrap_or(ty))
+        }
         F::First | F::Last | F::MinBy | F::MaxBy => return Some(ty),
         F::Sum => (&NUMBERS, ty),
         F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop | F::ApproxQuantile => {

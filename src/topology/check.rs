@@ -249,7 +249,7 @@ fn check_sink_keys(
     for (sink, input) in sinks.iter().zip(inputs) {
         let unknown = Stream::opaque();
         let stream = input.and_then(|input| stream_of(input, sources, drafts)).unwrap_or(&unknown);
-        keys.push(sink.key.iter().filter_map(|name| stream.slot(name, "`key`", reader)).collect());
+        keys.push(sink.key.iter().filter_map(|name| stream.key_slot(name, "`key`", reader)).collect());
     }
     keys
 }
@@ -384,6 +384,20 @@ fn build(
         let id = &heads[operator].id;
         let inputs = links.operators[operator].iter().map(|input| moved((*input)?, &places));
         let mut inputs: Vec<StreamRef> = inputs.collect::<Option<_>>()?;
+        let is_repartition = heads[operator].word == Some(Word::Repartition);
+        let mut made = match draft.kind {
+            Some(kind) => {
+                let (schema, on_error) = (draft.stream.schema, draft.on_error.clone());
+                Some(OperatorPlan { id: id.clone(), inputs: Vec::new(), schema, on_error, kind })
+            }
+            None => None,
+        };
+        if let (Some(local), Some(made)) = (draft.local, &made) {
+            let schema = local.schema_of(&made.fingerprint().unwrap_or_default());
+            let (id, on_error, kind) = (id.clone(), made.on_error.clone(), OperatorKind::Window(local.plan));
+            plan.operators.push(OperatorPlan { id, inputs, schema, on_error, kind });
+            inputs = vec![StreamRef::Operator(plan.operators.len() - 1)];
+        }
         if let Some(RepartitionDraft { key, partitions }) = draft.repartition {
             let input = *inputs.first()?;
             plan.repartitions.push(RepartitionPlan {
@@ -392,21 +406,17 @@ fn build(
                 schema: plan.stream_schema(input),
                 key,
                 partitions,
-                on_error: draft.on_error.clone(),
+                on_error: draft.on_error,
             });
             inputs = vec![StreamRef::Repartition(plan.repartitions.len() - 1)];
         }
-        if heads[operator].word == Some(Word::Repartition) {
+        if is_repartition {
             places[operator] = inputs.first().copied();
             continue;
         }
-        plan.operators.push(OperatorPlan {
-            id: id.clone(),
-            inputs,
-            schema: draft.stream.schema,
-            on_error: draft.on_error,
-            kind: draft.kind?,
-        });
+        let mut made = made.take()?;
+        made.inputs = inputs;
+        plan.operators.push(made);
         places[operator] = Some(StreamRef::Operator(plan.operators.len() - 1));
     }
     for ((sink, input), key) in sinks.into_iter().zip(links.sinks).zip(keys) {

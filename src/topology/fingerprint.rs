@@ -3,9 +3,13 @@
 use std::fmt::Write;
 
 use super::aggregate::function_name;
-use super::plan::{AggregateFunction, OperatorKind, OperatorPlan, WindowPlan};
+use super::global::count_description;
+use super::plan::{
+    AggregateFunction, AggregatePlan, OperatorKind, OperatorPlan, Parameter, Phase, TriggerPlan, WindowPlan,
+};
 use super::window::{description, duration};
 use crate::expression::Expression;
+use crate::record::{ListType, Type};
 use crate::window::EarlyFiring;
 
 impl OperatorPlan {
@@ -14,8 +18,20 @@ impl OperatorPlan {
     /// each start, so its form never changes; what differs is told by [`fingerprint_difference`].
     pub fn fingerprint(&self) -> Option<String> {
         match &self.kind {
+            OperatorKind::Window(window) if window.phase == Phase::Local => None,
             // The key fields lead the rows.
             OperatorKind::Window(window) => Some(self.of_window(window)),
+            OperatorKind::GlobalWindow(window) => {
+                let mut text = self.head("window", 0..window.key.len());
+                let windows = match &window.trigger {
+                    TriggerPlan::Count(windows) => count_description(windows),
+                    // When it makes rows may be changed: what is kept is the same.
+                    TriggerPlan::Global { .. } => "global".to_owned(),
+                };
+                let _ = writeln!(text, "window: {windows}");
+                let _ = writeln!(text, "ttl: {}", window.ttl_ms.map_or("none".to_owned(), duration));
+                Some(Self::with_aggregates(text, &window.aggregates))
+            }
             OperatorKind::Deduplicate(deduplicate) => {
                 let mut text = self.head("deduplicate", deduplicate.key.iter().copied());
                 let _ = writeln!(text, "within: {}", duration(deduplicate.within_ms));
@@ -26,7 +42,7 @@ impl OperatorPlan {
                 let _ = writeln!(text, "ttl: {}", lag.ttl_ms.map_or("none".to_owned(), duration));
                 let first = self.schema.fields.len() - lag.values.len();
                 for (field, expression) in self.schema.fields[first..].iter().zip(&lag.values) {
-                    let _ = writeln!(text, "value {}: {} {}", field.name, line(expression), field.ty);
+                    let _ = writeln!(text, "value {}: {} {}", field.name, line(expression), kept(field.ty));
                 }
                 Some(text)
             }
@@ -47,29 +63,50 @@ impl OperatorPlan {
         let mut text = self.head("window", 0..window.key.len());
         let _ = writeln!(text, "window: {}", description(window));
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
-        if let Some(EarlyFiring::EveryRows(_)) = window.early {
+        if window.purge {
+            text.push_str("early: purged, with the number of rows\n");
+        } else if let Some(EarlyFiring::EveryRows(_)) = window.early {
             text.push_str("early: by number of rows\n");
         }
-        for aggregate in &window.aggregates {
+        if window.phase == Phase::Global {
+            text.push_str("two_phase: true\n");
+        }
+        Self::with_aggregates(text, &window.aggregates)
+    }
+
+    /// With a line for each aggregate.
+    fn with_aggregates(mut text: String, aggregates: &[AggregatePlan]) -> String {
+        for aggregate in aggregates {
             let _ = write!(text, "aggregate {}: {}(", aggregate.name, function_name(aggregate.function));
             let _ = write!(text, "{}", aggregate.argument.as_deref().map(line).unwrap_or_default());
             // Their results do not tell of what type the values are that they hold, or hashes of them.
             if let (AggregateFunction::CountDistinct | AggregateFunction::ApproxCountDistinct, Some(of)) =
                 (aggregate.function, &aggregate.argument)
             {
-                let _ = write!(text, ": {}", of.ty());
+                let _ = write!(text, ": {}", kept(of.ty()));
             }
             if let Some(by) = &aggregate.by {
                 // Nor does the result's type tell that of what is compared.
-                let _ = write!(text, " by {}: {}", line(by), by.ty());
+                let _ = write!(text, " by {}: {}", line(by), kept(by.ty()));
             }
-            let _ = write!(text, ") {}", aggregate.ty);
+            if let Parameter::Number(rows) = aggregate.parameter {
+                let _ = write!(text, ", {rows}");
+            }
+            let _ = write!(text, ") {}", kept(aggregate.ty));
             if let Some(condition) = &aggregate.condition {
                 let _ = write!(text, " where {}", line(condition));
             }
             text.push('\n');
         }
         text
+    }
+}
+
+/// The type as the state knows it: that elements of a list may be null is no part of it, as it is none that a field may be.
+fn kept(ty: Type) -> Type {
+    match ty {
+        Type::List(of) => Type::List(ListType { nullable: false, ..of }),
+        _ => ty,
     }
 }
 

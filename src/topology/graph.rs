@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Plan, RepartitionPlan, StreamRef};
+use super::global::global_description;
+use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Phase, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
 use super::window::{description, duration};
 
@@ -29,7 +30,7 @@ pub fn graph(plan: &Plan) -> String {
         match plan.head_of(i) {
             StreamRef::Repartition(j) => {
                 let key = key_names(plan, &plan.repartitions[j]);
-                let _ = writeln!(out, "    rekeyed{j}[\"{id}<br/>repartitioned by {}\"]", escape(&key));
+                let _ = writeln!(out, "    rekeyed{j}[\"{id}<br/>repartitioned {}\"]", escape(&key));
             }
             _ => drop(writeln!(out, "    source{i}[\"{id}<br/>source\"]")),
         }
@@ -113,11 +114,11 @@ fn is_only_of(plan: &Plan, operator: usize, stage: usize) -> bool {
     plan.routes(StreamRef::Operator(operator)).iter().all(|route| route.stage == stage)
 }
 
-/// The fields of a repartition's key.
+/// By what a repartition brings rows together.
 fn key_names(plan: &Plan, repartition: &RepartitionPlan) -> String {
     let schema = plan.stream_schema(repartition.input);
-    let names = repartition.key.iter().map(|slot| schema.fields[*slot].name.as_str());
-    names.collect::<Vec<_>>().join(", ")
+    let names: Vec<&str> = repartition.key.iter().map(|slot| schema.fields[*slot].name.as_str()).collect();
+    if names.is_empty() { "in one partition".to_owned() } else { format!("by {}", names.join(", ")) }
 }
 
 /// The names of fields of an operator's rows.
@@ -144,13 +145,31 @@ fn shape(plan: &Plan, operator: &OperatorPlan) -> String {
                 if set.is_empty() { "choose fields".to_owned() } else { format!("set {}", set.join(", ")) };
             format!("[\"{id}<br/>map<br/>{}\"]", escape(&what))
         }
+        OperatorKind::FlatMap(flat_map) => {
+            let made = flat_map.each.len() + usize::from(flat_map.position);
+            let fields = operator.schema.fields.iter().rev().take(made).rev();
+            let names: Vec<&str> = fields.map(|field| field.name.as_str()).collect();
+            format!("[\"{id}<br/>flat_map<br/>{}\"]", escape(&format!("each {}", names.join(", "))))
+        }
         OperatorKind::Branch { .. } => format!("{{{{\"{id}<br/>branch\"}}}}"),
         OperatorKind::Output { .. } => String::new(), // it is a line
         OperatorKind::Union { .. } => format!("(({id}<br/>union))"),
         OperatorKind::Window(window) => {
             let key: Vec<&str> =
                 operator.schema.fields[..window.key.len()].iter().map(|field| field.name.as_str()).collect();
-            let what = format!("{} by {}", description(window), key.join(", "));
+            let by =
+                if key.is_empty() { "over all rows".to_owned() } else { format!("by {}", key.join(", ")) };
+            let word = match window.phase {
+                Phase::Whole => "window",
+                Phase::Local => "window, each task's rows",
+                Phase::Global => "window, all tasks'",
+            };
+            let what = format!("{} {by}", description(window));
+            format!("[[\"{id}<br/>{word}<br/>{}\"]]", escape(&what))
+        }
+        OperatorKind::GlobalWindow(window) => {
+            let key: Vec<usize> = (0..window.key.len()).collect();
+            let what = global_description(window, &names(operator, &key));
             format!("[[\"{id}<br/>window<br/>{}\"]]", escape(&what))
         }
         OperatorKind::Deduplicate(deduplicate) => {

@@ -2,7 +2,7 @@
 //!
 //! A file is parsed into nodes that know where they stand (`yaml`), its scalars are substituted
 //! (`substitute`) and typed (`reader`), its sources, operators and sinks are read and checked against
-//! the streams between them (`source`, `operator`, `branch`, `keyed`, `window`, `sink`, `stream`) and put together
+//! the streams between them (`source`, `operator`, `branch`, `flat_map`, `keyed`, `window`, `sink`, `stream`) and put together
 //! (`check`) with the tests (`case`). A mistake hides as little as possible of what comes behind it, and is told once: a
 //! field whose declaration is wrong is remembered as such, and whatever uses it is not complained about.
 
@@ -11,7 +11,10 @@ mod branch;
 pub mod case;
 mod check;
 mod diagnostic;
+mod emit;
 mod fingerprint;
+mod flat_map;
+mod global;
 mod graph;
 mod keyed;
 mod operator;
@@ -25,6 +28,7 @@ mod substitute;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod two_phase;
 mod union;
 mod window;
 mod yaml;

@@ -7,10 +7,12 @@ use crate::record::{Field, FieldForm, Type};
 
 use super::branch::{check_branches, read_branches};
 use super::diagnostic::Span;
+use super::flat_map::check_flat_map;
 use super::keyed::{KeyedDraft, check_deduplicate, check_lag};
 use super::plan::{MapSlot, OnError, OperatorKind};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
+use super::two_phase::LocalDraft;
 use super::union::{check_union, read_inputs};
 use super::window::{WindowDraft, check_window};
 use super::yaml::{Data, Entry, Node};
@@ -21,6 +23,7 @@ pub(super) enum Word {
     Branch,
     Deduplicate,
     Filter,
+    FlatMap,
     Lag,
     Map,
     /// A branch, by its number: no type of a file.
@@ -30,10 +33,11 @@ pub(super) enum Word {
     Window,
 }
 
-const WORDS: [(&str, Word); 8] = [
+const WORDS: [(&str, Word); 9] = [
     ("branch", Word::Branch),
     ("deduplicate", Word::Deduplicate),
     ("filter", Word::Filter),
+    ("flat_map", Word::FlatMap),
     ("lag", Word::Lag),
     ("map", Word::Map),
     ("repartition", Word::Repartition),
@@ -44,13 +48,15 @@ const WORDS: [(&str, Word); 8] = [
 const BRANCH_KEYS: [&str; 5] = ["type", "input", "branches", "otherwise", "on_error"];
 const DEDUPLICATE_KEYS: [&str; 6] = ["type", "input", "key_by", "within", "late", "on_error"];
 const FILTER_KEYS: [&str; 4] = ["type", "input", "where", "on_error"];
+const FLAT_MAP_KEYS: [&str; 8] = ["type", "input", "each", "keep", "drop", "position", "outer", "on_error"];
 const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
-const WINDOW_KEYS: [&str; 8] = ["type", "input", "key_by", "window", "aggregate", "emit", "late", "on_error"];
+const WINDOW_KEYS: [&str; 10] =
+    ["type", "input", "key_by", "two_phase", "window", "aggregate", "emit", "late", "ttl", "on_error"];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 18] = [
+const ALL_KEYS: [&str; 22] = [
     "type",
     "input",
     "inputs",
@@ -61,6 +67,7 @@ const ALL_KEYS: [&str; 18] = [
     "drop",
     "key_by",
     "partitions",
+    "two_phase",
     "window",
     "aggregate",
     "emit",
@@ -69,10 +76,13 @@ const ALL_KEYS: [&str; 18] = [
     "ttl",
     "branches",
     "otherwise",
+    "each",
+    "position",
+    "outer",
 ];
 
 /// Kinds that are designed and not built yet.
-const WORDS_LATER: [&str; 5] = ["join", "reduce", "process", "flat_map", "lookup"];
+const WORDS_LATER: [&str; 4] = ["join", "reduce", "process", "lookup"];
 
 /// A topic has at most so many partitions.
 const PARTITIONS_MAX: i32 = 10_000;
@@ -95,6 +105,8 @@ pub(super) struct OperatorDraft {
     pub kind: Option<OperatorKind>,
     /// What its input has to go through first.
     pub repartition: Option<RepartitionDraft>,
+    /// What comes before that, under the same id.
+    pub local: Option<LocalDraft>,
     pub stream: Stream,
     pub on_error: OnError,
     pub dead_letter_span: Option<Span>,
@@ -157,6 +169,7 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
     let mut draft = OperatorDraft {
         kind: None,
         repartition: None,
+        local: None,
         stream: Stream::opaque(),
         on_error: OnError::Fail,
         dead_letter_span: None,
@@ -187,6 +200,10 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
             draft.kind = check_filter(fields, input, reader);
             draft.stream = input.clone();
         }
+        Some(Word::FlatMap) => {
+            reader.check_keys(fields, &FLAT_MAP_KEYS);
+            (draft.kind, draft.stream) = check_flat_map(fields, input, reader);
+        }
         Some(Word::Lag) => {
             reader.check_keys(fields, &LAG_KEYS);
             draft.take(check_lag(fields, input, reader));
@@ -208,8 +225,9 @@ pub(super) fn check_operator(head: &OperatorHead, inputs: &[&Stream], reader: &m
         Some(Word::Window) => {
             reader.check_keys(fields, &WINDOW_KEYS);
             let window = check_window(fields, input, reader);
-            let WindowDraft { plan, stream, repartition, late_span } = window;
-            draft.take(KeyedDraft { kind: plan.map(OperatorKind::Window), stream, repartition, late_span });
+            let WindowDraft { kind, stream, repartition, local, late_span } = window;
+            draft.local = local;
+            draft.take(KeyedDraft { kind, stream, repartition, late_span });
         }
     }
     draft
@@ -227,7 +245,7 @@ pub(super) fn check_key_by(
     if matches!(&node.data, Data::Sequence(items) if items.is_empty()) {
         reader.problems.error(node.span, "`key_by` is empty").help(help);
     }
-    let slots = names.iter().map(|name| input.slot(name, "`key_by`", reader)).collect();
+    let slots = names.iter().map(|name| input.key_slot(name, "`key_by`", reader)).collect();
     (slots, names)
 }
 
@@ -277,7 +295,7 @@ pub(super) fn check_condition(
 }
 
 /// A field that `set` makes. `made` is `None` if its expression is wrong.
-struct SetField {
+pub(super) struct SetField {
     name: String,
     made: Option<(MapSlot, Field)>,
 }
@@ -358,7 +376,7 @@ fn check_set(fields: &Fields, input: &Stream, reader: &mut Reader) -> Vec<SetFie
 }
 
 /// Which fields of the input stay.
-fn check_keep_and_drop(
+pub(super) fn check_keep_and_drop(
     fields: &Fields,
     input: &Stream,
     set: &[SetField],
@@ -398,7 +416,7 @@ fn check_keep_and_drop(
 
 /// Under which names the fields of `partitioned_by` are in a map's rows. `slots` are those of the
 /// fields of `stream`, in order.
-fn carried(input: &Stream, slots: &[MapSlot], stream: &Stream) -> Vec<(String, Vec<String>)> {
+pub(super) fn carried(input: &Stream, slots: &[MapSlot], stream: &Stream) -> Vec<(String, Vec<String>)> {
     let names_of = |old: &[String]| -> Vec<String> {
         let copied = slots.iter().zip(&stream.schema.fields).filter(|(slot, _)| match slot {
             MapSlot::Input(i) => old.contains(&input.schema.fields[*i].name),

@@ -1,10 +1,16 @@
 //! A checked topology: what the engine is built from.
 
+mod aggregate;
+mod global;
+
 use std::sync::Arc;
 
 use crate::expression::Expression;
-use crate::record::{Schema, SourceSchema, Type};
+use crate::record::{Schema, SourceSchema};
 use crate::window::{AlignedWindows, Calendar, EarlyFiring, SessionWindows, TimeDomain};
+
+pub use aggregate::{AggregateFunction, AggregatePlan, Parameter};
+pub use global::{FiresPlan, GlobalWindowPlan, TriggerPlan};
 
 /// A topology whose names, types and keys have been checked.
 #[derive(Debug)]
@@ -147,6 +153,8 @@ pub enum OperatorKind {
         /// How each output slot is made.
         slots: Vec<MapSlot>,
     },
+    /// Makes a row of each element of lists.
+    FlatMap(FlatMapPlan),
     /// Passes each row to the first branch whose condition is true. Its [outputs](OperatorKind::Output) read it, and
     /// nothing else.
     Branch {
@@ -167,6 +175,8 @@ pub enum OperatorKind {
     },
     /// Groups rows by key and time and aggregates them.
     Window(WindowPlan),
+    /// Groups rows by key and their number, or another condition, and aggregates them.
+    GlobalWindow(GlobalWindowPlan),
     /// Drops the rows that repeat another one of their key.
     Deduplicate(DeduplicatePlan),
     /// Adds to each row what expressions had in the row of its key before it.
@@ -201,6 +211,20 @@ pub enum MapSlot {
     Expression(Arc<Expression>),
 }
 
+/// Which rows are made of a row with lists. Theirs are the fields that are kept, then one for each of the lists, then
+/// perhaps the element's place.
+#[derive(Clone, Debug)]
+pub struct FlatMapPlan {
+    /// The input's slots that are kept, in ascending order.
+    pub kept: Vec<usize>,
+    /// Of type list, in declared order; at least one.
+    pub each: Vec<Arc<Expression>>,
+    /// Whether the last field is the place of the element, from 0.
+    pub position: bool,
+    /// Whether a row without elements makes one with nulls in their place.
+    pub outer: bool,
+}
+
 /// A keyed window. Its rows: the key fields, `window_start`, `window_end`, the aggregates, and perhaps
 /// [marks](WindowPlan::marks).
 #[derive(Debug)]
@@ -221,11 +245,39 @@ pub struct WindowPlan {
     pub emit: Emit,
     /// When rows are emitted of windows that are not over.
     pub early: Option<EarlyFiring>,
+    /// After which rows of the input, if it is for those to say: an expression of type bool.
+    pub early_when: Option<Arc<Expression>>,
+    /// Whether a window begins anew with each of them.
+    pub purge: bool,
+    /// How often by the clock refinements are emitted; `None`: after each row.
+    pub refine_every_ms: Option<i64>,
     /// What becomes of late records.
     pub late: Late,
+    /// Which step of the aggregation this is.
+    pub phase: Phase,
+}
+
+/// A step of an aggregation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// The only one: of rows results are made.
+    #[default]
+    Whole,
+    /// The first of two: what a task's rows of a key and pane came to since the last checkpoint goes to the task of the
+    /// key. Its rows: the key fields, and the accumulators, of type bytes.
+    Local,
+    /// The second: of those results are made.
+    Global,
 }
 
 impl WindowPlan {
+    /// Whether the number of rows is kept beside the aggregates.
+    pub fn counts_rows(&self) -> bool {
+        // Of a value that comes late it is known how many rows it stands for.
+        let in_steps = self.phase != Phase::Whole;
+        in_steps || self.purge || matches!(self.early, Some(EarlyFiring::EveryRows(_)))
+    }
+
     /// The bool fields at the end of the rows that tell them apart.
     pub fn marks(&self) -> impl Iterator<Item = &'static str> {
         self.early.map(|_| EARLY_MARK).into_iter().chain(self.emit.mark())
@@ -301,83 +353,6 @@ pub enum Late {
     Drop,
     /// Written to this topic.
     Topic(String),
-}
-
-/// One aggregate of a window.
-#[derive(Clone, Debug)]
-pub struct AggregatePlan {
-    /// The output field.
-    pub name: String,
-    /// What is computed.
-    pub function: AggregateFunction,
-    /// Of what; `None` only for a count of rows.
-    pub argument: Option<Arc<Expression>>,
-    /// What `min_by` and `max_by` compare.
-    pub by: Option<Arc<Expression>>,
-    /// Only rows for which this is true count.
-    pub condition: Option<Arc<Expression>>,
-    /// What else it is told.
-    pub parameter: Parameter,
-    /// The output's type.
-    pub ty: Type,
-}
-
-/// What an aggregate is told beside expressions. It says when an argument is refused or how a result is made, not what
-/// the state means, so that another one goes on with the same state.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Parameter {
-    /// Nothing.
-    #[default]
-    None,
-    /// How many different values `count_distinct` keeps at most.
-    Max(usize),
-    /// Which quantile, from 0 to 1.
-    Quantile(f64),
-}
-
-impl Parameter {
-    /// What `count_distinct` keeps if the file does not say.
-    pub const MAX_DEFAULT: usize = 1_000;
-    /// What it may be told to keep.
-    pub const MAX_LIMIT: usize = 20_000;
-}
-
-/// The aggregate functions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum AggregateFunction {
-    /// `count()` counts rows, `count(x)` those whose x is not null.
-    Count,
-    /// Of ints (exact, or an overflow error) or doubles (folded in offset order).
-    Sum,
-    /// The least by value: int, double, timestamp, duration or string.
-    Min,
-    /// The greatest by value.
-    Max,
-    /// Of ints or doubles; a double.
-    Avg,
-    /// Of a sample: divided by one less than the count; null over fewer than two values. A double.
-    Variance,
-    /// Of a population: divided by the count. A double.
-    VariancePop,
-    /// The square root of [`Variance`](AggregateFunction::Variance).
-    Stddev,
-    /// The square root of [`VariancePop`](AggregateFunction::VariancePop).
-    StddevPop,
-    /// The value with the least event time; of several the first that came.
-    First,
-    /// The value with the greatest event time; of several the last that came.
-    Last,
-    /// The value of the row in which another one is the least; of several the one with the least event time, of
-    /// those the first that came.
-    MinBy,
-    /// The same of the greatest.
-    MaxBy,
-    /// How many different values there are: exactly, of a bounded number of them. An int.
-    CountDistinct,
-    /// The same of any number, about. An int.
-    ApproxCountDistinct,
-    /// A quantile of ints or doubles, about. A double.
-    ApproxQuantile,
 }
 
 /// A change of keys: a stream that goes through a topic of the engine's own, so that all rows of a key meet in one
@@ -460,10 +435,14 @@ pub struct SinkPlan {
 }
 
 impl Plan {
-    /// How many operators the file has: a branch is none by itself.
+    /// How many operators the file has: a branch is none by itself, nor is the first step of an aggregation.
     pub fn operator_count(&self) -> usize {
-        let is_whole = |operator: &&OperatorPlan| !matches!(operator.kind, OperatorKind::Output { .. });
-        self.operators.iter().filter(is_whole).count()
+        let is_part = |kind: &OperatorKind| match kind {
+            OperatorKind::Output { .. } => true,
+            OperatorKind::Window(window) => window.phase == Phase::Local,
+            _ => false,
+        };
+        self.operators.iter().filter(|operator| !is_part(&operator.kind)).count()
     }
 
     /// The outputs of the operator with this place, which splits its rows, in the order of its branches.

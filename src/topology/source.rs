@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::expression::Expression;
-use crate::record::{Field, FieldForm, SourceField, SourceSchema, Type};
+use crate::record::{EACH, Field, FieldForm, SourceField, SourceSchema, Type, shown_path};
 
 use super::diagnostic::{Span, known_names, nearest, quoted};
 use super::plan::{EventTime, EventTimePlan, OnError, SourcePlan, Start};
@@ -140,22 +140,56 @@ fn read_schema(node: &Node, what: &str, reader: &mut Reader) -> (SourceSchema, S
     (schema, stream)
 }
 
-/// A field's declaration: `type`, or `{ type, path }`.
+/// A field's declaration: `type`, or `{ type, path }`, of a list with `nullable`, too.
 fn read_field(entry: &Entry, reader: &mut Reader) -> Option<(Field, Vec<String>)> {
     let mut path = Some(vec![entry.key.clone()]);
-    let declared = match &entry.value.data {
-        Data::Mapping(_) => {
-            let what = format!("field `{}`", entry.key);
-            let fields = reader.fields(&entry.value, &what, entry.key_span)?;
-            reader.check_keys(&fields, &["type", "path"]);
-            if let Some(node) = fields.get("path") {
-                path = read_path(node, reader);
-            }
-            let node = reader.required(&fields, "type", "give it one, as in `type: string`")?;
-            reader.text(node, "a field's type")?
+    let mut declared = &*entry.value;
+    let mut nullable_list = None;
+    if let Data::Mapping(_) = &entry.value.data {
+        let what = format!("field `{}`", entry.key);
+        let fields = reader.fields(&entry.value, &what, entry.key_span)?;
+        reader.check_keys(&fields, &["type", "path", "nullable"]);
+        if let Some(node) = fields.get("path") {
+            path = read_path(node, reader);
         }
-        _ => reader.text(&entry.value, "a field's type")?,
-    };
+        nullable_list = fields.entry("nullable");
+        declared = reader.required(&fields, "type", "give it one, as in `type: string`")?;
+    }
+    let name = entry.key.clone();
+    if let Data::Sequence(items) = &declared.data {
+        let [element] = &items[..] else {
+            let message = format!("the elements of the list `{name}` must have one type");
+            reader.problems.error(declared.span, message).help("as in `[string]`, or `[string?]` with nulls");
+            return None;
+        };
+        let (ty, elements_nullable, form) = read_type(element, reader)?;
+        let nullable = match nullable_list {
+            Some(entry) => reader.bool(&entry.value, "`nullable`")?,
+            None => false,
+        };
+        let mut path = path?;
+        if path.last().is_some_and(|key| key == EACH) {
+            path.pop(); // each element of an array, that is the array
+        }
+        return Some((Field { name, ty: ty.list(elements_nullable)?, nullable, form }, path));
+    }
+    let (ty, nullable, form) = read_type(declared, reader)?;
+    if let Some(entry) = nullable_list {
+        let help = "it is for lists: of any other type write a `?` behind the type, as in `double?`";
+        reader.problems.error(entry.key_span, format!("field `{name}` has `nullable`")).help(help);
+    }
+    let path = path?;
+    if path.iter().any(|key| key == EACH) {
+        let message = format!("the path of field `{name}` goes through an array, and it is no list");
+        reader.problems.error(entry.key_span, message).help(format!("as in `type: [{ty}]`"));
+        return None;
+    }
+    Some((Field { name, ty, nullable, form }, path))
+}
+
+/// The name of a type: the type, whether it may be null, and its form.
+fn read_type(node: &Node, reader: &mut Reader) -> Option<(Type, bool, FieldForm)> {
+    let declared = reader.text(node, "a field's type")?;
     let (name, nullable) = match declared.value.strip_suffix('?') {
         Some(name) => (name, true),
         None => (declared.value.as_str(), false),
@@ -164,7 +198,7 @@ fn read_field(entry: &Entry, reader: &mut Reader) -> Option<(Field, Vec<String>)
         report_type(&declared, name, nullable, reader);
         return None;
     };
-    Some((Field { name: entry.key.clone(), ty: *ty, nullable, form: *form }, path?))
+    Some((*ty, nullable, *form))
 }
 
 fn report_type(declared: &Text, name: &str, nullable: bool, reader: &mut Reader) {
@@ -184,8 +218,15 @@ fn read_path(node: &Node, reader: &mut Reader) -> Option<Vec<String>> {
             let keys: Vec<_> = items.iter().map(|item| reader.text(item, "a key of the path")).collect();
             keys.into_iter().map(|key| key.map(|key| key.value)).collect::<Option<Vec<String>>>()?
         }
-        _ => reader.text(node, "`path`")?.value.split('.').map(str::to_owned).collect(),
+        _ => split_path(&reader.text(node, "`path`")?.value),
     };
+    if keys.iter().filter(|key| *key == EACH).count() > 1 || keys.first().is_some_and(|key| key == EACH) {
+        reader
+            .problems
+            .error(node.span, "the path goes through more than one array")
+            .help("there are no lists of lists: a path has `[]` once, behind the key of an array");
+        return None;
+    }
     if keys.is_empty() || keys.iter().any(String::is_empty) {
         reader
             .problems
@@ -196,10 +237,24 @@ fn read_path(node: &Node, reader: &mut Reader) -> Option<Vec<String>> {
     Some(keys)
 }
 
+/// The keys of a path: `items[].sku` is `items`, each of its elements, `sku`.
+fn split_path(text: &str) -> Vec<String> {
+    let keys = text.split('.').flat_map(|key| {
+        let name = key.trim_end_matches(EACH);
+        let mut keys = vec![name];
+        keys.resize(1 + (key.len() - name.len()) / EACH.len(), EACH);
+        keys
+    });
+    keys.map(str::to_owned).collect()
+}
+
 /// Two fields cannot be read at one place, nor one inside of another, which is no object.
 fn check_path(entry: &Entry, path: &[String], others: &[(Vec<String>, &str)], reader: &mut Reader) {
     for (other, name) in others {
-        let shown = path.join(".");
+        let shown = shown_path(path);
+        // Where they part one wants an array and the other an object.
+        let parting = other.iter().zip(path).find(|(one, two)| one != two);
+        let is_both = parting.is_some_and(|(one, two)| one == EACH || two == EACH);
         if other == path {
             reader
                 .problems
@@ -211,10 +266,10 @@ fn check_path(entry: &Entry, path: &[String], others: &[(Vec<String>, &str)], re
                     "declare one of them; `set: {{ {}: '{name}' }}` in a map makes a copy",
                     entry.key
                 ));
-        } else if other.starts_with(path) || path.starts_with(other) {
+        } else if other.starts_with(path) || path.starts_with(other) || is_both {
             let message = format!(
                 "the paths of `{name}` (`{}`) and `{}` (`{shown}`) lead through each other",
-                other.join("."),
+                shown_path(other),
                 entry.key
             );
             reader
@@ -329,7 +384,7 @@ fn read_partitioned_by(fields: &Fields, draft: &mut SourceDraft, reader: &mut Re
             .help("name the fields that make up the key of the topic's records, or leave it out");
     }
     for name in &names {
-        draft.stream.slot(name, "`partitioned_by`", reader);
+        draft.stream.key_slot(name, "`partitioned_by`", reader);
     }
     draft.stream.partitioning_broken |= problems_before < reader.problems.len();
     draft.stream.partitioned_by =

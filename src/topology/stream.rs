@@ -83,6 +83,19 @@ impl Stream {
         slot
     }
 
+    /// The slot of a field of a key, which can be no list.
+    pub fn key_slot(&self, name: &Text, what: &str, reader: &mut Reader) -> Option<usize> {
+        let slot = self.slot(name, what, reader)?;
+        let ty = self.schema.fields[slot].ty;
+        if ty.is_list() {
+            let message = format!("{what}: `{}` is of type {ty}, and a list is no part of a key", name.value);
+            let help = "a text can be made of it in a map before, as in `join(tags, \",\")`";
+            reader.problems.error(name.span, message).help(help);
+            return None;
+        }
+        Some(slot)
+    }
+
     /// The names of all fields.
     pub fn names(&self) -> Vec<&str> {
         let known = self.schema.fields.iter().map(|field| field.name.as_str());

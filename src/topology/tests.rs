@@ -2,6 +2,7 @@
 
 mod keyed;
 mod keys;
+mod lists;
 
 use std::path::{Path, PathBuf};
 

@@ -51,6 +51,7 @@ pub(super) fn check_union(
             let of_first = stream.schema.fields.iter_mut().find(|of_first| of_first.name == field.name);
             if let Some(of_first) = of_first {
                 of_first.nullable |= field.nullable;
+                of_first.ty = of_first.ty.common(field.ty).unwrap_or(of_first.ty);
             }
         }
         let places = first.schema.fields.iter().map(|field| input.schema.position(&field.name));
@@ -84,7 +85,7 @@ fn check_same_fields(
     for field in &first.schema.fields {
         let Some(slot) = other.schema.position(&field.name) else { continue };
         let ty = other.schema.fields[slot].ty;
-        if ty != field.ty {
+        if field.ty.common(ty).is_none() {
             let message =
                 format!("`{}` is of type {} in `{one}` and of type {ty} in `{two}`", field.name, field.ty);
             reader.problems.error(name.span, message).help(help);

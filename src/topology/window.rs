@@ -8,13 +8,16 @@ use crate::window::{
     AlignedWindows, Calendar, CalendarUnit, EarlyFiring, PanedWindows, SessionWindows, TimeDomain, WindowKind,
 };
 
-use super::aggregate::check_aggregates;
+use super::aggregate::{check_aggregates, has_bounded_aggregate};
 use super::diagnostic::{Span, nearest};
+use super::emit::{ReadEmit, check_refinements, read_emit};
 use super::fingerprint::line;
+use super::global::{GlobalWindows, check_global_window, read_count, read_global};
 use super::operator::{RepartitionDraft, check_key_by};
-use super::plan::{EARLY_MARK, Emit, Late, WindowPlan, Windows};
+use super::plan::{EARLY_MARK, Emit, Late, OperatorKind, Phase, WindowPlan, Windows};
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
+use super::two_phase::{LocalDraft, check_two_phase, split};
 use super::yaml::{Data, Entry, Node};
 
 /// The kinds of windows, and what they are called.
@@ -25,14 +28,18 @@ enum Shape {
     Cumulative,
     Calendar,
     Session,
+    Count,
+    Global,
 }
 
-const SHAPES: [(&str, Shape); 5] = [
+const SHAPES: [(&str, Shape); 7] = [
     ("tumbling", Shape::Tumbling),
     ("sliding", Shape::Sliding),
     ("cumulative", Shape::Cumulative),
     ("calendar", Shape::Calendar),
     ("session", Shape::Session),
+    ("count", Shape::Count),
+    ("global", Shape::Global),
 ];
 
 const UNITS: [(&str, CalendarUnit); 5] = [
@@ -52,11 +59,13 @@ const UPDATES_MAX: i64 = 100;
 /// A window operator as it was checked.
 pub(super) struct WindowDraft {
     /// `None` if a mistake leaves nothing to build.
-    pub plan: Option<WindowPlan>,
+    pub kind: Option<OperatorKind>,
     /// The rows that it emits.
     pub stream: Stream,
     /// The key by which its input has to be repartitioned first; `None`: all rows of a key lie in one partition.
     pub repartition: Option<RepartitionDraft>,
+    /// The step before that, if there are two.
+    pub local: Option<LocalDraft>,
     /// Where its late topic stands.
     pub late_span: Option<Span>,
 }
@@ -67,10 +76,12 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     let key = check_key(fields, input, &mut stream, reader);
     let mut repartition = None;
     let repartitioned;
+    let rows = input;
     let mut input = input;
     if let Some((slots, names)) = &key {
         if !input.is_covered_by(names) {
-            repartition = Some(RepartitionDraft { key: slots.clone(), partitions: None });
+            let partitions = names.is_empty().then_some(1);
+            repartition = Some(RepartitionDraft { key: slots.clone(), partitions });
             repartitioned = input.repartitioned(names);
             input = &repartitioned;
         }
@@ -80,26 +91,53 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             carried.retain(|name| names.contains(name));
         }
     }
+    let key_schema = stream.schema.clone();
     let key = key.map(|(slots, _)| slots);
     let windows = read_windows(fields, input, reader);
+    let of_time = match &windows {
+        Some(ReadWindows::OfNoTime(_)) => None,
+        _ => Some((read_emit(fields, input, reader), read_late(fields, reader))),
+    };
+    let two_phase = match (&windows, &of_time, &key) {
+        (Some(windows), of_time, Some(key)) => {
+            let against = against_two_phase(windows, of_time.as_ref(), repartition.is_some());
+            let by_itself = key.is_empty() && !has_bounded_aggregate(fields, reader);
+            check_two_phase(fields, by_itself, against, reader)
+        }
+        _ => false,
+    };
     for name in ["window_start", "window_end"] {
         let field = plain(name, Type::Timestamp, false);
         stream.add(name, Some(field), fields.owner, &fields.what, reader);
     }
-    let aggregates = check_aggregates(fields, input, &mut stream, reader);
-    let emits = read_emit(fields, reader);
-    let marks =
-        emits.into_iter().flat_map(|(emit, early)| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
+    // The first of two steps sees rows as they are before they change keys.
+    let aggregates = check_aggregates(fields, if two_phase { rows } else { input }, &mut stream, reader);
+    let windows = match windows {
+        Some(ReadWindows::OfTime(windows)) => Some(windows),
+        Some(ReadWindows::OfNoTime(windows)) => {
+            let kind = check_global_window(fields, (key, windows, aggregates), input, &stream, reader);
+            return WindowDraft { kind, stream, repartition, local: None, late_span: None };
+        }
+        None => None,
+    };
+    if let Some(entry) = fields.entry("ttl").filter(|_| windows.is_some()) {
+        let message = "`ttl` is of count and global windows";
+        reader.problems.error(entry.key_span, message).help("a window of time goes when it has closed");
+    }
+    let (emits, (late, late_span)) = of_time.unwrap_or_default();
+    let marks = emits
+        .iter()
+        .flat_map(|ReadEmit { emit, early, .. }| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
     for mark in marks {
         let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
         stream.add(mark, Some(plain(mark, Type::Bool, false)), span, &fields.what, reader);
     }
-    let (late, late_span) = read_late(fields, reader);
     let plan = (|| {
-        let ReadWindows { windows, gap, time, allowed_lateness_ms } = windows?;
-        let (emit, early) = emits?;
+        let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
+        let ReadEmit { emit, early, early_when, purge, refine_every_ms } = emits?;
         check_time(fields, time, emit, reader)?;
         check_early(fields, &windows, early, reader)?;
+        check_refinements(fields, &windows, refine_every_ms, reader)?;
         check_updates(fields, &windows, emit, allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
@@ -110,50 +148,45 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             aggregates: aggregates?,
             emit,
             early,
+            early_when,
+            purge,
+            refine_every_ms,
             late,
+            phase: Phase::Whole,
         })
     })();
-    WindowDraft { plan, stream, repartition, late_span }
+    let (plan, local) = match (plan, &mut repartition) {
+        (Some(plan), Some(repartition)) if two_phase => {
+            let (first, second) = split(plan, key_schema, repartition);
+            (Some(second), Some(first))
+        }
+        (plan, _) => (plan, None),
+    };
+    WindowDraft { kind: plan.map(OperatorKind::Window), stream, repartition, local, late_span }
 }
 
-const EMITS: [(&str, Emit); 3] =
-    [("on_close", Emit::OnClose), ("on_time", Emit::OnTime), ("on_update", Emit::OnUpdate)];
-
-/// When rows are emitted, and early ones:
-/// `on_close | on_time | on_update | { early: { every: 10s }, then: on_close | on_time }`.
-fn read_emit(fields: &Fields, reader: &mut Reader) -> Option<(Emit, Option<EarlyFiring>)> {
-    let Some(entry) = fields.entry("emit") else { return Some((Emit::default(), None)) };
-    if !matches!(entry.value.data, Data::Mapping(_)) {
-        return Some((reader.choice(&entry.value, "`emit`", &EMITS, &["{ early: … }"])?, None));
+/// What stands against two steps, if anything does. `of_time` is what is said of windows that a time closes.
+fn against_two_phase(
+    windows: &ReadWindows,
+    of_time: Option<&(Option<ReadEmit>, (Late, Option<Span>))>,
+    rekeys: bool,
+) -> Option<&'static str> {
+    let (ReadWindows::OfTime(windows), Some((emits, (late, _)))) = (windows, of_time) else {
+        return Some("such windows take rows one by one");
+    };
+    // A refinement is of a row, unless they come by the clock.
+    let sees_rows = |emits: &ReadEmit| match emits.emit {
+        Emit::OnTime if emits.refine_every_ms.is_none() => true,
+        emit => emit == Emit::OnUpdate || emits.early.is_some(),
+    };
+    match windows.windows {
+        _ if !rekeys => Some("all rows of a key lie in one partition already"),
+        Windows::Session(_) => Some("sessions depend on all rows of a key"),
+        _ if windows.time == TimeDomain::Processing => Some("rows happen when they arrive"),
+        _ if emits.as_ref().is_some_and(sees_rows) => Some("rows are to come when each row does"),
+        _ if *late != Late::Drop => Some("late rows are to be written, and are not there any more"),
+        _ => None,
     }
-    let help = "as in `emit: { early: { every: 10s } }`, or `{ early: { rows: 100 } }`";
-    let inner = reader.fields(&entry.value, &format!("`emit` of {}", fields.what), entry.key_span)?;
-    reader.check_keys(&inner, &["early", "then"]);
-    let then = match inner.get("then") {
-        // Rows on update are early enough.
-        Some(node) => reader.choice(node, "`then`", &EMITS[..2], &[]),
-        None => Some(Emit::default()),
-    };
-    let early = reader.required(&inner, "early", help)?;
-    let early = reader.fields(early, &format!("`early` of {}", fields.what), entry.key_span)?;
-    reader.check_keys(&early, &["every", "rows"]);
-    let firing = match (early.get("every"), early.entry("rows")) {
-        (Some(_), Some(rows)) => {
-            let message = format!("{} has both `every` and `rows`", early.what);
-            reader.problems.error(rows.key_span, message).help("early rows come by time or by number");
-            None
-        }
-        (Some(every), None) => reader.length(every, "`every`", help).map(EarlyFiring::EveryMs),
-        (None, Some(rows)) => {
-            let rows = reader.int(&rows.value, "`rows`", 1..=i32::MAX);
-            rows.map(|rows| EarlyFiring::EveryRows(rows.into()))
-        }
-        (None, None) => {
-            reader.required(&early, "every", help);
-            None
-        }
-    };
-    Some((then?, Some(firing?)))
 }
 
 /// A field that is computed.
@@ -168,7 +201,12 @@ fn check_key(
     stream: &mut Stream,
     reader: &mut Reader,
 ) -> Option<(Vec<usize>, Vec<String>)> {
-    let help = "name the fields by which rows are grouped, as in `key_by: [customer]`";
+    let help =
+        "name the fields by which rows are grouped, as in `key_by: [customer]`; `[]`: all rows are one group";
+    let key_by = fields.get("key_by").map(|node| &node.data);
+    if matches!(key_by, Some(Data::Sequence(items)) if items.is_empty()) {
+        return Some((Vec::new(), Vec::new()));
+    }
     let (slots, names) = check_key_by(fields, input, help, reader);
     for (name, slot) in names.iter().zip(&slots) {
         let field = slot.map(|slot| Field { nullable: false, ..input.schema.fields[slot].clone() });
@@ -180,7 +218,15 @@ fn check_key(
 }
 
 /// What `window` says.
-struct ReadWindows {
+enum ReadWindows {
+    /// A time closes them.
+    OfTime(OfTime),
+    /// None does.
+    OfNoTime(GlobalWindows),
+}
+
+/// What it says of windows that a time closes.
+struct OfTime {
     windows: Windows,
     gap: Option<Arc<Expression>>,
     time: TimeDomain,
@@ -196,10 +242,12 @@ fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<
     let inner = reader.fields(node, &format!("`window` of {}", fields.what), owner)?;
     let ty = reader
         .required(&inner, "type", "add `type: tumbling`")
-        .and_then(|node| reader.choice(node, "a window's type", &SHAPES, &["global", "count"]));
+        .and_then(|node| reader.choice(node, "a window's type", &SHAPES, &[]));
     match ty {
-        Some(Shape::Session) => return read_sessions(&inner, input, reader),
-        Some(Shape::Calendar) => return read_calendar(&inner, reader),
+        Some(Shape::Session) => return read_sessions(&inner, input, reader).map(ReadWindows::OfTime),
+        Some(Shape::Calendar) => return read_calendar(&inner, reader).map(ReadWindows::OfTime),
+        Some(Shape::Count) => return Some(ReadWindows::OfNoTime(read_count(&inner, reader))),
+        Some(Shape::Global) => return Some(ReadWindows::OfNoTime(read_global(&inner, reader))),
         _ => {}
     }
     let interval = match ty {
@@ -235,10 +283,10 @@ fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<
     check_lengths(&inner, &windows, offset, reader)?;
     let (time, allowed_lateness_ms) = within?;
     let windows = Windows::Aligned(windows.with_offset(offset));
-    Some(ReadWindows { windows, gap: None, time, allowed_lateness_ms })
+    Some(ReadWindows::OfTime(OfTime { windows, gap: None, time, allowed_lateness_ms }))
 }
 
-fn read_sessions(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<ReadWindows> {
+fn read_sessions(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<OfTime> {
     reader.check_keys(fields, &["type", "time", "gap", "allowed_lateness"]);
     let help = "say after which time without rows a session ends, as in `gap: 30m`";
     let within = read_time(fields, reader);
@@ -248,7 +296,7 @@ fn read_sessions(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option
     };
     let (time, allowed_lateness_ms) = within?;
     let windows = Windows::Session(SessionWindows::new(least));
-    Some(ReadWindows { windows, gap, time, allowed_lateness_ms })
+    Some(OfTime { windows, gap, time, allowed_lateness_ms })
 }
 
 /// `{ of: …, min: 10s }`: gaps that rows have of their own, and the least that there can be, in milliseconds.
@@ -274,7 +322,7 @@ fn read_gaps(entry: &Entry, input: &Stream, reader: &mut Reader) -> Option<(i64,
     Some((least?, Some(Arc::new(gap))))
 }
 
-fn read_calendar(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
+fn read_calendar(fields: &Fields, reader: &mut Reader) -> Option<OfTime> {
     reader.check_keys(fields, &["type", "time", "unit", "time_zone", "allowed_lateness"]);
     let unit = reader.required(fields, "unit", "say what a window is, as in `unit: day`");
     let unit = unit.and_then(|node| reader.choice(node, "a window's unit", &UNITS, &[]));
@@ -284,7 +332,7 @@ fn read_calendar(fields: &Fields, reader: &mut Reader) -> Option<ReadWindows> {
     };
     let (time, allowed_lateness_ms) = read_time(fields, reader)?;
     let calendar = Calendar::new(unit?, &zone?)?;
-    Some(ReadWindows { windows: Windows::Calendar(calendar), gap: None, time, allowed_lateness_ms })
+    Some(OfTime { windows: Windows::Calendar(calendar), gap: None, time, allowed_lateness_ms })
 }
 
 /// The name of a time zone.

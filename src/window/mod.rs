@@ -1,12 +1,15 @@
-//! Windows: those that are aligned to the clock, with the panes that they share, those of a calendar, and sessions.
+//! Windows: those that are aligned to the clock, with the panes that they share, those of a calendar, sessions, and those
+//! that count records.
 
 mod calendar;
+mod count;
 #[cfg(test)]
 mod tests;
 
 use std::ops::RangeInclusive;
 
 pub use calendar::{Calendar, CalendarUnit, CalendarWindows};
+pub use count::{CountWindows, PaneOf};
 
 /// A window's range of event time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub enum EarlyFiring {
     EveryMs(i64),
     /// Whenever so many more records have come.
     EveryRows(i64),
+    /// After each record of which a condition holds.
+    When,
 }
 
 /// Windows that are known before any record comes: each is a row of panes, the longest stretches of time that no window

@@ -351,6 +351,24 @@ fn busy_rows(e: &Expectation) -> Rows {
     busy(e).into_iter().map(row).collect()
 }
 
+/// The minutes of all customers, every five minutes.
+fn everybody(e: &Expectation) -> Rows {
+    let mut windows: BTreeMap<i64, (usize, usize)> = BTreeMap::new();
+    for ((_, start_ms), window) in e.folded.windows.iter().filter(|(_, window)| window.closed) {
+        let at_ms = start_ms + MINUTE.size_ms - 1;
+        let (rows, orders) = windows.entry(at_ms.div_euclid(300_000) * 300_000).or_default();
+        (*rows, *orders) = (*rows + 1, *orders + window.orders.len());
+    }
+    let watermark_ms = watermark_of_minutes(e);
+    let closed = windows.into_iter().filter(|(start, _)| start + 300_000 <= watermark_ms);
+    let row = |(start, (rows, orders)): (i64, (usize, usize))| {
+        let row =
+            json!({ "window_start": start, "window_end": start + 300_000, "rows": rows, "orders": orders });
+        (start.to_string(), vec![row])
+    };
+    closed.map(row).collect()
+}
+
 /// For how long equally many customers came to some number of orders: sessions of another key that lies anywhere.
 fn rushes(e: &Expectation) -> Rows {
     const GAP_MS: i64 = 600_000;
@@ -417,6 +435,7 @@ operators:
     type: window
     input: per_minute
     key_by: [orders]
+    two_phase: true
     window: { type: tumbling, size: 5m }
     aggregate: { customers: 'count()', most: 'max(revenue)' }
   rushes:
@@ -425,6 +444,12 @@ operators:
     key_by: [customers]
     window: { type: session, gap: 10m }
     aggregate: { times: 'count()', least: 'min(orders)' }
+  everybody:
+    type: window
+    input: per_minute
+    key_by: []
+    window: { type: tumbling, size: 5m }
+    aggregate: { rows: 'count()', orders: 'sum(orders)' }
 sinks:
   minutes: { input: per_minute, topic: OUT0, key: [customer], format: { type: json } }
   fives: { input: per_five, topic: OUT1, key: [customer], format: { type: json } }
@@ -433,6 +458,7 @@ sinks:
   sessions: { input: visits, topic: OUT4, key: [customer], format: { type: json } }
   busy_times: { input: busy, topic: OUT5, key: [orders], format: { type: json } }
   rush_times: { input: rushes, topic: OUT6, key: [customers], format: { type: json } }
+  totals: { input: everybody, topic: OUT7, key: [window_start], format: { type: json } }
 "#,
     windows: MINUTE,
     late_topic: true,
@@ -467,6 +493,11 @@ sinks:
             expect: rushes,
             key: &["customers"],
             fields: &["customers", "window_start", "window_end", "times", "least"],
+        },
+        Output {
+            expect: everybody,
+            key: &["window_start"],
+            fields: &["window_start", "window_end", "rows", "orders"],
         },
     ],
 };

@@ -8,7 +8,7 @@ use serde::de::{
 };
 
 use super::guess;
-use super::layout::{Kind, Layout, Target};
+use super::layout::{Array, Kind, LIST_VALUES_MAX, Layout, Target};
 use crate::ablation::{Part, is_off};
 use crate::format::DecodeError;
 use crate::record::{Slot, SourceSchema};
@@ -26,9 +26,10 @@ const SHOWN_CHARS_MAX: usize = 40;
 ///
 /// An integer field takes an integer in range, also written as a double (`3.0`; then below 2^53); a
 /// double field any finite number; a timestamp milliseconds since the Unix epoch or RFC 3339 text, as
-/// declared. A field that may be null may be absent, and so may the object that it lies in. Undeclared
-/// keys are ignored, but the record must be JSON to its end. Of a key that comes twice the last value
-/// counts.
+/// declared. A list takes an array of such values, or what its path leads to in the objects of an array; lists of one
+/// array are equally long, and those of a record hold 2^20 values at most, all together. A field that may be null may be
+/// absent, and so may the object that it lies in. Undeclared keys are ignored, but the record must be JSON to its end. Of
+/// a key that comes twice the last value counts.
 ///
 /// ```
 /// use bumpalo::Bump;
@@ -90,6 +91,7 @@ impl Decoder {
         slots: &mut [Slot<'b>],
     ) -> Result<(), DecodeError> {
         check_undeclared(text.as_bytes())?;
+        self.layout.list_values_left = LIST_VALUES_MAX;
         let mut reading =
             Reading { layout: &mut self.layout, arena, slots, mistakes: Vec::new(), root: None };
         let mut deserializer = sonic_rs::Deserializer::from_str(text);
@@ -191,7 +193,7 @@ impl<'b> Reading<'_, 'b> {
             Target::Several(several) => {
                 self.layout.several[several].iter().find_map(|target| self.object_of(*target))
             }
-            Target::Ignored | Target::Slot(_) => None,
+            Target::Ignored | Target::Slot(_) | Target::Array(_) => None,
         }
     }
 
@@ -204,7 +206,7 @@ impl<'b> Reading<'_, 'b> {
                 match slot_of(self.layout.fields[slot].kind, value) {
                     Some(value) => self.slots[slot] = value,
                     None => {
-                        let expected = self.layout.fields[slot].kind.expected();
+                        let expected = self.layout.fields[slot].expected;
                         self.mistakes.push((slot, format!("expected {expected}, found {value}")));
                     }
                 }
@@ -218,6 +220,15 @@ impl<'b> Reading<'_, 'b> {
                     if !matches!(value, Scalar::Null | Scalar::Object) {
                         let path = &self.layout.objects[object].path;
                         self.mistakes.push((slot, format!("expected an object at {path}, found {value}")));
+                    }
+                }
+            }
+            Target::Array(array) => {
+                for slot in self.layout.arrays[array].slots.clone() {
+                    self.clear(slot);
+                    if !matches!(value, Scalar::Null) {
+                        let expected = self.layout.fields[slot].expected;
+                        self.mistakes.push((slot, format!("expected {expected}, found {value}")));
                     }
                 }
             }
@@ -235,24 +246,74 @@ impl<'b> Reading<'_, 'b> {
     }
 
     fn finish(mut self) -> Result<(), DecodeError> {
-        if let Some(found) = self.root {
-            return Err(DecodeError::new(format!("expected an object, found {found}")));
+        match self.mistake() {
+            None => Ok(()),
+            Some((None, what)) => Err(DecodeError::new(what)),
+            Some((Some(slot), what)) => {
+                Err(DecodeError::new(format!("field {}: {what}", self.layout.fields[slot].path)))
+            }
+        }
+    }
+
+    /// The first mistake, and the slot that it is of; of none if the record is no object.
+    fn mistake(&mut self) -> Option<(Option<usize>, String)> {
+        if let Some(found) = &self.root {
+            return Some((None, format!("expected an object, found {found}")));
         }
         self.mistakes.sort();
         let missing = self.layout.required.iter().find(|slot| self.slots[**slot].is_null());
-        let (slot, what) = match (self.mistakes.first(), missing) {
-            (Some((slot, what)), _) => (*slot, what.clone()),
+        match (self.mistakes.first(), missing) {
+            (Some((slot, what)), _) => Some((Some(*slot), what.clone())),
             (None, Some(slot)) => {
-                (*slot, format!("missing, expected {}", self.layout.fields[*slot].kind.expected()))
+                Some((Some(*slot), format!("missing, expected {}", self.layout.fields[*slot].expected)))
             }
-            (None, None) => return Ok(()),
-        };
-        Err(DecodeError::new(format!("field {}: {what}", self.layout.fields[slot].path)))
+            (None, None) => None,
+        }
+    }
+
+    /// Reads the lists of an array.
+    fn read_array<A: SeqAccess<'b>>(&mut self, number: usize, mut elements: A) -> Result<(), A::Error> {
+        let Layout { arrays, list_values_left: left, .. } = &mut *self.layout;
+        let Array { slots, layout, element } = &mut arrays[number];
+        let mut values = bumpalo::collections::Vec::new_in(self.arena);
+        let mut mistake = None;
+        for place in 0.. {
+            let start = values.len();
+            values.resize(start + slots.len(), Slot::Null);
+            let (arena, mistakes, root) = (self.arena, Vec::new(), None);
+            let layout = &mut *layout;
+            let mut reading = Reading { layout, arena, slots: &mut values[start..], mistakes, root };
+            let seed = Value { reading: &mut reading, target: *element };
+            if elements.next_element_seed(seed)?.is_none() {
+                values.truncate(start);
+                break;
+            }
+            if mistake.is_none() {
+                let first = reading.mistake();
+                mistake = first.map(|(list, what)| (list.unwrap_or(0), format!("element {place}: {what}")));
+            }
+            let Some(fewer) = left.checked_sub(slots.len()) else {
+                let what = || (0, format!("the record's lists hold more than {LIST_VALUES_MAX} values"));
+                mistake = mistake.or_else(|| Some(what()));
+                while elements.next_element::<IgnoredAny>()?.is_some() {}
+                break;
+            };
+            *left = fewer;
+        }
+        for slot in self.layout.arrays[number].slots.clone() {
+            self.clear(slot);
+        }
+        let array = &self.layout.arrays[number];
+        match mistake {
+            Some((list, what)) => self.mistakes.push((array.slots[list], what)),
+            None => array.put(values, self.arena, self.slots),
+        }
+        Ok(())
     }
 }
 
 impl Kind {
-    fn expected(self) -> &'static str {
+    pub(super) fn expected(self) -> &'static str {
         match self {
             Kind::String => "a string",
             Kind::Bool => "a bool",
@@ -366,6 +427,9 @@ impl<'b> Visitor<'b> for Value<'_, '_, 'b> {
     }
 
     fn visit_seq<A: SeqAccess<'b>>(self, mut elements: A) -> Result<(), A::Error> {
+        if let Target::Array(number) = self.target {
+            return self.reading.read_array(number, elements);
+        }
         while elements.next_element::<IgnoredAny>()?.is_some() {}
         self.reading.put(self.target, Scalar::Array);
         Ok(())

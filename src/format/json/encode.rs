@@ -6,8 +6,8 @@ use crate::time;
 /// Writes rows as JSON objects without spaces, fields in schema order, null fields included.
 ///
 /// Timestamps are milliseconds since the Unix epoch or RFC 3339 text, as declared; durations
-/// milliseconds; bytes base64 text (RFC 4648, padded). A double is written with the fewest digits that
-/// read back as the same one, and never as an integer (`2.0`).
+/// milliseconds; bytes base64 text (RFC 4648, padded); a list an array of its elements in the field's form. A
+/// double is written with the fewest digits that read back as the same one, and never as an integer (`2.0`).
 pub struct Encoder {
     fields: Vec<EncodedField>,
 }
@@ -62,6 +62,16 @@ pub(crate) fn write_value(slot: &Slot<'_>, form: FieldForm, out: &mut Vec<u8>) {
         Slot::Timestamp(ms) => write_timestamp(ms, form, out),
         Slot::String(text) => write_string(text, out),
         Slot::Bytes(bytes) => write_base64(bytes, out),
+        Slot::List(elements) => {
+            out.push(b'[');
+            for (place, element) in elements.iter().enumerate() {
+                if place > 0 {
+                    out.push(b',');
+                }
+                write_value(element, form, out);
+            }
+            out.push(b']');
+        }
     }
 }
 

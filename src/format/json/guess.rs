@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::layout::{Kind, Layout, Target};
+use super::layout::{Array, Kind, LIST_VALUES_MAX, Layout, Target};
 use crate::record::Slot;
 use crate::time;
 
@@ -26,6 +26,7 @@ pub(super) fn read<'b>(
 ) -> Option<()> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.space();
+    layout.list_values_left = LIST_VALUES_MAX;
     cursor.at = object(text, cursor.at, arena, layout, 0, slots)?;
     cursor.space();
     let complete = cursor.at == text.len() && layout.required.iter().all(|slot| !slots[*slot].is_null());
@@ -72,6 +73,10 @@ fn object<'b>(
                     cursor.at = object(text, cursor.at, arena, layout, below, slots)?;
                 }
             }
+            Target::Array(number) => {
+                let (array, left) = (&mut layout.arrays[number], &mut layout.list_values_left);
+                cursor.at = lists(text, cursor.at, arena, array, left, slots)?;
+            }
             Target::Several(_) => return None,
         }
         if !cursor.token(b',') {
@@ -79,6 +84,48 @@ fn object<'b>(
             return Some(cursor.at);
         }
     }
+}
+
+/// Reads the lists of the array that begins at `at`, which take their values off those that are `left`. Returns where it
+/// ends.
+#[inline(never)]
+fn lists<'b>(
+    text: &'b str,
+    at: usize,
+    arena: &'b Bump,
+    array: &mut Array,
+    left: &mut usize,
+    slots: &mut [Slot<'b>],
+) -> Option<usize> {
+    let mut cursor = Cursor { text, at };
+    if cursor.literal(b"null") {
+        // The array may have come before.
+        array.slots.iter().for_each(|slot| slots[*slot] = Slot::Null);
+        return Some(cursor.at);
+    }
+    cursor.expect(b'[')?;
+    let mut values = bumpalo::collections::Vec::new_in(arena);
+    let mut is_over = cursor.token(b']');
+    while !is_over {
+        cursor.space();
+        let start = values.len();
+        *left = left.checked_sub(array.slots.len())?;
+        values.resize(start + array.slots.len(), Slot::Null);
+        let element = &mut values[start..];
+        match array.element {
+            Target::Object(root) => {
+                cursor.at = object(text, cursor.at, arena, &mut array.layout, root, element)?;
+            }
+            _ => element[0] = cursor.value(array.layout.fields[0].kind, arena)?,
+        }
+        array.layout.required.iter().all(|slot| !element[*slot].is_null()).then_some(())?;
+        if !cursor.token(b',') {
+            cursor.expect(b']')?;
+            is_over = true;
+        }
+    }
+    array.put(values, arena, slots);
+    Some(cursor.at)
 }
 
 /// Passes over a value of any kind, which begins at `at`. Returns where it ends.

@@ -1,10 +1,16 @@
 //! The declared fields as a tree of JSON objects, with the order in which their keys were last seen.
 
+use bumpalo::Bump;
+
 use super::encode::write_string;
-use crate::record::{FieldForm, SourceField, SourceSchema, Type};
+use crate::record::{EACH, Field, FieldForm, Slot, SourceField, SourceSchema, Type, shown_path};
 
 /// How many undeclared keys an object remembers; more are looked up in vain each time.
 const IGNORED_KEYS_MAX: usize = 32;
+
+/// How many values the lists of a record hold at most, all together. An element of an array has one in each list that is
+/// made of the array, also where the record says nothing of it.
+pub(super) const LIST_VALUES_MAX: usize = 1 << 20;
 
 /// How many bytes of a key are compared at once.
 const HEAD_BYTES: usize = 16;
@@ -17,13 +23,30 @@ pub(super) struct Layout {
     pub fields: Vec<FieldPlan>,
     /// The slots that must not be null.
     pub required: Vec<usize>,
-    /// What the keys with several targets lead to: at most one object, and slots.
+    /// What the keys with several targets lead to: at most one object, slots, and arrays, which are not read then.
     pub several: Vec<Vec<Target>>,
+    /// The arrays that lists are read from.
+    pub arrays: Vec<Array>,
+    /// How many more values the lists of the record at hand may hold.
+    pub list_values_left: usize,
+}
+
+/// An array of which lists are made, each of what one path leads to in its elements.
+pub(super) struct Array {
+    /// The slots of the lists.
+    pub slots: Vec<usize>,
+    /// What an element must be: a field for each of the lists.
+    pub layout: Layout,
+    /// What an element is read into: an object with these fields, or the only one of them.
+    pub element: Target,
 }
 
 /// What a field's value must be.
 pub(super) struct FieldPlan {
+    /// Of a list that of its elements.
     pub kind: Kind,
+    /// In words, for messages.
+    pub expected: &'static str,
     /// Its full path, for messages.
     pub path: String,
 }
@@ -43,8 +66,8 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn of(field: &SourceField) -> Kind {
-        match (field.field.ty, field.field.form) {
+    fn of(ty: Type, form: FieldForm) -> Kind {
+        match (ty, form) {
             (Type::String, _) => Kind::String,
             (Type::Bool, _) => Kind::Bool,
             (Type::Int, _) => Kind::Int,
@@ -53,6 +76,7 @@ impl Kind {
             (Type::Timestamp, FieldForm::Rfc3339) => Kind::TimestampText,
             (Type::Duration, _) => Kind::DurationMs,
             (Type::Bytes, _) => Kind::Bytes,
+            (Type::List(list), form) => Kind::of(list.element.ty(), form),
         }
     }
 }
@@ -88,6 +112,8 @@ pub(super) enum Target {
     Slot(usize),
     /// The object of this number, on the way to other fields.
     Object(usize),
+    /// The array of this number, which lists are read from.
+    Array(usize),
     /// All that this element of [`Layout::several`] names: fields may share a path, and a field may
     /// want text where another one leads further down.
     Several(usize),
@@ -108,12 +134,11 @@ impl Layout {
         let fields = &schema.fields;
         let mut layout = Layout {
             objects: Vec::new(),
-            fields: fields
-                .iter()
-                .map(|field| FieldPlan { kind: Kind::of(field), path: field.path.join(".") })
-                .collect(),
+            fields: fields.iter().map(FieldPlan::new).collect(),
             required: (0..fields.len()).filter(|slot| !fields[*slot].field.nullable).collect(),
             several: Vec::new(),
+            arrays: Vec::new(),
+            list_values_left: LIST_VALUES_MAX,
         };
         layout.add_object(schema, String::new(), 0, (0..fields.len()).collect());
         layout
@@ -142,7 +167,19 @@ impl Layout {
                 .iter()
                 .filter(|slot| name_of(**slot) == Some(name))
                 .partition(|slot| schema.fields[**slot].path.len() == depth + 1);
-            let mut targets: Vec<Target> = ending.into_iter().map(Target::Slot).collect();
+            let step = |slot: usize| schema.fields[slot].path.get(depth + 1).map(String::as_str);
+            let (each, passing): (Vec<usize>, Vec<usize>) =
+                passing.into_iter().partition(|slot| step(*slot) == Some(EACH));
+            let mut targets = Vec::with_capacity(1);
+            for slot in ending {
+                targets.push(match schema.fields[slot].field.ty {
+                    Type::List(_) => self.add_array(schema, depth + 1, vec![slot]),
+                    _ => Target::Slot(slot),
+                });
+            }
+            if !each.is_empty() {
+                targets.push(self.add_array(schema, depth + 2, each));
+            }
             if !passing.is_empty() {
                 let path = if path.is_empty() { name.to_string() } else { format!("{path}.{name}") };
                 targets.push(Target::Object(self.add_object(schema, path, depth + 1, passing)));
@@ -157,6 +194,57 @@ impl Layout {
             self.objects[number].keys.push(Key::new(name, target));
         }
         number
+    }
+
+    /// Adds the array whose elements are what the paths of `slots` lead to from the key at `depth` on.
+    fn add_array(&mut self, schema: &SourceSchema, depth: usize, slots: Vec<usize>) -> Target {
+        let element = |slot: &usize| {
+            let SourceField { field, path } = &schema.fields[*slot];
+            let (ty, nullable) = match field.ty {
+                Type::List(list) => (list.element.ty(), list.nullable),
+                ty => (ty, false),
+            };
+            let field = Field { ty, nullable, ..field.clone() };
+            SourceField { field, path: path.get(depth..).unwrap_or_default().to_vec() }
+        };
+        let fields: Vec<SourceField> = slots.iter().map(element).collect();
+        let is_object = fields.iter().all(|field| !field.path.is_empty());
+        let layout = Layout::new(&SourceSchema { fields });
+        let element = if is_object { Target::Object(0) } else { Target::Slot(0) };
+        self.arrays.push(Array { slots, layout, element });
+        Target::Array(self.arrays.len() - 1)
+    }
+}
+
+impl FieldPlan {
+    fn new(SourceField { field, path }: &SourceField) -> FieldPlan {
+        let kind = Kind::of(field.ty, field.form);
+        let expected = match field.ty {
+            Type::List(_) if path.iter().any(|key| key == EACH) => "an array of objects",
+            Type::List(_) => "an array",
+            _ => kind.expected(),
+        };
+        FieldPlan { kind, expected, path: shown_path(path) }
+    }
+}
+
+impl Array {
+    /// Makes the lists of the elements' values, element by element.
+    pub fn put<'b>(
+        &self,
+        values: bumpalo::collections::Vec<'b, Slot<'b>>,
+        arena: &'b Bump,
+        slots: &mut [Slot<'b>],
+    ) {
+        if let [slot] = self.slots[..] {
+            slots[slot] = Slot::List(values.into_bump_slice());
+            return;
+        }
+        let lists = self.slots.len();
+        for (list, slot) in self.slots.iter().enumerate() {
+            let elements = values[..].chunks_exact(lists).map(|element| element[list]);
+            slots[*slot] = Slot::List(arena.alloc_slice_fill_iter(elements));
+        }
     }
 }
 

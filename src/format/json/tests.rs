@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::{Decoder, Encoder};
-use crate::record::{Field, FieldForm, Schema, Slot, SourceField, SourceSchema, Type};
+use crate::record::{EACH, Field, FieldForm, Schema, Slot, SourceField, SourceSchema, Type};
 use crate::time;
 
 /// `name: type` or `name?: type`, where a path stands for the name; its last key is the name.
@@ -225,6 +225,98 @@ fn fields_may_share_a_path() {
     );
 }
 
+/// An array as objects hold it: records whose arrays are of values, or of objects.
+#[test]
+fn lists_are_read_from_arrays() {
+    let schema = plain(&[
+        ("tags", list(Type::String, false)),
+        ("temps?", list(Type::Double, true)),
+        ("items.[].sku", list(Type::String, false)),
+        ("items.[].price.amount", list(Type::Int, true)),
+    ]);
+    let arena = Bump::new();
+    let text = r#"{"tags":["a","\u00e4"], "temps":[1, null,-2.5],
+        "items":[{"sku":"x","price":{"amount":3}}, {"more":[{}],"sku":"y"} ,{"price":null,"sku":"z"}]}"#;
+    let (a, x) = (Slot::String("a"), Slot::String("ä"));
+    let slots = decode(&schema, text, &arena);
+    assert_eq!(slots[0], Slot::List(&[a, x]));
+    assert_eq!(slots[1], Slot::List(&[Slot::Double(1.0), Slot::Null, Slot::Double(-2.5)]));
+    assert_eq!(slots[2], Slot::List(&[Slot::String("x"), Slot::String("y"), Slot::String("z")]));
+    assert_eq!(slots[3], Slot::List(&[Slot::Int(3), Slot::Null, Slot::Null]));
+    let empty = decode(&schema, r#"{"tags":[],"items":[ ],"temps":null}"#, &arena);
+    assert_eq!(empty, [Slot::List(&[]), Slot::Null, Slot::List(&[]), Slot::List(&[])]);
+    let nulled = decode(&schema, r#"{"tags":[],"items":[],"temps":[1],"temps":null}"#, &arena);
+    assert_eq!(nulled[1], Slot::Null);
+    // The last one of a key counts, also within an element.
+    let twice = r#"{"tags":7,"tags":["a","b"],"tags":["c"],"items":[{"sku":1,"sku":"q"}]}"#;
+    assert_eq!(decode(&schema, twice, &arena)[..1], [Slot::List(&[Slot::String("c")])]);
+}
+
+#[test]
+fn what_is_wrong_in_a_list_is_told_with_its_place() {
+    let schema = plain(&[
+        ("tags", list(Type::String, false)),
+        ("o.items.[].sku?", list(Type::String, false)),
+        ("o.items.[].at.n?", list(Type::Int, true)),
+    ]);
+    for (text, message) in [
+        (r#"{"tags":"a"}"#, r#"field tags: expected an array, found the string "a""#),
+        (r#"{"tags":{}}"#, "field tags: expected an array, found an object"),
+        (r#"{"tags":null}"#, "field tags: missing, expected an array"),
+        (r#"{"tags":["a",7]}"#, "field tags: element 1: expected a string, found the number 7"),
+        (r#"{"tags":["a",null]}"#, "field tags: element 1: missing, expected a string"),
+        (r#"{"tags":[["a"]]}"#, "field tags: element 0: expected a string, found an array"),
+        (
+            r#"{"tags":[],"o":{"items":[{"sku":"a"},{}]}}"#,
+            "field o.items[].sku: element 1: missing, expected a string",
+        ),
+        (
+            r#"{"tags":[],"o":{"items":[{"sku":"a"},null]}}"#,
+            "field o.items[].sku: element 1: expected an object, found null",
+        ),
+        (
+            r#"{"tags":[],"o":{"items":{"sku":"a"}}}"#,
+            "field o.items[].sku: expected an array of objects, found an object",
+        ),
+        (
+            r#"{"tags":[],"o":{"items":[{"sku":"a","at":[1]}]}}"#,
+            "field o.items[].at.n: element 0: expected an object at at, found an array",
+        ),
+        (r#"{"tags":[],"o":[]}"#, "field o.items[].sku: expected an object at o, found an array"),
+    ] {
+        assert_eq!(refuse(&schema, text), message, "{text}");
+    }
+    assert_eq!(decode(&schema, r#"{"tags":[],"o":{"items":null}}"#, &Bump::new())[1..], [Slot::Null; 2]);
+}
+
+#[test]
+fn the_lists_of_a_record_hold_a_bounded_number_of_values() {
+    let most = super::layout::LIST_VALUES_MAX;
+    let paths: Vec<String> = (0..64).map(|place| format!("q.[].f{place}?")).collect();
+    let mut fields: Vec<(&str, Type)> =
+        paths.iter().map(|path| (path.as_str(), list(Type::Int, true))).collect();
+    fields.push(("l?", list(Type::Int, true)));
+    let schema = plain(&fields);
+    let text = |values: usize, objects: usize| {
+        let (values, objects) = (vec!["1"; values].join(","), vec!["{}"; objects].join(","));
+        format!(r#"{{"l":[{values}],"q":[{objects}]}}"#)
+    };
+    // 64 values, and 64 of each object.
+    let (fits, beyond) = (text(64, most / 64 - 1), text(65, most / 64 - 1));
+    let arena = Bump::new();
+    let slots = decode(&schema, &fits, &arena);
+    assert_eq!(slots[0], Slot::List(&vec![Slot::Null; most / 64 - 1]));
+    let error = format!("field q[].f0: the record's lists hold more than {most} values");
+    assert_eq!(refuse(&schema, &beyond), error);
+    // For the record behind it there is room again.
+    for mut decoder in [Decoder::new(&schema), Decoder::without_guesses(&schema)] {
+        let (arena, mut slots) = (Bump::new(), vec![Slot::Null; schema.fields.len()]);
+        assert!(decoder.decode(beyond.as_bytes(), &arena, &mut slots).is_err());
+        decoder.decode(text(64, 2).leak().as_bytes(), &arena, &mut slots).unwrap();
+        assert_eq!(slots[63], Slot::List(&[Slot::Null; 2]));
+    }
+}
+
 #[test]
 fn a_schema_without_fields_still_wants_an_object() {
     let schema = plain(&[]);
@@ -283,14 +375,22 @@ fn records_in_changing_orders_are_read_by_one_decoder() {
 
 #[test]
 fn the_first_tier_reads_plain_records() {
-    let schema = plain(&[("a", Type::String), ("o.d", Type::Double), ("i?", Type::Int)]);
+    let schema = plain(&[
+        ("a", Type::String),
+        ("o.d", Type::Double),
+        ("i?", Type::Int),
+        ("l?", list(Type::Int, true)),
+        ("q.[].s?", list(Type::String, false)),
+    ]);
     for text in [
         r#"{"a":"text","o":{"d":1.25},"i":3}"#,
+        r#"{"l":[1, null],"q":[{"s":"x","t":[]},{"s":"\u00e4"}],"a":"text","o":{"d":1.25}}"#,
+        r#"{"l":[],"q":null,"a":"text","o":{"d":1.25}}"#,
         r#"{ "i": null, "x": [1, {"y": true}], "o": {"e": "", "d": -1e3}, "a": "" }"#,
         r#"{"o":{"d":0.12345678901234567},"a":"längerer Text"}"#,
         r#"{"x":"\u00e4\\","a":"\"\u00e4\"","o":{"d":0}}"#,
     ] {
-        let mut slots = [Slot::Null; 3];
+        let mut slots = [Slot::Null; 5];
         let mut layout = super::layout::Layout::new(&schema);
         let arena = Bump::new();
         assert_eq!(super::guess::read(&mut layout, text, &arena, &mut slots), Some(()), "{text}");
@@ -312,6 +412,8 @@ fn rows_are_written_in_schema_order() {
             field("far", Type::Timestamp, FieldForm::Rfc3339),
             field("span", Type::Duration, FieldForm::Plain),
             field("raw", Type::Bytes, FieldForm::Plain),
+            field("days", list(Type::Timestamp, true), FieldForm::Rfc3339),
+            field("none", list(Type::Int, false), FieldForm::Plain),
         ],
     };
     let row = [
@@ -325,6 +427,8 @@ fn rows_are_written_in_schema_order() {
         Slot::Timestamp(i64::MAX),
         Slot::Duration(60_000),
         Slot::Bytes(b"light w"),
+        Slot::List(&[Slot::Timestamp(0), Slot::Null]),
+        Slot::List(&[]),
     ];
     let mut out = b"before ".to_vec();
     Encoder::new(&schema).encode(&row, &mut out);
@@ -332,7 +436,8 @@ fn rows_are_written_in_schema_order() {
         String::from_utf8(out).unwrap(),
         concat!(
             r#"before {"s\"":"ä\"\\\n\u0001","n":null,"t":true,"i":-9223372036854775808,"d":2.0,"ms":1500,"#,
-            r#""at":"1970-01-01T00:00:01.500Z","far":9223372036854775807,"span":60000,"raw":"bGlnaHQgdw=="}"#
+            r#""at":"1970-01-01T00:00:01.500Z","far":9223372036854775807,"span":60000,"raw":"bGlnaHQgdw==","#,
+            r#""days":["1970-01-01T00:00:00Z",null],"none":[]}"#
         )
     );
     out = Vec::new();
@@ -369,13 +474,24 @@ fn generated_schema() -> SourceSchema {
         ("o.p.a?", Type::String, FieldForm::Plain),
         ("e?", Type::Timestamp, FieldForm::Rfc3339),
         ("f?", Type::Timestamp, FieldForm::Plain),
+        ("l?", list(Type::Int, false), FieldForm::Plain),
+        ("m?", list(Type::String, true), FieldForm::Plain),
+        ("q.[].a?", list(Type::Int, true), FieldForm::Plain),
+        ("q.[].o.b?", list(Type::String, false), FieldForm::Plain),
     ])
 }
 
+fn list(element: Type, nullable: bool) -> Type {
+    element.list(nullable).unwrap()
+}
+
 /// What a field must hold according to serde_json: `None` if it must be refused.
-fn reference<'a>(field: &SourceField, document: &'a serde_json::Value) -> Option<Slot<'a>> {
+fn reference<'a>(field: &SourceField, document: &'a serde_json::Value, arena: &'a Bump) -> Option<Slot<'a>> {
     let mut value = document;
-    for key in &field.path {
+    for (depth, key) in field.path.iter().enumerate() {
+        if key == EACH {
+            return list_reference(field, &field.path[depth + 1..], value, arena);
+        }
         match value {
             serde_json::Value::Object(members) => {
                 value = members.get(key).unwrap_or(&serde_json::Value::Null)
@@ -396,9 +512,30 @@ fn reference<'a>(field: &SourceField, document: &'a serde_json::Value) -> Option
         (Type::Bool, _) => value.as_bool().map(Slot::Bool),
         (Type::Int, _) => int.map(Slot::Int),
         (Type::Double, _) => value.as_f64().map(Slot::Double),
+        (Type::List(_), _) => list_reference(field, &[], value, arena),
         (_, FieldForm::Rfc3339) => value.as_str().and_then(time::parse_rfc3339_ms).map(Slot::Timestamp),
         _ => int.map(Slot::Timestamp),
     }
+}
+
+/// What a list must hold of what `path` leads to in each element of `value`.
+fn list_reference<'a>(
+    field: &SourceField,
+    path: &[String],
+    value: &'a serde_json::Value,
+    arena: &'a Bump,
+) -> Option<Slot<'a>> {
+    let Type::List(of) = field.field.ty else { return None };
+    if value.is_null() {
+        return field.field.nullable.then_some(Slot::Null);
+    }
+    let of_element = Field { ty: of.element.ty(), nullable: of.nullable, ..field.field.clone() };
+    let of_element = SourceField { field: of_element, path: path.to_vec() };
+    let elements = value.as_array()?.iter().map(|element| {
+        let fits = path.is_empty() || element.is_object();
+        fits.then(|| reference(&of_element, element, arena)).flatten()
+    });
+    Some(Slot::List(arena.alloc_slice_copy(&elements.collect::<Option<Vec<_>>>()?)))
 }
 
 /// JSON text of a value, in many spellings. serde_json rounds long doubles loosely, so that these are
@@ -425,7 +562,7 @@ fn json_value() -> impl Strategy<Value = String> {
 }
 
 fn members(value: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
-    let key = prop_oneof![8 => "[a-fop]", 1 => "\\PC{0,3}"];
+    let key = prop_oneof![8 => "[a-flmopq]", 1 => "\\PC{0,3}"];
     prop::collection::vec((key, value, " ?", "[ \n\t\r]?"), 0..9).prop_map(|members| {
         let text = |(key, value, a, b): &(String, String, String, String)| {
             format!("{}{a}:{b}{value}{a}", json!(key))
@@ -445,9 +582,9 @@ proptest! {
         let mut decoder = Decoder::new(&schema);
         for text in &texts {
             let document: serde_json::Value = serde_json::from_str(text).unwrap();
-            let expected: Option<Vec<Slot>> =
-                schema.fields.iter().map(|field| reference(field, &document)).collect();
             let arena = Bump::new();
+            let expected: Option<Vec<Slot>> =
+                schema.fields.iter().map(|field| reference(field, &document, &arena)).collect();
             prop_assert_eq!(check(&schema, text.as_bytes(), &arena).ok(), expected.clone(), "{}", text);
             let mut slots = vec![Slot::Null; schema.fields.len()];
             let read = decoder.decode(text.as_bytes(), &arena, &mut slots).is_ok();
@@ -514,7 +651,10 @@ proptest! {
             ("double", Type::Double, FieldForm::Plain),
             ("at", Type::Timestamp, FieldForm::Rfc3339),
             ("ms", Type::Timestamp, FieldForm::Plain),
+            ("texts", list(Type::String, true), FieldForm::Plain),
+            ("times", list(Type::Timestamp, false), FieldForm::Rfc3339),
         ]);
+        let (texts, times) = ([text.as_deref().map_or(Slot::Null, Slot::String); 2], [Slot::Timestamp(at)]);
         let row = [
             text.as_deref().map_or(Slot::Null, Slot::String),
             Slot::Bool(flag),
@@ -522,6 +662,8 @@ proptest! {
             Slot::Double(double),
             Slot::Timestamp(at),
             Slot::Timestamp(ms),
+            Slot::List(&texts),
+            Slot::List(&times),
         ];
         let (mut out, arena) = (Vec::new(), Bump::new());
         Encoder::new(&schema.schema()).encode(&row, &mut out);

@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
+use super::collected::{Collected, Top};
 use super::ddsketch::DdSketch;
 use super::distinct::{Bounds, Distinct, Identity, Texts};
 use super::hyperloglog::HyperLogLog;
@@ -45,6 +46,10 @@ pub enum Accumulator {
     HyperLogLog(Box<HyperLogLog>),
     /// What quantiles are estimated by.
     DdSketch(Box<DdSketch>),
+    /// Values in their order.
+    Collected(Box<Collected>),
+    /// The best rows.
+    Top(Box<Top>),
 }
 
 /// A value that is kept.
@@ -60,6 +65,8 @@ pub enum Held {
     Bool(bool),
     /// Bytes.
     Bytes(Box<[u8]>),
+    /// A list; `None` is null.
+    List(Box<[Option<Held>]>),
 }
 
 /// Count, mean and the sum of squared distances from it, updated as B. P. Welford does (Technometrics 4(3), 1962) and
@@ -150,17 +157,19 @@ impl Held {
             Slot::String(text) => Held::Text((*text).into()),
             Slot::Bool(value) => Held::Bool(*value),
             Slot::Bytes(bytes) => Held::Bytes((*bytes).into()),
+            Slot::List(elements) => Held::List(elements.iter().map(Held::of).collect()),
         })
     }
 
-    /// As a slot, for comparisons: a timestamp or duration becomes an int.
-    fn slot(&self) -> Slot<'_> {
+    /// As a slot, for comparisons: a timestamp or duration becomes an int. Lists are not compared.
+    pub(super) fn slot(&self) -> Slot<'_> {
         match self {
             Held::Whole(value) => Slot::Int(*value),
             Held::Double(value) => Slot::Double(*value),
             Held::Text(text) => Slot::String(text),
             Held::Bool(value) => Slot::Bool(*value),
             Held::Bytes(bytes) => Slot::Bytes(bytes),
+            Held::List(_) => Slot::Null,
         }
     }
 
@@ -176,6 +185,7 @@ impl Held {
             Held::Text(text) => Slot::String(arena.alloc_str(text)),
             Held::Bool(value) => Slot::Bool(*value),
             Held::Bytes(bytes) => Slot::Bytes(arena.alloc_slice_copy(bytes)),
+            Held::List(elements) => list(elements.iter().map(Option::as_ref), ty, arena),
         }
     }
 
@@ -184,9 +194,23 @@ impl Held {
         match self {
             Held::Text(text) => text.len(),
             Held::Bytes(bytes) => bytes.len(),
+            Held::List(elements) => {
+                size_of_val(&elements[..]) + elements.iter().flatten().map(Held::heap_bytes).sum::<usize>()
+            }
             Held::Whole(_) | Held::Double(_) | Held::Bool(_) => 0,
         }
     }
+}
+
+/// Values as a list of type `ty`.
+fn list<'h, 'b>(
+    values: impl ExactSizeIterator<Item = Option<&'h Held>>,
+    ty: Type,
+    arena: &'b Bump,
+) -> Slot<'b> {
+    let Type::List(of) = ty else { return Slot::Null };
+    let value = |held: Option<&Held>| held.map_or(Slot::Null, |held| held.result(of.element.ty(), arena));
+    Slot::List(arena.alloc_slice_fill_iter(values.map(value)))
 }
 
 impl Moments {
@@ -247,15 +271,20 @@ impl Accumulator {
             })),
             (F::ApproxCountDistinct, _) => Accumulator::HyperLogLog(Box::default()),
             (F::ApproxQuantile, _) => Accumulator::DdSketch(Box::default()),
+            (F::Collect, _) => Accumulator::Collected(Box::default()),
+            (F::TopN, _) => Accumulator::Top(Box::default()),
         }
     }
 
-    /// Whether `argument` can be added; the error says why not. What is kept of different values stays within `bounds`.
-    pub(super) fn check(&self, argument: &Slot<'_>, bounds: Bounds) -> Result<(), Refusal> {
-        if argument.is_null() {
+    /// Whether a sample can be added; the error says why not. What is kept of many values stays within `bounds`.
+    pub(super) fn check(&self, sample: &Sample<'_>, bounds: Bounds) -> Result<(), Refusal> {
+        if let Accumulator::Top(top) = self {
+            return Ok(top.check(sample, bounds)?);
+        }
+        if sample.argument.is_null() {
             return Ok(());
         }
-        match (self, argument) {
+        match (self, &sample.argument) {
             (Accumulator::SumInt(Some(sum)), Slot::Int(value)) => {
                 sum.checked_add(*value).ok_or(INT_OVERFLOW)?;
             }
@@ -265,16 +294,17 @@ impl Accumulator {
             (Accumulator::Distinct(distinct), value) => {
                 Identity::of(value).map_or(Ok(()), |value| distinct.check(value, bounds))?;
             }
+            (Accumulator::Collected(collected), value) => collected.check(value, bounds)?,
             _ => {}
         }
         Ok(())
     }
 
-    /// Adds a sample that was [checked](Accumulator::check).
-    pub(super) fn add(&mut self, function: AggregateFunction, sample: Sample<'_>) {
+    /// Adds a sample that was [checked](Accumulator::check) with these bounds.
+    pub(super) fn add(&mut self, function: AggregateFunction, sample: Sample<'_>, bounds: Bounds) {
         let Sample { argument, by, time_ms } = sample;
-        // In the row that is best by another value the value itself may be null.
-        if argument.is_null() && !matches!(self, Accumulator::Best(_)) {
+        // In a row that is best by another value the value itself may be null.
+        if argument.is_null() && !matches!(self, Accumulator::Best(_) | Accumulator::Top(_)) {
             return;
         }
         match self {
@@ -296,11 +326,7 @@ impl Accumulator {
                 }
             }
             Accumulator::Timed(timed) => {
-                // Of rows with the same event time the first that came is the first, the last that came the last.
-                let replaces = timed.as_ref().is_none_or(|timed| match function {
-                    AggregateFunction::First => time_ms < timed.time_ms,
-                    _ => time_ms >= timed.time_ms,
-                });
+                let replaces = timed.as_ref().is_none_or(|timed| timed.is_replaced_by(function, time_ms));
                 if let Some(value) = replaces.then(|| Held::of(&argument)).flatten() {
                     *timed = Some(Box::new(Timed { time_ms, value }));
                 }
@@ -314,6 +340,8 @@ impl Accumulator {
             Accumulator::Distinct(distinct) => drop(Identity::of(&argument).map(|value| distinct.add(value))),
             Accumulator::HyperLogLog(sketch) => drop(Identity::of(&argument).map(|value| sketch.add(value))),
             Accumulator::DdSketch(sketch) => sketch.add(double(&argument)),
+            Accumulator::Collected(collected) => collected.add(&argument),
+            Accumulator::Top(top) => top.add(&sample, bounds.values),
         }
     }
 
@@ -344,8 +372,9 @@ impl Accumulator {
             {
                 *best = Some(later.clone());
             }
+            // What came later is not of a later time if panes are of so many rows.
             (Accumulator::Timed(timed), Accumulator::Timed(Some(later)))
-                if timed.is_none() || function == AggregateFunction::Last =>
+                if timed.as_ref().is_none_or(|timed| timed.is_replaced_by(function, later.time_ms)) =>
             {
                 *timed = Some(later.clone());
             }
@@ -361,6 +390,10 @@ impl Accumulator {
             }
             (Accumulator::HyperLogLog(sketch), Accumulator::HyperLogLog(later)) => sketch.merge(later),
             (Accumulator::DdSketch(sketch), Accumulator::DdSketch(later)) => sketch.merge(later),
+            (Accumulator::Collected(collected), Accumulator::Collected(later)) => {
+                collected.merge(later, bounds)?
+            }
+            (Accumulator::Top(top), Accumulator::Top(later)) => top.merge(later, bounds)?,
             // Both are of the same kind: `later` holds nothing, or nothing better.
             _ => {}
         }
@@ -385,8 +418,12 @@ impl Accumulator {
             Accumulator::HyperLogLog(sketch) => Slot::Int(sketch.estimate()),
             Accumulator::DdSketch(sketch) => match plan.parameter {
                 Parameter::Quantile(q) => double(sketch.quantile(q)),
-                Parameter::None | Parameter::Max(_) => Slot::Null,
+                Parameter::None | Parameter::Max(_) | Parameter::Number(_) => Slot::Null,
             },
+            Accumulator::Collected(collected) if collected.values().is_empty() => Slot::Null,
+            Accumulator::Collected(collected) => list(collected.values().iter().map(Some), plan.ty, arena),
+            Accumulator::Top(top) if top.rows().is_empty() => Slot::Null,
+            Accumulator::Top(top) => list(top.rows().iter().map(|row| row.value.as_ref()), plan.ty, arena),
         }
     }
 
@@ -403,6 +440,8 @@ impl Accumulator {
             Accumulator::Distinct(distinct) => size_of::<Distinct>() + distinct.heap_bytes(),
             Accumulator::HyperLogLog(sketch) => size_of::<HyperLogLog>() + sketch.heap_bytes(),
             Accumulator::DdSketch(sketch) => size_of::<DdSketch>() + sketch.heap_bytes(),
+            Accumulator::Collected(collected) => size_of::<Collected>() + collected.heap_bytes(),
+            Accumulator::Top(top) => size_of::<Top>() + top.heap_bytes(),
             _ => 0,
         }
     }
@@ -415,12 +454,23 @@ pub(super) fn of_texts(plan: &AggregatePlan) -> bool {
 
 /// Whether values of a type have no bound of their own.
 pub(super) fn is_text(ty: Type) -> bool {
-    matches!(ty, Type::String | Type::Bytes)
+    matches!(ty, Type::String | Type::Bytes | Type::List(_))
+}
+
+impl Timed {
+    /// Whether the value of a row of `time_ms` takes its place. Of rows with the same event time the first that came is
+    /// the first, the last that came the last.
+    fn is_replaced_by(&self, function: AggregateFunction, time_ms: i64) -> bool {
+        match function {
+            AggregateFunction::First => time_ms < self.time_ms,
+            _ => time_ms >= self.time_ms,
+        }
+    }
 }
 
 impl Best {
     /// Whether a row of `time_ms` in which `by` is compared takes its place.
-    fn is_replaced_by(&self, function: AggregateFunction, by: &Slot<'_>, time_ms: i64) -> bool {
+    pub(super) fn is_replaced_by(&self, function: AggregateFunction, by: &Slot<'_>, time_ms: i64) -> bool {
         let best = self.by.slot();
         !by.is_null()
             && (is_better(function, by, &best) || order(by, &best).is_eq() && time_ms < self.time_ms)

@@ -11,6 +11,7 @@ use prost::encoding::{
 };
 
 use super::accumulator::{Accumulator, Accumulators, Best, Held, Moments, Timed};
+use super::collected::{Collected, Top};
 use super::ddsketch::{Buckets, DdSketch};
 use super::distinct::{Distinct, Texts};
 use super::hyperloglog::{HASHES_MAX, HyperLogLog, RANK_MAX};
@@ -48,7 +49,7 @@ struct TimedMessage {
 /// [`Held`].
 #[derive(Clone, PartialEq, prost::Message)]
 struct HeldMessage {
-    #[prost(oneof = "HeldValue", tags = "1, 2, 3, 4, 5")]
+    #[prost(oneof = "HeldValue", tags = "1, 2, 3, 4, 5, 6")]
     value: Option<HeldValue>,
 }
 
@@ -64,6 +65,8 @@ enum HeldValue {
     Bool(bool),
     #[prost(bytes = "vec", tag = "5")]
     Bytes(Vec<u8>),
+    #[prost(message, tag = "6")]
+    List(HeldsMessage),
 }
 
 /// [`Distinct`]: in ascending order, so that equal sets have equal bytes.
@@ -179,6 +182,7 @@ impl From<&Held> for HeldMessage {
             Held::Text(text) => HeldValue::Text(text.to_string()),
             Held::Bool(value) => HeldValue::Bool(*value),
             Held::Bytes(bytes) => HeldValue::Bytes(bytes.to_vec()),
+            Held::List(elements) => HeldValue::List(HeldsMessage::of(elements)),
         };
         HeldMessage { value: Some(value) }
     }
@@ -192,11 +196,12 @@ impl HeldMessage {
             HeldValue::Text(text) => Held::Text(text.into()),
             HeldValue::Bool(value) => Held::Bool(value),
             HeldValue::Bytes(bytes) => Held::Bytes(bytes.into()),
+            HeldValue::List(list) => Held::List(list.values.into_iter().map(HeldMessage::held).collect()),
         })
     }
 }
 
-/// Values by themselves.
+/// Values by themselves, or of a list.
 #[derive(Clone, PartialEq, prost::Message)]
 struct HeldsMessage {
     /// One without a value is null.
@@ -204,11 +209,36 @@ struct HeldsMessage {
     values: Vec<HeldMessage>,
 }
 
+impl HeldsMessage {
+    fn of(values: &[Option<Held>]) -> HeldsMessage {
+        let message = |held: &Option<Held>| held.as_ref().map(HeldMessage::from).unwrap_or_default();
+        HeldsMessage { values: values.iter().map(message).collect() }
+    }
+}
+
+/// [`Top`].
+#[derive(Clone, PartialEq, prost::Message)]
+struct TopMessage {
+    /// From the greatest on.
+    #[prost(message, repeated, tag = "1")]
+    rows: Vec<TimedMessage>,
+}
+
+impl TimedMessage {
+    fn of(best: &Best) -> TimedMessage {
+        let value = best.value.as_ref().map(HeldMessage::from);
+        TimedMessage { time_ms: best.time_ms, value, by: Some(HeldMessage::from(&best.by)) }
+    }
+
+    fn best(self) -> Option<Best> {
+        let (value, time_ms) = (self.value.and_then(HeldMessage::held), self.time_ms);
+        self.by.and_then(HeldMessage::held).map(|by| Best { by, time_ms, value })
+    }
+}
+
 /// Appends values that are kept by themselves, in their order; `None` is null.
 pub(in crate::operator) fn encode_held(values: &[Option<Held>], bytes: &mut Vec<u8>) {
-    let message = |held: &Option<Held>| held.as_ref().map(HeldMessage::from).unwrap_or_default();
-    let message = HeldsMessage { values: values.iter().map(message).collect() };
-    bytes.extend_from_slice(&message.encode_to_vec());
+    bytes.extend_from_slice(&HeldsMessage::of(values).encode_to_vec());
 }
 
 /// The values of bytes that `encode_held` wrote.
@@ -263,9 +293,7 @@ fn put(accumulator: &Accumulator, base: u32, bytes: &mut Vec<u8>) {
             put_message(base + TEXT, &TimedMessage { time_ms: timed.time_ms, value, by: None }, bytes);
         }
         Accumulator::Best(Some(best)) => {
-            let value = best.value.as_ref().map(HeldMessage::from);
-            let by = Some(HeldMessage::from(&best.by));
-            put_message(base + TEXT, &TimedMessage { time_ms: best.time_ms, value, by }, bytes);
+            put_message(base + TEXT, &TimedMessage::of(best), bytes);
         }
         Accumulator::Distinct(distinct) => {
             put_message(base + TEXT, &DistinctMessage::from(&**distinct), bytes)
@@ -274,6 +302,14 @@ fn put(accumulator: &Accumulator, base: u32, bytes: &mut Vec<u8>) {
             put_message(base + TEXT, &HyperLogLogMessage::from(&**sketch), bytes)
         }
         Accumulator::DdSketch(sketch) => put_message(base + TEXT, &DdSketchMessage::from(&**sketch), bytes),
+        Accumulator::Collected(collected) => {
+            let values = collected.values().iter().map(HeldMessage::from).collect();
+            put_message(base + TEXT, &HeldsMessage { values }, bytes);
+        }
+        Accumulator::Top(top) => {
+            let rows = top.rows().iter().map(TimedMessage::of).collect();
+            put_message(base + TEXT, &TopMessage { rows }, bytes);
+        }
         // Over nothing. No order is defined for bools and bytes, so that they are no extremes.
         Accumulator::SumInt(None)
         | Accumulator::SumDouble(None)
@@ -321,9 +357,7 @@ fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) -> Result<(
         }
         (Accumulator::Best(best), TEXT, Stored::Text(value)) => {
             let message: TimedMessage = decode_message(value)?;
-            let (value, time_ms) = (message.value.and_then(HeldMessage::held), message.time_ms);
-            let by = message.by.and_then(HeldMessage::held);
-            *best = by.map(|by| Box::new(Best { by, time_ms, value }));
+            *best = message.best().map(Box::new);
         }
         (Accumulator::Distinct(distinct), TEXT, Stored::Text(value)) => {
             let message: DistinctMessage = decode_message(value)?;
@@ -336,6 +370,16 @@ fn set(accumulator: &mut Accumulator, field: u32, value: Stored<'_>) -> Result<(
         (Accumulator::DdSketch(sketch), TEXT, Stored::Text(value)) => {
             let message: DdSketchMessage = decode_message(value)?;
             **sketch = message.sketch().ok_or("a DDSketch is damaged")?;
+        }
+        (Accumulator::Collected(collected), TEXT, Stored::Text(value)) => {
+            let message: HeldsMessage = decode_message(value)?;
+            let values = message.values.into_iter().map(HeldMessage::held).collect::<Option<Vec<_>>>();
+            **collected = Collected::of(values.ok_or("a collected value is none")?);
+        }
+        (Accumulator::Top(top), TEXT, Stored::Text(value)) => {
+            let message: TopMessage = decode_message(value)?;
+            let rows = message.rows.into_iter().map(TimedMessage::best).collect::<Option<Vec<_>>>();
+            **top = rows.and_then(Top::of).ok_or("the greatest are not in their order")?;
         }
         _ => {}
     }

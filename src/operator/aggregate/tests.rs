@@ -1,3 +1,4 @@
+mod collected;
 mod distinct;
 mod sketches;
 
@@ -90,7 +91,7 @@ fn distinct_of(schema: &Schema, name: &str, of: &str, max: usize) -> AggregatePl
 
 /// One of the above.
 fn some_of(number: usize) -> RowAggregates {
-    [all, others, sets][number]()
+    [all, others, sets, collected::lists][number]()
 }
 
 type Values = (Option<i64>, Option<f64>, Option<i64>, Option<String>);
@@ -375,7 +376,7 @@ proptest! {
     fn what_is_stored_is_read_back(
         rows in proptest::collection::vec(values(), 0..8),
         after in values(),
-        some in 0..3_usize,
+        some in 0..4_usize,
     ) {
         let aggregates = some_of(some);
         let mut value = aggregates.create();
@@ -397,7 +398,7 @@ proptest! {
         rows in proptest::collection::vec((0..40_i64, values()), 0..20),
         part_ms in 1..20_i64,
     ) {
-        for aggregates in [all(), others(), sets()] {
+        for aggregates in [all(), others(), sets(), collected::best()] {
             let mut whole = aggregates.create();
             let mut parts: std::collections::BTreeMap<i64, Accumulators> = Default::default();
             for (time_ms, (i, _, t, s)) in &rows {
@@ -428,7 +429,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), some in 0..3_usize) {
+    fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40), some in 0..4_usize) {
         let aggregates = some_of(some);
         if let Ok(value) = aggregates.decode(&bytes) {
             prop_assert_eq!(aggregates.decode(&encoded(&aggregates, &value)).map(|read| format!("{read:?}")), Ok(format!("{value:?}")));

@@ -110,6 +110,10 @@ impl<R: RecordType, T: Transfer<R>> Pipeline for RepartitionSource<R, T> {
         self.readers.finish(&mut Context::new(arena, staged))
     }
 
+    fn hand_on(&mut self, arena: &Bump, staged: &mut Staged) -> Result<(), OperatorError> {
+        self.readers.hand_on(&mut Context::new(arena, staged))
+    }
+
     fn time(&self) -> StageTime {
         StageTime {
             max_event_time_ms: None,

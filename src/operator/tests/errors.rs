@@ -241,3 +241,28 @@ fn the_records_timestamp_dates_what_has_no_field_for_it() {
     assert_eq!(dated(99), Ok(99));
     assert!(dated(-1).unwrap_err().contains("no Kafka timestamp"));
 }
+
+/// Also where what is behind a union is made for each of its inputs.
+#[test]
+fn a_record_has_one_dead_letter_of_an_operator() {
+    let behind = |rows: &Schema| {
+        let sinks = || vec![sink(rows, "out")];
+        vec![
+            filter(rows, "12 / e0 > 1", rejected("large"), sinks()),
+            filter(rows, "12 / e0 > 8", rejected("large"), sinks()),
+            filter(rows, "12 / e0 > 9", rejected("largest"), sinks()),
+        ]
+    };
+    let reader = flat_map::each_of(&orders(), &["[0, amount, 0]"], false, false, behind);
+    let inputs = || vec![order("a", "2", 1), order("b", "0", 2)];
+    let staged = run(plain(vec![reader]), inputs()).unwrap();
+    assert_eq!(written(&staged, "out"), [r#"{"customer":"a","at":1,"e0":2}"#], "the other rows go on");
+    let letters = staged.outputs.iter().filter(|record| &*record.topic == "rejected");
+    let seen: Vec<_> =
+        letters.map(|letter| (letter.value.clone(), header(letter, "thalweg.operator").unwrap())).collect();
+    let [a, b] = [0, 1].map(|input| inputs()[input].value.clone());
+    let of = |value: &Option<Vec<u8>>, operator: &str| (value.clone(), operator.to_owned());
+    assert_eq!(seen, [of(&a, "large"), of(&a, "largest"), of(&b, "large"), of(&b, "largest")]);
+    assert_eq!(staged.counters.failed, [("large".into(), 10), ("largest".into(), 5)].into());
+    assert_eq!(staged.counters.dead_letters, [("rejected".into(), 4)].into());
+}

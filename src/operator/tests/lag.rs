@@ -41,6 +41,30 @@ fn a_row_has_what_the_one_before_it_in_its_key_had() {
 }
 
 #[test]
+fn a_list_is_left_with_its_nulls_and_is_as_long_as_a_text_may_be() {
+    let reader = lag(&orders(), None, &["[amount, 7]"], |rows| vec![sink(rows, "out")]);
+    let inputs = vec![order("a", "null", 1), order("a", "2", 2), order("a", "3", 3)];
+    let staged = run(source(0, vec![reader]), inputs).unwrap();
+    assert_eq!(amounts(&staged), ["null", "[null,7]", "[2,7]"]);
+
+    let elements = row_lag(&orders(), &["split(customer, \"\")"]);
+    let leave = |count: usize| {
+        let (text, arena) = ("x".repeat(count), Bump::new());
+        let record = [Slot::String(&text), Slot::Null, Slot::Null, Slot::Timestamp(1)];
+        elements.leave(&Event { record: &record[..], time_ms: 1, source: None }, &arena)
+    };
+    // Each has a byte, and fourteen beside it.
+    let most = STATE_TEXT_BYTES_MAX / 15;
+    let left = leave(most).unwrap();
+    let mut bytes = Vec::new();
+    elements.encode(&left, &mut bytes);
+    assert!(bytes.len() < STATE_TEXT_BYTES_MAX, "{}", bytes.len());
+    assert_eq!(elements.decode(&bytes), Ok(left));
+    let error = leave(most + 1).unwrap_err();
+    assert_eq!(error.message, "`before0`: a list of 65550 bytes, more than 65536");
+}
+
+#[test]
 fn the_one_before_is_the_one_that_came_before_whatever_its_time() {
     let inputs = [(1, 50), (2, 20), (3, 30)].map(|(amount, at_ms)| order("a", &amount.to_string(), at_ms));
     assert_eq!(previous(Some(100), 0, inputs.into()).0, ["null", "1", "2"]);

@@ -332,3 +332,126 @@ fn the_time_is_told_each_second_however_often_records_come() {
     staged.wake_at(None);
     assert!(staged.tell_time(4_500));
 }
+
+#[test]
+fn early_rows_of_windows_that_begin_anew_add_up() {
+    for windows in [tumbling(10), session(10)] {
+        let window = Windowed { purge: true, ..by_number(windows, 2) };
+        let inputs = [1, 2, 3, 4, 5].map(|at_ms| order("a", "1", at_ms));
+        let mut all = inputs.to_vec();
+        all.push(order("b", "1", 40));
+        let staged = run(pipeline(&window), all).unwrap();
+        let rows: Vec<String> = written(&staged, "out").into_iter().map(|row| tail(&row)).collect();
+        assert_eq!(
+            rows,
+            [r#""rows":2,"early":true}"#, r#""rows":2,"early":true}"#, r#""rows":1,"early":false}"#]
+        );
+        // One that has taken none since its last early row makes no other one.
+        let mut even = inputs[..4].to_vec();
+        even.push(order("b", "1", 40));
+        let staged = run(pipeline(&window), even).unwrap();
+        assert_eq!(written(&staged, "out").len(), 2);
+    }
+}
+
+fn tail(row: &str) -> String {
+    row[row.find(r#""rows""#).unwrap()..].to_owned()
+}
+
+#[test]
+fn early_rows_come_after_rows_of_which_a_condition_holds() {
+    for (windows, purge) in
+        [(tumbling(10), false), (tumbling(10), true), (session(10), false), (session(10), true)]
+    {
+        let when = Some(expression(&orders(), "12 / amount > 3"));
+        let early = Some(EarlyFiring::When);
+        let window = Windowed { windows, early, early_when: when, purge, ..Windowed::new("w") };
+        let inputs = [("9", 1), ("2", 2), ("0", 3), ("3", 4), ("9", 5), ("9", 40), ("1", 4)];
+        let staged = run(pipeline(&window), inputs.map(|(n, at_ms)| order("a", n, at_ms)).into()).unwrap();
+        let rows: Vec<String> = written(&staged, "out").into_iter().map(|row| tail(&row)).collect();
+        let [first, second, third] = if purge { [2, 1, 1] } else { [2, 3, 4] };
+        let row = |rows: i64, early: bool| format!(r#""rows":{rows},"early":{early}}}"#);
+        assert_eq!(rows, [row(first, true), row(second, true), row(third, false)]);
+        // A division by zero fails, and the last row is late: nobody asks it.
+        assert_eq!(staged.counters.failed, [("w".into(), 1)].into());
+        assert_eq!(staged.counters.late, [("w".into(), 1)].into());
+    }
+}
+
+#[test]
+fn windows_that_begin_anew_by_the_clock_make_each_row_count_once() {
+    for windows in [tumbling(10), session(10)] {
+        let window = Windowed { purge: true, ..early(windows) };
+        let mut clocked = Clocked::new(&window);
+        let sum = |rows: Vec<String>| -> (usize, i64) {
+            let count = |row: &String| -> i64 {
+                let rest = row.split_once(r#""rows":"#).unwrap().1;
+                rest.split(',').next().unwrap().parse().unwrap()
+            };
+            (rows.len(), rows.iter().map(count).sum())
+        };
+        clocked.at(0).rows("a", 2).rows("b", 1).at(100);
+        assert_eq!(sum(clocked.written()), (2, 3));
+        assert_eq!(sum(clocked.at(200).written()), (0, 0), "nothing has come since");
+        clocked.rows("a", 3).at(300);
+        assert_eq!(sum(clocked.written()), (1, 3));
+        clocked.rows("b", 4);
+        // Another process does not know what has changed, and need not.
+        let mut other = pipeline(&window);
+        hand_over(&mut *clocked.pipeline, &mut *other, |_| {});
+        clocked.pipeline = other;
+        clocked.rows("b", 1).at(400).at(500);
+        assert_eq!(sum(clocked.written()), (1, 5));
+        clocked.rows("a", 1);
+        assert_eq!(clocked.pipeline.finish(&Bump::new(), &mut clocked.staged).unwrap(), Progress::Done);
+        assert_eq!(sum(clocked.written()), (1, 1), "of b nothing is left");
+    }
+}
+
+#[test]
+fn all_windows_that_are_open_begin_anew_behind_a_restart() {
+    for windows in [tumbling(10), session(5)] {
+        let window = Windowed { purge: true, ..early(windows) };
+        let schema = orders();
+        let make = || source(100, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])]);
+        let mut pipelines = [make(), make()];
+        start(&mut *pipelines[0]);
+        // Three windows of 300 keys each.
+        let keys = (0..900).map(|number| order(&format!("k{}", number % 300), "1", number / 300 * 10 + 3));
+        go_on(&mut *pipelines[0], keys.collect()).unwrap();
+        let [mut first, second] = pipelines;
+        let mut clocked = Clocked { pipeline: second, staged: Staged::new(usize::MAX, usize::MAX) };
+        hand_over(&mut *first, &mut *clocked.pipeline, |_| {});
+        clocked.staged.tell_time(50);
+        assert_eq!(clocked.pipeline.resume(&Bump::new(), &mut clocked.staged).unwrap(), Progress::Done);
+        let mut rows = 0;
+        for clock_ms in [100, 200] {
+            let mut is_due = clocked.staged.tell_time(clock_ms);
+            while is_due {
+                is_due =
+                    clocked.pipeline.resume(&Bump::new(), &mut clocked.staged).unwrap() == Progress::Full;
+                rows += clocked.written().len();
+            }
+        }
+        assert_eq!(rows, 900);
+    }
+}
+
+#[test]
+fn windows_of_which_there_is_nothing_to_tell_are_not_touched() {
+    for windows in [tumbling(10), session(5)] {
+        let window = Windowed { purge: true, ..early(windows) };
+        let mut clocked = Clocked::new(&window);
+        clocked.at(0).rows("a", 1).rows("b", 1).at(100);
+        assert_eq!(clocked.written().len(), 2);
+        // Another process has to look at all of them.
+        let mut other = pipeline(&window);
+        hand_over(&mut *clocked.pipeline, &mut *other, |_| {});
+        clocked.pipeline = other;
+        clocked.at(200).at(300);
+        assert_eq!(clocked.written().len(), 0);
+        let mut dirty = 0;
+        clocked.pipeline.visit(&mut |operator| dirty += operator.memory().dirty);
+        assert_eq!(dirty, 0, "nothing has changed");
+    }
+}

@@ -4,7 +4,8 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
-use super::early::{Changed, Round};
+use super::early::{Changed, EarlyRecords, Place, Round};
+use super::refining::Refining;
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -19,7 +20,7 @@ use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, PanedWindows, WindowRange};
 
 /// No window fires or closes before the watermark comes to here.
-struct Quiet {
+pub(super) struct Quiet {
     until_ms: i64,
 }
 
@@ -38,11 +39,11 @@ impl Derived for Quiet {
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results, `W` are the windows.
 pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W = AlignedWindows> {
     /// The value of each key and pane.
-    state: WindowState<W, A, Quiet>,
+    pub(super) state: WindowState<W, A, Quiet>,
+    early: EarlyRecords<R>,
     keys: K,
-    outlet: Outlet<O, F>,
-    key: Vec<u8>,
-    input: std::marker::PhantomData<R>,
+    pub(super) outlet: Outlet<O, F>,
+    pub(super) key: Vec<u8>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -67,11 +68,23 @@ where
         let early = spec.early.filter(|_| spec.windows.overlap() == 1);
         WindowOperator {
             state: WindowState::new(WindowSpec { early, ..spec }, aggregator),
+            early: EarlyRecords::of_all(),
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
-            input: std::marker::PhantomData,
         }
+    }
+
+    /// With more to know of early records.
+    pub fn with_early(self, early: EarlyRecords<R>) -> Self {
+        WindowOperator { early, ..self }
+    }
+
+    /// With refinements by the clock, so often, and not after each record; not of windows that overlap.
+    pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
+        let every_ms = every_ms.filter(|_| self.state.spec.windows.overlap() == 1);
+        self.state.refining = every_ms.map(Refining::new);
+        self
     }
 
     /// Where the ends of a window's panes lie.
@@ -81,16 +94,18 @@ where
         first_ms + i64::from(forgotten)..=last_ms
     }
 
-    /// Adds a record to its pane; the error says why it cannot be.
+    /// Adds a record to its pane, and says whether an early one comes after it; the error says why it cannot be added.
     fn add<'b>(
         &mut self,
         event: &Event<'b, R>,
         pane_end_ms: i64,
         context: &Context<'_, 'b>,
-    ) -> Result<Result<EntryRef, EvaluationError>, OperatorError> {
-        let selected = select(&self.keys, &event.record, &mut self.key);
-        let input = match selected.and_then(|()| self.state.table.codec().input(event, context.arena)) {
-            Ok(input) => input,
+    ) -> Result<Result<(EntryRef, bool), EvaluationError>, OperatorError> {
+        let checked = select(&self.keys, &event.record, &mut self.key)
+            .and_then(|()| self.early.is_due(event, context.arena))
+            .and_then(|is_due| Ok((self.state.table.codec().input(event, context.arena)?, is_due)));
+        let (input, is_due) = match checked {
+            Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
         let entry = self.state.table.entry(pane_end_ms, &self.key, A::create)?;
@@ -101,7 +116,15 @@ where
             return Ok(Err(error));
         }
         self.state.table.heap_changed(entry, heap_before);
-        Ok(Ok(entry))
+        Ok(Ok((entry, is_due)))
+    }
+
+    /// Has a window begin anew, in an entry that has been marked as changed.
+    fn purge(&mut self, entry: EntryRef) {
+        let (aggregator, value) = self.state.table.value_mut(entry);
+        let heap_before = aggregator.heap_bytes(value);
+        *value = aggregator.create();
+        self.state.table.heap_changed(entry, heap_before);
     }
 
     /// Makes the records that follow an update of the key's value in a pane: one for each window that takes records
@@ -123,6 +146,11 @@ where
             windows.ends_after(pane_end_ms, closed_ms).take_while(|end_ms| *end_ms <= until_ms).peekable();
         let Some(first_ms) = ends.peek() else { return Ok(()) };
         let first = windows.ending_at(*first_ms);
+        if firing == Firing::Refinement && self.state.refining.is_some() {
+            drop(ends);
+            self.refine_later(first.end_ms, context);
+            return Ok(());
+        }
         if windows.overlap() == 1 {
             let row = (&self.key[..], first, Ok(self.state.table.value(entry)), firing);
             return self.outlet.emit(row, context);
@@ -193,10 +221,11 @@ where
         let firing = self.state.spec.due_firing();
         let from = std::mem::take(&mut self.state.fired.from);
         let panes = self.panes(window);
-        let (outlet, next) = (&mut self.outlet, &mut self.state.fired.from);
+        let (outlet, next, early) = (&mut self.outlet, &mut self.state.fired.from, &self.early);
         let flow =
             self.state.table.visit::<OperatorError>(panes, &from, &mut |aggregator, key, values| {
                 let row = match values {
+                    [value] if early.is_empty(aggregator, value) => Ok(()),
                     [value] => outlet.emit((key, window, Ok(*value), firing), context),
                     _ => {
                         let mut merged = aggregator.create();
@@ -224,7 +253,7 @@ where
     fn fire_counted(
         &mut self,
         end_ms: i64,
-        entry: EntryRef,
+        (entry, is_due): (EntryRef, bool),
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
         let WindowState { spec, table, fired, .. } = &self.state;
@@ -233,17 +262,22 @@ where
         }
         let value = table.value(entry);
         let rows = table.codec().rows(value);
-        if !is_early_at(spec.early, rows - 1, rows) {
+        if !is_due && !is_early_at(spec.early, rows - 1, rows) {
             return Ok(());
         }
         let window = spec.windows.ending_at(end_ms);
-        self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)
+        self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)?;
+        if self.early.purge {
+            self.purge(entry);
+        }
+        Ok(())
     }
 
     /// Makes the early records that are due by the clock.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
             Some(Round::All(place)) => {
                 let outlet = &mut self.outlet;
                 let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
@@ -270,6 +304,14 @@ where
             if end_ms <= self.state.fired.end_ms {
                 continue;
             }
+            if self.early.purge {
+                self.fire_purged(end_ms, &key, context)?;
+                // One of which there is nothing to tell was read all the same.
+                if context.made_row() {
+                    return Ok(Some(changed));
+                }
+                continue;
+            }
             let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
             let mut emitted = Ok(());
             // Windows that do not overlap are a pane each.
@@ -280,6 +322,48 @@ where
             emitted?;
             if context.made_row() {
                 return Ok(Some(changed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Makes the early record of a key's window, which begins anew, unless there is nothing to tell: then the entry stays
+    /// as it is, unchanged.
+    fn fire_purged(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let (table, early, mut is_empty) = (&self.state.table, &self.early, true);
+        table.visit_key(end_ms..=end_ms, key, |_, value| {
+            is_empty = early.is_empty(table.codec(), value);
+            ControlFlow::Break(())
+        })?;
+        if is_empty {
+            return Ok(());
+        }
+        let entry = self.state.table.entry(end_ms, key, A::create)?;
+        let value = self.state.table.value(entry);
+        let window = self.state.spec.windows.ending_at(end_ms);
+        self.outlet.emit((key, window, Ok(value), Firing::Early), context)?;
+        self.purge(entry);
+        Ok(())
+    }
+
+    /// The same of all windows that have not fired, from `place` on; where there are more.
+    fn purge_all(
+        &mut self,
+        place: Place,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Place>, OperatorError> {
+        let mut next = Some(place);
+        while let Some(place) = next.take() {
+            let (found, more) = self.state.unfired(place, |_| None)?;
+            next = more;
+            if let Some(mut left) = self.fire_changed(found, context)? {
+                let of_key = |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms, from: key.into() };
+                return Ok(left.pop().map(of_key).or(next));
             }
         }
         Ok(None)
@@ -316,14 +400,15 @@ where
         // Between windows a record belongs to none.
         let Some(last_ms) = self.state.spec.windows.last_end(pane_end_ms) else { return Ok(()) };
         if self.state.is_closed(last_ms) {
-            return self.state.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
+            let rows = self.state.table.codec().rows_of(&event);
+            return self.state.spec.put_late(&event, rows, &self.keys, &self.outlet.errors, context);
         }
         match self.add(&event, pane_end_ms, context)? {
-            Ok(entry) => {
+            Ok((entry, is_due)) => {
                 let WindowState { spec, fired, .. } = &self.state;
                 self.state.wake(|| spec.windows.next_end(pane_end_ms, fired.end_ms), context);
                 self.state.changed(last_ms, std::iter::empty(), &self.key, context);
-                self.fire_counted(last_ms, entry, context)?;
+                self.fire_counted(last_ms, (entry, is_due), context)?;
                 self.updated(pane_end_ms, entry, context)
             }
             Err(error) => {
@@ -345,6 +430,9 @@ where
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
         self.state.advance(watermark_ms, context);
+        if self.refine(self.state.closed_ms(), context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
         if self.state.fired.watermark_ms >= self.state.derived.until_ms
             && self.fire_due(context)? == Progress::Full
         {
@@ -361,6 +449,9 @@ where
     }
 
     fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        if self.refine(i64::MAX, context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
         while let Some(end_ms) = self.next_end() {
             if self.fire(end_ms, context)? == Progress::Full {
                 return Ok(Progress::Full);
@@ -369,6 +460,10 @@ where
         }
         self.remove(|_, _| true);
         self.outlet.readers.finish(context)
+    }
+
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.outlet.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

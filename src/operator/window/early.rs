@@ -6,8 +6,12 @@
 use std::collections::BTreeMap;
 
 use ahash::RandomState;
+use bumpalo::Bump;
 use hashbrown::HashSet;
 
+use super::{Aggregator, Condition};
+use crate::expression::EvaluationError;
+use crate::record::{Event, RecordType};
 use crate::window::EarlyFiring;
 
 /// So many keys and windows that have changed are remembered.
@@ -16,6 +20,35 @@ const CHANGED_MAX: usize = 16_384;
 const CHANGED_BYTES_MAX: usize = 4 << 20;
 /// What one takes beside its key, about.
 const CHANGED_BYTES: usize = 40;
+
+/// What windows know of early records beside how often they come.
+pub struct EarlyRecords<R: RecordType> {
+    /// After which records they come, if it is for those to say.
+    pub when: Option<Box<dyn Condition<R>>>,
+    /// A window begins anew with each of them, so that its records add up; it makes no other one if it has taken none
+    /// since.
+    pub purge: bool,
+}
+
+impl<R: RecordType> EarlyRecords<R> {
+    /// Each of all that its window holds.
+    pub(super) fn of_all() -> Self {
+        EarlyRecords { when: None, purge: false }
+    }
+
+    /// Whether one comes after `event`, if that is for it to say.
+    pub(super) fn is_due(&self, event: &Event<'_, R>, arena: &Bump) -> Result<bool, EvaluationError> {
+        self.when.as_ref().map_or(Ok(false), |when| when.holds(event, arena))
+    }
+
+    /// Whether a window makes no record: it has begun anew, and taken none since.
+    pub(super) fn is_empty<A: Aggregator<R>>(&self, aggregator: &A, value: &A::Value) -> bool {
+        self.purge && aggregator.rows(value) == 0
+    }
+}
+
+/// So many keys are looked for at once whose windows begin anew.
+pub(super) const KEYS_AT_ONCE: usize = 256;
 
 /// What early rows are due of.
 pub(super) struct Early {
@@ -55,7 +88,7 @@ impl Early {
     pub fn of(firing: Option<EarlyFiring>) -> Option<Early> {
         match firing {
             Some(EarlyFiring::EveryMs(every_ms)) => Some(Early::new(every_ms.max(1))),
-            Some(EarlyFiring::EveryRows(_)) | None => None,
+            Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) | None => None,
         }
     }
 

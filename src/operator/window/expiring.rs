@@ -133,21 +133,22 @@ impl<C: ValueCodec> Expiring<C> {
         self.state.table.visit_key(buckets, key, |_, value| visit(value))
     }
 
-    /// Changes the key's entry in the bucket of what expires at `end_ms`; `create` makes it if there is none.
-    pub fn change(
+    /// Changes the key's entry in the bucket of what expires at `end_ms`; `create` makes it if there is none. Returns what
+    /// `change` does.
+    pub fn change<T>(
         &mut self,
         end_ms: i64,
         key: &[u8],
         create: impl FnOnce(&C) -> C::Value,
-        change: impl FnOnce(&mut C::Value),
-    ) -> Result<(), StoreError> {
+        change: impl FnOnce(&C, &mut C::Value) -> T,
+    ) -> Result<T, StoreError> {
         let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
         let entry = self.state.table.entry(bucket_end_ms, key, create)?;
         let (codec, value) = self.state.table.value_mut(entry);
         let heap_before = codec.heap_bytes(value);
-        change(value);
+        let changed = change(codec, value);
         self.state.table.heap_changed(entry, heap_before);
-        Ok(())
+        Ok(changed)
     }
 
     /// Looks for what records are likely to change: the entries of their keys that expire when ones of their event
@@ -188,7 +189,7 @@ impl<C: ValueCodec> Expiring<C> {
         errors: &ErrorPolicy,
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
-        self.state.spec.put_late(event, keys, errors, context)
+        self.state.spec.put_late(event, 1, keys, errors, context)
     }
 
     /// The operator's id.

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::{Firing, KeySelector, SessionGap, SessionOperator, WindowOperator, WindowResult, WindowSpec};
+use super::{
+    Aggregator, EarlyRecords, Firing, KeySelector, LocalAggregate, SessionGap, SessionOperator,
+    WindowOperator, WindowResult, WindowSpec,
+};
 use crate::expression::{Environment, EvaluationError, Expression};
 use crate::format::json::Encoder;
 use crate::format::key::{decode_state_key, encode_state_key};
-use crate::operator::aggregate::{Accumulators, RowAggregates};
+use crate::operator::aggregate::{Accumulators, PartialRows, RowAggregates};
 use crate::operator::{ErrorPolicy, Operator, Readers};
 use crate::record::{Dynamic, Event, Row, Schema, Slot};
 use crate::topology::plan::Windows;
@@ -43,7 +46,7 @@ pub struct RowGap(pub Arc<Expression>);
 
 impl SessionGap<Dynamic> for RowGap {
     fn gap_ms(&self, event: &Event<'_, Dynamic>, arena: &Bump) -> Result<i64, EvaluationError> {
-        match self.0.eval(&Environment { row: event.record, source: event.source, arena })? {
+        match self.0.eval(&Environment::new(event.record, event.source, arena))? {
             Slot::Duration(gap_ms) => Ok(gap_ms),
             _ => Err(EvaluationError { message: "the gap is null".to_owned() }),
         }
@@ -114,28 +117,51 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
 }
 
 /// The operator of windows over rows.
-pub fn row_windows(
+pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
     (windows, gap): (Windows, Option<RowGap>),
+    (early, refine_every_ms): (EarlyRecords<Dynamic>, Option<i64>),
     spec: WindowSpec<()>,
-    keys: RowKey,
-    aggregates: RowAggregates,
-    results: RowResults,
+    (keys, aggregates, results): (RowKey, A, RowResults),
     errors: ErrorPolicy,
     readers: Readers<Dynamic>,
 ) -> Box<dyn Operator<Dynamic>> {
     match windows {
         Windows::Aligned(windows) => {
             let spec = spec.with_windows(windows);
-            Box::new(WindowOperator::new(spec, keys, aggregates, results, errors, readers))
+            let windows = WindowOperator::new(spec, keys, aggregates, results, errors, readers);
+            Box::new(windows.with_early(early).with_refinements(refine_every_ms))
         }
         Windows::Calendar(calendar) => {
             let spec = spec.with_windows(CalendarWindows::new(calendar));
-            Box::new(WindowOperator::new(spec, keys, aggregates, results, errors, readers))
+            let windows = WindowOperator::new(spec, keys, aggregates, results, errors, readers);
+            Box::new(windows.with_early(early).with_refinements(refine_every_ms))
         }
         Windows::Session(windows) => {
             let spec = spec.with_windows(windows);
             let sessions = SessionOperator::new(spec, keys, aggregates, results, errors, readers);
+            let sessions = sessions.with_early(early);
             Box::new(sessions.with_gaps(gap.map(|gap| Box::new(gap) as Box<dyn SessionGap<Dynamic>>)))
         }
     }
+}
+
+/// The first of two steps: the operator that puts rows together before they are sent. Only of windows that have panes.
+pub fn local_row_windows(
+    windows: &Windows,
+    keys: RowKey,
+    aggregates: RowAggregates,
+    results: PartialRows,
+    errors: ErrorPolicy,
+    readers: Readers<Dynamic>,
+) -> Option<Box<dyn Operator<Dynamic>>> {
+    Some(match windows {
+        Windows::Aligned(windows) => {
+            Box::new(LocalAggregate::new(*windows, keys, aggregates, results, errors, readers))
+        }
+        Windows::Calendar(calendar) => {
+            let windows = CalendarWindows::new(calendar.clone());
+            Box::new(LocalAggregate::new(windows, keys, aggregates, results, errors, readers))
+        }
+        Windows::Session(_) => return None,
+    })
 }

@@ -18,7 +18,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
-use super::early::{Changed, Round};
+use super::early::{Changed, EarlyRecords, Place, Round};
 use super::state::WindowState;
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -65,6 +65,21 @@ fn visit_session<A: ValueCodec>(
     })
 }
 
+/// Changes the session of `key` in a bucket.
+fn change<A: ValueCodec, T>(
+    table: &mut WindowTable<SessionCodec<A>>,
+    bucket_end_ms: i64,
+    key: &[u8],
+    change: impl FnOnce(&A, &mut Option<Session<A::Value>>) -> T,
+) -> Result<T, StoreError> {
+    let entry = table.entry(bucket_end_ms, key, |_| None)?;
+    let (codec, session) = table.value_mut(entry);
+    let heap_before = codec.heap_bytes(session);
+    let changed = change(&codec.0, session);
+    table.heap_changed(entry, heap_before);
+    Ok(changed)
+}
+
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results.
 pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
     /// The sessions by key and the bucket in which they end, and the timers of the first bucket in which one may fire,
@@ -72,10 +87,10 @@ pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
     state: WindowState<SessionWindows, SessionCodec<A>, Option<Timers>>,
     /// The gaps of records that have their own.
     gaps: Option<Box<dyn SessionGap<R>>>,
+    early: EarlyRecords<R>,
     keys: K,
     outlet: Outlet<O, F>,
     key: Vec<u8>,
-    input: std::marker::PhantomData<R>,
 }
 
 /// What a record joins.
@@ -108,11 +123,16 @@ where
         SessionOperator {
             state: WindowState::new(spec, SessionCodec::new(aggregator)),
             gaps: None,
+            early: EarlyRecords::of_all(),
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
-            input: std::marker::PhantomData,
         }
+    }
+
+    /// With more to know of early records.
+    pub fn with_early(self, early: EarlyRecords<R>) -> Self {
+        SessionOperator { early, ..self }
     }
 
     /// With records that have their own gaps, none of which is less than that of the windows: such a record is an error.
@@ -210,14 +230,9 @@ where
     fn change<T>(
         &mut self,
         bucket_end_ms: i64,
-        change: impl FnOnce(&A, &mut Option<Session<A::Value>>) -> T,
+        changes: impl FnOnce(&A, &mut Option<Session<A::Value>>) -> T,
     ) -> Result<T, StoreError> {
-        let entry = self.state.table.entry(bucket_end_ms, &self.key, |_| None)?;
-        let (codec, session) = self.state.table.value_mut(entry);
-        let heap_before = codec.heap_bytes(session);
-        let changed = change(&codec.0, session);
-        self.state.table.heap_changed(entry, heap_before);
-        Ok(changed)
+        change(&mut self.state.table, bucket_end_ms, &self.key, changes)
     }
 
     /// The value of the sessions that a record makes one. It is added to the first of them, as if there were no
@@ -318,11 +333,31 @@ where
         context: &mut Context<'_, '_>,
     ) -> Result<bool, OperatorError> {
         let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
-        let (outlet, mut emitted) = (&mut self.outlet, None);
+        let (outlet, early, mut emitted) = (&mut self.outlet, &self.early, None);
+        let aggregator = &self.state.table.codec().0;
         visit_session(&self.state.table, bucket_end_ms, key, end_ms, |session| {
-            emitted = Some(outlet.emit((key, session.range, Ok(&session.value), firing), context));
+            if !early.is_empty(aggregator, &session.value) {
+                emitted = Some(outlet.emit((key, session.range, Ok(&session.value), firing), context));
+            }
         })?;
-        emitted.transpose().map(|emitted| emitted.is_some())
+        let is_made = emitted.transpose()?.is_some();
+        if is_made && firing == Firing::Early {
+            self.purge(end_ms, key)?;
+        }
+        Ok(is_made)
+    }
+
+    /// Has the session of `key` that ends at `end_ms` begin anew with what it counts, if sessions do with early records.
+    fn purge(&mut self, end_ms: i64, key: &[u8]) -> Result<(), StoreError> {
+        if !self.early.purge {
+            return Ok(());
+        }
+        let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
+        change(&mut self.state.table, bucket_end_ms, key, |aggregator, session| {
+            if let Some(session) = session {
+                session.value = aggregator.create();
+            }
+        })
     }
 
     /// Fires the sessions that end at or before `due_ms`.
@@ -356,26 +391,40 @@ where
     }
 
     /// Makes the early record of a session if with its last record it has one.
-    fn fire_counted(&mut self, joined: &Joined, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
+    fn fire_counted(
+        &mut self,
+        joined: &Joined,
+        is_due: bool,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
         let WindowState { spec, table, fired, .. } = &self.state;
         let end_ms = joined.whole.end_ms;
-        if end_ms <= fired.end_ms || !matches!(spec.early, Some(EarlyFiring::EveryRows(_))) {
+        let counts = matches!(spec.early, Some(EarlyFiring::EveryRows(_)));
+        if end_ms <= fired.end_ms || !(counts || is_due) {
             return Ok(());
         }
         let (key, outlet, aggregator) = (&self.key[..], &mut self.outlet, &table.codec().0);
-        let mut emitted = Ok(());
+        let mut emitted = None;
         visit_session(table, spec.windows.bucket_end(end_ms), key, end_ms, |session| {
-            if is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
-                emitted = outlet.emit((key, session.range, Ok(&session.value), Firing::Early), context);
+            if is_due || is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
+                let row = (key, session.range, Ok(&session.value), Firing::Early);
+                emitted = Some(outlet.emit(row, context));
             }
         })?;
-        emitted
+        if let Some(emitted) = emitted {
+            emitted?;
+            let key = std::mem::take(&mut self.key);
+            self.purge(end_ms, &key)?;
+            self.key = key;
+        }
+        Ok(())
     }
 
     /// Makes the early records that are due by the clock.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
             Some(Round::All(place)) => {
                 let outlet = &mut self.outlet;
                 let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
@@ -405,8 +454,31 @@ where
             if self.state.fired.has(end_ms, &key) {
                 continue;
             }
-            if self.fire_one(end_ms, &key, Firing::Early, context)? && context.made_row() {
+            self.fire_one(end_ms, &key, Firing::Early, context)?;
+            // One of which there is nothing to tell was read all the same.
+            if context.made_row() {
                 return Ok(Some(changed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Early records of all sessions that have not fired, from `place` on, which begin anew; where there are more.
+    fn purge_all(
+        &mut self,
+        place: Place,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Place>, OperatorError> {
+        let mut next = Some(place);
+        while let Some(place) = next.take() {
+            let end_of = |session: &Option<Session<A::Value>>| session.as_ref().map(|it| it.range.end_ms);
+            let (found, more) = self.state.unfired(place, end_of)?;
+            next = more;
+            if let Some(mut left) = self.fire_changed(found, context)? {
+                let bucket_end = |end_ms| self.state.spec.windows.bucket_end(end_ms);
+                let of_key =
+                    |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms: bucket_end(end_ms), from: key.into() };
+                return Ok(left.pop().map(of_key).or(next));
             }
         }
         Ok(None)
@@ -449,13 +521,18 @@ where
     ) -> Result<(), OperatorError> {
         let event = self.state.dated(event, context);
         let selected = select(&self.keys, &event.record, &mut self.key);
+        let mut is_due = false;
         let added = match selected.and_then(|()| self.alone(&event, context.arena)) {
             Ok(alone) => {
                 let joined = self.join(alone)?;
                 if self.state.is_closed(joined.whole.end_ms) {
-                    return self.state.spec.put_late(&event, &self.keys, &self.outlet.errors, context);
+                    return self.state.spec.put_late(&event, 1, &self.keys, &self.outlet.errors, context);
                 }
-                match self.state.table.codec().0.input(&event, context.arena) {
+                let checked = self.early.is_due(&event, context.arena).and_then(|holds| {
+                    is_due = holds;
+                    self.state.table.codec().0.input(&event, context.arena)
+                });
+                match checked {
                     Ok(input) => self.add(input, &joined)?.map(|()| joined),
                     Err(error) => Err(error),
                 }
@@ -468,7 +545,7 @@ where
                 self.state.wake(|| Some(joined.whole.end_ms), context);
                 let before = joined.sessions.iter().map(|session| session.end_ms);
                 self.state.changed(joined.whole.end_ms, before, &self.key, context);
-                self.fire_counted(&joined, context)?;
+                self.fire_counted(&joined, is_due, context)?;
                 self.updated(joined.whole, context)
             }
             Err(error) => {
@@ -509,6 +586,10 @@ where
         }
         self.remove(|_, _| true);
         self.outlet.readers.finish(context)
+    }
+
+    fn hand_on<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<(), OperatorError> {
+        self.outlet.readers.hand_on(context)
     }
 
     fn visit(&mut self, visit: &mut dyn FnMut(&mut dyn Stateful)) {

@@ -3,7 +3,8 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::early::{Early, Place, Round};
+use super::early::{Changed, Early, KEYS_AT_ONCE, Place, Round};
+use super::refining::Refining;
 use super::{Fired, WindowSpec, behind};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::{Event, RecordType};
@@ -38,6 +39,8 @@ pub(super) struct WindowState<W, C: ValueCodec, D> {
     pub derived: D,
     /// Where rows are made by the clock of windows that are not over.
     pub early: Option<Early>,
+    /// Where refinements are made by the clock.
+    pub refining: Option<Refining>,
 }
 
 impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
@@ -45,7 +48,7 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
         let table = WindowTable::new(&spec.id, codec);
         let early = Early::of(spec.early);
-        WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early }
+        WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early, refining: None }
     }
 
     /// The event as the windows date it: in processing time it happens now, and never before what has happened.
@@ -137,6 +140,45 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         Ok(None)
     }
 
+    /// The keys of windows that have not fired, from `place` on, the last one first, each with the end that `end_of` gives
+    /// for what lies there; some at a time. And the place from which there are more.
+    pub fn unfired(
+        &mut self,
+        mut place: Place,
+        end_of: impl Fn(&C::Value) -> Option<i64>,
+    ) -> Result<(Changed, Option<Place>), StoreError> {
+        let mut found = Changed::new();
+        let first_ms = self.fired.end_ms.saturating_add(1);
+        while let Some(end_ms) = self.table.first_end_where(|end_ms| end_ms >= place.end_ms.max(first_ms)) {
+            if end_ms > place.end_ms {
+                place = Place { end_ms, from: Vec::new() };
+            }
+            let mut next = None;
+            let flow =
+                self.table.visit::<StoreError>(end_ms..=end_ms, &place.from, &mut |_, key, values| {
+                    let ends = values.iter().map(|value| end_of(value).unwrap_or(end_ms));
+                    found.extend(ends.map(|end_ms| (end_ms, key.into())));
+                    if found.len() < KEYS_AT_ONCE {
+                        return Ok(ControlFlow::Continue(()));
+                    }
+                    next = Some(behind(key));
+                    Ok(ControlFlow::Break(()))
+                })?;
+            found.reverse();
+            match (flow, next) {
+                (ControlFlow::Break(()), Some(from)) => return Ok((found, Some(Place { end_ms, from }))),
+                _ if !found.is_empty() => {
+                    let after_ms = end_ms.checked_add(1);
+                    return Ok((found, after_ms.map(|end_ms| Place { end_ms, from: Vec::new() })));
+                }
+                _ => {}
+            }
+            let Some(after_ms) = end_ms.checked_add(1) else { break };
+            place = Place { end_ms: after_ms, from: Vec::new() };
+        }
+        Ok((found, None))
+    }
+
     /// What is left over of them is made in a later call.
     pub fn early_left(&mut self, left: Option<Round>) -> Progress {
         match (left, &mut self.early) {
@@ -150,7 +192,8 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
 
     /// Memory in use beside the entries, about.
     fn remembered_bytes(&self) -> usize {
-        self.derived.bytes() + self.early.as_ref().map_or(0, Early::bytes)
+        let refining = self.refining.as_ref().map_or(0, Refining::bytes);
+        self.derived.bytes() + self.early.as_ref().map_or(0, Early::bytes) + refining
     }
 
     /// Whether the window that ends at `end_ms` is closed.
@@ -197,6 +240,9 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
         self.fired = Fired::restored(saved, &self.spec);
         self.derived = D::default();
         self.early = Early::of(self.spec.early);
+        let fired_ms = self.fired.end_ms;
+        let has_fired = self.table.first_end_ms().is_some_and(|end_ms| end_ms <= fired_ms);
+        self.refining.iter_mut().for_each(|refining| refining.forget(has_fired.then_some(fired_ms)));
         Ok(())
     }
 
@@ -234,6 +280,7 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
             // It comes last: whoever needs it again reads entries anew.
             self.derived = D::default();
             self.early.iter_mut().for_each(Early::forget);
+            self.refining.iter_mut().for_each(|refining| refining.forget(Some(self.fired.end_ms)));
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Generated, OperatorKind};
 use crate::random::Random;
 use crate::topology::plan::AggregateFunction;
-use crate::window::TimeDomain;
+use crate::window::{EarlyFiring, TimeDomain};
 
 /// A topology that takes the place of another one: one of its windows computes something else, and its state
 /// is given up. Its rows have the same fields as before.
@@ -25,7 +25,9 @@ impl Generated {
         let mut places = Vec::new();
         for (number, operator) in self.operators.iter().enumerate() {
             let OperatorKind::Window(window) = &operator.kind else { continue };
-            if window.time == TimeDomain::Processing {
+            let by_clock = matches!(window.early, Some(EarlyFiring::EveryMs(_)));
+            let by_clock = (window.purge && by_clock) || window.refine_every_ms.is_some();
+            if window.time == TimeDomain::Processing || by_clock {
                 continue; // what its open windows have counted when they are given up is not known
             }
             let aggregates = window.aggregates.iter().enumerate();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use crate::random::Random;
-use crate::record::{Field, Type};
+use crate::record::{Field, FieldForm, Type};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub enum Value {
     Timestamp(i64),
     /// Milliseconds.
     Duration(i64),
+    /// Values of one type, or null.
+    List(Arc<[Value]>),
 }
 
 /// A part of the record that a row came from.
@@ -78,6 +80,18 @@ pub enum Function {
     GetHours,
     GetSeconds,
     GetMilliseconds,
+    Split,
+    Join,
+}
+
+/// What is asked of the elements of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "as CEL calls them")]
+pub enum OfElements {
+    All,
+    Exists,
+    Filter,
+    Map,
 }
 
 /// An expression.
@@ -116,6 +130,14 @@ pub enum Formula {
         /// Whether an int becomes a double.
         promoted: bool,
     },
+    /// `[x, y]`
+    List(Vec<Formula>),
+    /// `x in list`
+    IsElement(Box<Formula>, Box<Formula>),
+    /// `list[x]`
+    Element(Box<Formula>, Box<Formula>),
+    /// `list.exists(v, x)` and the like: `v` is the field behind those of the row.
+    OfElements(OfElements, Box<Formula>, Box<Formula>),
     /// A function of one value or two.
     Call(Function, Vec<Formula>),
 }
@@ -163,6 +185,7 @@ impl Scope<'_> {
                 binary(Binary::Subtract, left, right)
             }
             Type::Bytes => self.leaf(ty, random),
+            Type::List(of) => self.list(of.element.ty(), depth - 1, random),
         }
     }
 
@@ -179,7 +202,7 @@ impl Scope<'_> {
     }
 
     /// A field or a part of `meta`; a constant if there is none.
-    fn leaf(&self, ty: Type, random: &mut Random) -> Formula {
+    pub(super) fn leaf(&self, ty: Type, random: &mut Random) -> Formula {
         if self.meta && random.one_in(6) {
             let parts: &[Meta] = match ty {
                 Type::String => &[Meta::Key, Meta::Topic, Meta::Header, Meta::Header],
@@ -201,6 +224,9 @@ impl Scope<'_> {
     }
 
     fn condition(&self, depth: u32, random: &mut Random) -> Formula {
+        if self.asks_for_lists(random) {
+            return self.of_list(random);
+        }
         let inner = |random: &mut Random| -> Box<Formula> {
             Box::new(if depth == 0 { self.comparison(random) } else { self.condition(depth - 1, random) })
         };
@@ -250,12 +276,19 @@ impl Scope<'_> {
         let slot = random.below(self.fields.len() as u64) as usize;
         let ty = match self.fields[slot].ty {
             Type::Int if random.one_in(4) => Type::Double,
+            Type::List(_) => {
+                let size = Formula::Call(Function::Size, vec![Formula::Field(slot)]);
+                return binary(comparison(random), size, literal(Type::Int, random));
+            }
             ty => ty,
         };
         binary(comparison(random), Formula::Field(slot), literal(ty, random))
     }
 
     fn int(&self, depth: u32, random: &mut Random) -> Formula {
+        if self.asks_for_lists(random) {
+            return self.of_lists(Type::Int, random);
+        }
         let call = |function: Function, argument: Formula| Formula::Call(function, vec![argument]);
         match random.below(8) {
             0 => call(Function::Size, self.formula(Type::String, depth, random)),
@@ -282,6 +315,9 @@ impl Scope<'_> {
     }
 
     fn text(&self, depth: u32, random: &mut Random) -> Formula {
+        if self.asks_for_lists(random) {
+            return self.of_lists(Type::String, random);
+        }
         match random.below(4) {
             0 => self.converted(Function::LowerAscii, Type::String, depth, random),
             1 => self.converted(Function::UpperAscii, Type::String, depth, random),
@@ -319,11 +355,11 @@ impl Scope<'_> {
     }
 }
 
-fn binary(op: Binary, left: Formula, right: Formula) -> Formula {
+pub(super) fn binary(op: Binary, left: Formula, right: Formula) -> Formula {
     Formula::Binary(op, left.into(), right.into())
 }
 
-fn comparison(random: &mut Random) -> Binary {
+pub(super) fn comparison(random: &mut Random) -> Binary {
     const COMPARISONS: [Binary; 6] = [
         Binary::Equal,
         Binary::NotEqual,
@@ -345,6 +381,7 @@ pub fn literal(ty: Type, random: &mut Random) -> Formula {
         // 2023-11-14T22:13:20Z: where the generated inputs begin.
         Type::Timestamp => Value::Timestamp(1_700_000_000_000 + random.below(100) as i64 * 500),
         Type::Duration => Value::Duration(random.below(100) as i64 * 500),
+        Type::List(of) => return Formula::List(vec![literal(of.element.ty(), random)]),
     })
 }
 
@@ -360,6 +397,8 @@ fn is_constant(formula: &Formula) -> bool {
         Formula::And(..) | Formula::Or(..) | Formula::IsNull(..) | Formula::Has(_) | Formula::In(..) => true,
         // The condition may be constant.
         Formula::Choose { then, otherwise, .. } => is_constant(then) || is_constant(otherwise),
+        // Those of lists are not found.
+        Formula::List(_) | Formula::IsElement(..) | Formula::Element(..) | Formula::OfElements(..) => false,
         Formula::Call(_, arguments) => arguments.iter().all(is_constant),
     }
 }
@@ -392,6 +431,17 @@ impl Formula {
             Formula::In(x, elements) => {
                 render_parts(out, fields, &["(", " in "], &[x]);
                 render_list("[", elements, "])", fields, out);
+            }
+            Formula::List(elements) => render_list("[", elements, "]", fields, out),
+            Formula::IsElement(x, list) => render_parts(out, fields, &["(", " in ", ")"], &[x, list]),
+            Formula::Element(list, place) => render_parts(out, fields, &["(", ")[", "]"], &[list, place]),
+            Formula::OfElements(what, list, body) => {
+                render_parts(out, fields, &["(", ")."], &[list]);
+                let name = format!("v{}", fields.len());
+                let _ = write!(out, "{}({name}, ", what.text());
+                let variable = Field { name, ..fields.first().cloned().unwrap_or_else(unnamed) };
+                body.render(&[fields, &[variable]].concat(), out);
+                out.push(')');
             }
             Formula::Call(function, arguments) => {
                 let (name, of_receiver) = function.text();
@@ -440,8 +490,25 @@ impl Function {
             Function::GetHours => ("getHours", true),
             Function::GetSeconds => ("getSeconds", true),
             Function::GetMilliseconds => ("getMilliseconds", true),
+            Function::Split => ("split", false),
+            Function::Join => ("join", false),
         }
     }
+}
+
+impl OfElements {
+    fn text(self) -> &'static str {
+        match self {
+            OfElements::All => "all",
+            OfElements::Exists => "exists",
+            OfElements::Filter => "filter",
+            OfElements::Map => "map",
+        }
+    }
+}
+
+fn unnamed() -> Field {
+    Field { name: String::new(), ty: Type::Int, nullable: true, form: FieldForm::Plain }
 }
 
 fn render_list(open: &str, elements: &[Formula], close: &str, fields: &[Field], out: &mut String) {
@@ -482,5 +549,6 @@ fn render_literal(value: &Value, out: &mut String) {
             }
             write!(out, "\"")
         }
+        Value::List(_) => Ok(()), // a formula makes it
     };
 }

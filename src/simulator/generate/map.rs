@@ -27,9 +27,15 @@ impl Maker<'_> {
                 Type::Timestamp,
                 Type::Duration,
             ];
-            let ty = *random.pick(&types);
+            let mut ty = *random.pick(&types);
             let depth = 1 + random.below(3) as u32;
-            let formula = scope.formula(ty, depth, random);
+            let mut formula = scope.formula(ty, depth, random);
+            let mut chance = random.fork("list");
+            if chance.one_in(8) {
+                let element = *chance.pick(&[Type::Int, Type::String]);
+                formula = scope.list(element, 1 + depth % 2, &mut chance);
+                ty = element.list(true).unwrap_or(element);
+            }
             // The value of a field that nothing is grouped by may be replaced.
             let replaced = random.below(input.fields.len() as u64) as usize;
             let is_key = input.carried.iter().any(|slots| slots.contains(&replaced));
@@ -53,7 +59,7 @@ impl Maker<'_> {
     }
 
     /// Which fields stay: the last copy of a key always does.
-    fn choice(&mut self, input: &Stream, set: &[(Field, Formula)]) -> Choice {
+    pub(super) fn choice(&mut self, input: &Stream, set: &[(Field, Formula)]) -> Choice {
         let is_set = |name: &str| set.iter().any(|(made, _)| made.name == name);
         let copied = |slot: usize| set.iter().any(|(_, formula)| *formula == Formula::Field(slot));
         let needed =

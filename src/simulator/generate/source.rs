@@ -33,6 +33,19 @@ impl Maker<'_> {
         let form = if random.one_in(3) { FieldForm::Rfc3339 } else { FieldForm::Plain };
         let place = random.below(fields.len() as u64 + 1) as usize;
         fields.insert(place, (Field { form, ..field("t", Type::Timestamp, false) }, vec!["at".to_owned()]));
+        let mut chance = random.fork("lists");
+        let list = |ty: Type, nullable: bool| ty.list(nullable).unwrap_or(ty);
+        let keys = |path: &str| -> Vec<String> { path.split('.').map(str::to_owned).collect() };
+        if chance.one_in(3) {
+            let ty = list(*chance.pick(&[Type::Int, Type::String]), chance.one_in(3));
+            fields.push((field("l", ty, chance.one_in(3)), keys("l")));
+        }
+        if chance.one_in(3) {
+            let (first, second) = (list(Type::String, chance.one_in(3)), list(Type::Int, chance.one_in(3)));
+            let path = *chance.pick(&["i.[]", "deep.i.[]"]);
+            fields.push((field("ia", first, chance.one_in(3)), keys(&format!("{path}.a"))));
+            fields.push((field("ib", second, chance.one_in(3)), keys(&format!("{path}.in.b"))));
+        }
         if let Some(like) = like {
             fields = like.fields; // so that both may come together
         }

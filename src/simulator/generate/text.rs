@@ -3,8 +3,10 @@
 use std::fmt::Write;
 
 use super::formula::Formula;
-use super::{Choice, Generated, Operator, OperatorKind, Shape, Source, Window, ZONES};
-use crate::record::{Field, FieldForm, Type};
+use super::{
+    Aggregate, Choice, Generated, GlobalWindow, Operator, OperatorKind, Shape, Source, Trigger, Window, ZONES,
+};
+use crate::record::{Field, FieldForm, ListType, Type, shown_path};
 use crate::topology::plan::{AggregateFunction, Emit, OnError, Parameter, Start, StreamRef};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
@@ -63,6 +65,17 @@ impl Generated {
                 (ty, _) => ty.to_string(),
             };
             let null = if field.nullable { "?" } else { "" };
+            if let Type::List(ListType { element, nullable }) = field.ty {
+                let (of, null) = (element.ty(), if nullable { "?" } else { "" });
+                let _ = writeln!(
+                    out,
+                    "      {}: {{ type: [{of}{null}], nullable: {}, path: \"{}\" }}",
+                    field.name,
+                    field.nullable,
+                    shown_path(path)
+                );
+                continue;
+            }
             let _ = match path.join(".") {
                 path if path == field.name => writeln!(out, "      {path}: {ty}{null}"),
                 path => writeln!(out, "      {}: {{ type: \"{ty}{null}\", path: {path} }}", field.name),
@@ -92,10 +105,11 @@ impl Generated {
         let fields = self.fields(operator.input);
         let ty = match operator.kind {
             OperatorKind::Filter(_) => "filter",
+            OperatorKind::FlatMap(_) => "flat_map",
             OperatorKind::Map(_) => "map",
             OperatorKind::Repartition(_) => "repartition",
             OperatorKind::Union(_) => "union",
-            OperatorKind::Window(_) => "window",
+            OperatorKind::Window(_) | OperatorKind::GlobalWindow(_) => "window",
             OperatorKind::Deduplicate(_) => "deduplicate",
             OperatorKind::Lag(_) => "lag",
             OperatorKind::Branch(_) | OperatorKind::Output(_) => "branch",
@@ -122,13 +136,19 @@ impl Generated {
             }
             OperatorKind::Map(map) => {
                 if !map.set.is_empty() {
-                    render_set(&map.set, &fields, out);
+                    render_set("set", &map.set, &fields, out);
                 }
-                let _ = match &map.choice {
-                    Choice::All => Ok(()),
-                    Choice::Keep(names) => writeln!(out, "    keep: [{}]", names.join(", ")),
-                    Choice::Drop(names) => writeln!(out, "    drop: [{}]", names.join(", ")),
-                };
+                render_choice(&map.choice, out);
+            }
+            OperatorKind::FlatMap(flat_map) => {
+                render_set("each", &flat_map.each, &fields, out);
+                render_choice(&flat_map.choice, out);
+                if let Some(name) = &flat_map.position {
+                    let _ = writeln!(out, "    position: {name}");
+                }
+                if flat_map.outer {
+                    out.push_str("    outer: true\n");
+                }
             }
             OperatorKind::Repartition(repartition) => {
                 render_key(&repartition.key, &fields, out);
@@ -137,12 +157,13 @@ impl Generated {
                 }
             }
             OperatorKind::Window(window) => render_window(window, &fields, out),
+            OperatorKind::GlobalWindow(window) => render_global(window, &fields, &operator.fields, out),
             OperatorKind::Lag(lag) => {
                 render_key(&lag.key, &fields, out);
                 if let Some(ttl_ms) = lag.ttl_ms {
                     let _ = writeln!(out, "    ttl: {ttl_ms}ms");
                 }
-                render_set(&lag.set, &fields, out);
+                render_set("set", &lag.set, &fields, out);
             }
             OperatorKind::Deduplicate(deduplicate) => {
                 render_key(&deduplicate.key, &fields, out);
@@ -156,8 +177,16 @@ impl Generated {
     }
 }
 
-fn render_set(set: &[(String, Formula)], fields: &[Field], out: &mut String) {
-    out.push_str("    set:\n");
+fn render_choice(choice: &Choice, out: &mut String) {
+    let _ = match choice {
+        Choice::All => Ok(()),
+        Choice::Keep(names) => writeln!(out, "    keep: [{}]", names.join(", ")),
+        Choice::Drop(names) => writeln!(out, "    drop: [{}]", names.join(", ")),
+    };
+}
+
+fn render_set(key: &str, set: &[(String, Formula)], fields: &[Field], out: &mut String) {
+    let _ = writeln!(out, "    {key}:");
     for (name, formula) in set {
         let _ = writeln!(out, "      {name}: {}", quoted(&cel(formula, fields)));
     }
@@ -170,6 +199,9 @@ fn render_key(key: &[usize], fields: &[Field], out: &mut String) {
 
 fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     render_key(&window.key, fields, out);
+    if let Some(two_phase) = window.two_phase {
+        let _ = writeln!(out, "    two_phase: {two_phase}");
+    }
     let mut lengths = match window.shape {
         Shape::Tumbling => "type: tumbling".to_owned(),
         Shape::Sliding { slide_ms } => format!("type: sliding, slide: {slide_ms}ms"),
@@ -198,13 +230,27 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     let early = window.early.map(|early| match early {
         EarlyFiring::EveryMs(every_ms) => format!("every: {every_ms}ms"),
         EarlyFiring::EveryRows(rows) => format!("rows: {rows}"),
+        EarlyFiring::When => {
+            let condition = window.early_when.as_ref().map_or(String::new(), |formula| cel(formula, fields));
+            format!("when: {}", quoted(&condition))
+        }
     });
     if let Some(early) = early {
         let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
-        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then} }}");
+        let purge = if window.purge { ", purge: true" } else { "" };
+        let refinements = window.refine_every_ms;
+        let refinements =
+            refinements.map_or(String::new(), |ms| format!(", refinements: {{ every: {ms}ms }}"));
+        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then}{purge}{refinements} }}");
+    }
+    match (window.emit, window.refine_every_ms) {
+        (_, Some(every_ms)) if window.early.is_none() => {
+            let _ = writeln!(out, "    emit: {{ then: on_time, refinements: {{ every: {every_ms}ms }} }}");
+        }
+        _ => {}
     }
     match window.emit {
-        _ if window.early.is_some() => {}
+        _ if window.early.is_some() || window.refine_every_ms.is_some() => {}
         Emit::OnClose => {}
         Emit::OnTime => out.push_str("    emit: on_time\n"),
         Emit::OnUpdate => out.push_str("    emit: on_update\n"),
@@ -212,14 +258,45 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     if let Some(topic) = &window.late {
         let _ = writeln!(out, "    late: {{ topic: {topic} }}");
     }
+    render_aggregates(&window.aggregates, fields, out);
+}
+
+fn render_global(window: &GlobalWindow, fields: &[Field], made: &[Field], out: &mut String) {
+    render_key(&window.key, fields, out);
+    let windows = match &window.trigger {
+        Trigger::Count { size, slide } if size == slide => format!("type: count, size: {size}"),
+        Trigger::Count { size, slide } => format!("type: count, size: {size}, slide: {slide}"),
+        _ => "type: global".to_owned(),
+    };
+    let _ = writeln!(out, "    window: {{ {windows} }}");
+    let fires = match &window.trigger {
+        Trigger::Count { .. } => None,
+        Trigger::Rows(1) if !window.purge => Some("on_update".to_owned()),
+        Trigger::Rows(rows) => Some(format!("rows: {rows}")),
+        Trigger::When(formula) => Some(format!("when: {}", quoted(&cel(formula, fields)))),
+        Trigger::Having(formula) => Some(format!("having: {}", quoted(&cel(formula, made)))),
+    };
+    let _ = match fires {
+        None => Ok(()),
+        Some(word) if word == "on_update" => writeln!(out, "    emit: {word}"),
+        Some(fires) => writeln!(out, "    emit: {{ {fires}, purge: {} }}", window.purge),
+    };
+    if let Some(ttl_ms) = window.ttl_ms {
+        let _ = writeln!(out, "    ttl: {ttl_ms}ms");
+    }
+    render_aggregates(&window.aggregates, fields, out);
+}
+
+fn render_aggregates(aggregates: &[Aggregate], fields: &[Field], out: &mut String) {
     out.push_str("    aggregate:\n");
-    for aggregate in &window.aggregates {
+    for aggregate in aggregates {
         let of = aggregate.argument.as_ref().map_or(String::new(), |formula| cel(formula, fields));
         let function = name(aggregate.function);
         let parameter = match aggregate.parameter {
             Parameter::None | Parameter::Max(Parameter::MAX_DEFAULT) => None,
             Parameter::Max(values) => Some(("max", values.to_string())),
             Parameter::Quantile(q) => Some(("q", q.to_string())),
+            Parameter::Number(rows) => Some(("n", rows.to_string())),
         };
         let _ = match (&aggregate.by, &aggregate.condition) {
             (None, None) => {
@@ -273,6 +350,8 @@ fn name(function: AggregateFunction) -> &'static str {
         F::CountDistinct => "count_distinct",
         F::ApproxCountDistinct => "approx_count_distinct",
         F::ApproxQuantile => "approx_quantile",
+        F::Collect => "collect",
+        F::TopN => "top_n",
     }
 }
 

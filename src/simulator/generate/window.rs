@@ -1,14 +1,33 @@
 //! Generated windows and changes of keys.
 
-use super::aggregate::{aggregate, count};
+use super::aggregate::{aggregate, count, takes_any};
 use super::formula::Scope;
-use super::{Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
+use super::{Aggregate, Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
-use crate::topology::plan::{EARLY_MARK, Emit};
+use crate::topology::plan::{AggregateFunction, EARLY_MARK, Emit};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
 const UNITS: [CalendarUnit; 5] =
     [CalendarUnit::Day, CalendarUnit::Week, CalendarUnit::Month, CalendarUnit::Quarter, CalendarUnit::Year];
+
+impl Window {
+    /// Whether rows are aggregated before they change keys as well.
+    pub fn is_two_phase(&self) -> bool {
+        let is_bounded = |aggregate: &Aggregate| {
+            matches!(aggregate.function, AggregateFunction::Collect | AggregateFunction::CountDistinct)
+        };
+        let by_itself = self.key.is_empty() && !self.aggregates.iter().any(is_bounded);
+        self.two_phase.unwrap_or(by_itself && self.may_be_two_phase())
+    }
+
+    /// Whether they can be.
+    fn may_be_two_phase(&self) -> bool {
+        let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
+        let refines = self.emit == Emit::OnTime && self.refine_every_ms.is_none();
+        let sees_rows = self.emit == Emit::OnUpdate || refines || self.early.is_some() || self.late.is_some();
+        self.rekeys && has_panes && !sees_rows
+    }
+}
 
 impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
@@ -42,7 +61,12 @@ impl Maker<'_> {
             true => Some(self.topic(&format!("{id}-late"), 2)),
             false => None,
         };
-        let key = if rekeys { self.new_key(input) } else { self.covering_key(input) };
+        let key = match rekeys {
+            // One group of all rows.
+            true if self.random.fork("all").one_in(5) => Vec::new(),
+            true => self.new_key(input),
+            false => self.covering_key(input),
+        };
         let covered = |slots: &Vec<usize>| slots.iter().any(|slot| key.contains(slot));
         let rekeys = input.carried.is_empty() || !input.carried.iter().all(covered);
         let input = &Stream {
@@ -62,7 +86,8 @@ impl Maker<'_> {
             None => *random.pick(&[1_000, 3_000, 5_000, 10_000]),
         };
         let mut aggregates = Vec::new();
-        if only_counts {
+        let counts_first = only_counts || random.fork("counts").one_in(12);
+        if counts_first {
             aggregates.push(count(format!("a{number}_all")));
         }
         for part in 0..1 + random.below(4) {
@@ -121,16 +146,35 @@ impl Maker<'_> {
             0 if may_be_early => Some(EarlyFiring::EveryMs(*random.pick(&[50, 700, 5_000]))),
             // That shows in which order rows came, too.
             1 if may_be_early && !input.rekeyed => Some(EarlyFiring::EveryRows(*random.pick(&[1, 2, 3, 7]))),
+            2 if may_be_early && !input.rekeyed => Some(EarlyFiring::When),
             _ => None,
         };
+        let early_when = (early == Some(EarlyFiring::When)).then(|| {
+            let scope = Scope { fields: &input.fields, meta: input.meta };
+            let depth = 1 + random.below(2) as u32;
+            scope.formula(Type::Bool, depth, random)
+        });
+        // Of what goes by the clock the sum of its rows is known, if they count them.
+        let may_purge = match early {
+            None => false,
+            // What a window refuses depends on when it began anew.
+            Some(EarlyFiring::EveryMs(_)) => {
+                counts_first && shape != Shape::Session && aggregates.iter().all(takes_any)
+            }
+            Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) => true,
+        };
+        let purge = may_purge && emit == Emit::OnClose && random.one_in(2);
+        let may_refine = emit == Emit::OnTime && !overlaps && shape != Shape::Session && !only_counts;
+        let refine_every_ms = (may_refine && random.one_in(4)).then(|| *random.pick(&[50, 700, 5_000]));
         for mark in early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
             fields.push(field(mark, Type::Bool, false));
         }
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
         let time = if by_clock { TimeDomain::Processing } else { TimeDomain::Event };
-        let window = Window {
+        let mut window = Window {
             key,
             rekeys,
+            two_phase: None,
             shape,
             time,
             size_ms,
@@ -139,10 +183,20 @@ impl Maker<'_> {
             allowed_lateness_ms,
             emit,
             early,
+            early_when,
+            purge,
+            refine_every_ms,
             late,
             aggregates,
         };
-        let (size_ms, of_clock) = (Some(size_ms), by_clock || matches!(early, Some(EarlyFiring::EveryMs(_))));
+        let mut random = random.fork("two phase");
+        window.two_phase = match window.may_be_two_phase() {
+            true => *random.pick(&[None, Some(true), Some(true), Some(false)]),
+            false => *random.pick(&[None, Some(false)]),
+        };
+        let of_clock =
+            by_clock || matches!(early, Some(EarlyFiring::EveryMs(_))) || refine_every_ms.is_some();
+        let size_ms = Some(size_ms);
         let made = Stream { fields, meta: false, carried, of_clock, size_ms, ..input.clone() };
         (OperatorKind::Window(window), made)
     }

@@ -4,7 +4,7 @@ use super::RFC3339_MS;
 use super::Source;
 use super::Value;
 use super::json::{Json, parse_rfc3339};
-use crate::record::{Field, FieldForm, Type};
+use crate::record::{EACH, Field, FieldForm, ListType, Type};
 use crate::simulator::Input;
 
 /// A record's row and event time; `None` if it is an error of the source.
@@ -15,24 +15,10 @@ pub(super) fn decode(source: &Source, input: &Input) -> Option<(Vec<Value>, i64)
     }
     let mut row = Vec::with_capacity(source.fields.len());
     for (field, path) in &source.fields {
-        let mut value = Some(&json);
-        for (depth, name) in path.iter().enumerate() {
-            value = match value {
-                Some(object @ Json::Object(_)) => object.member(name),
-                None | Some(Json::Null) => None,
-                // Inside of what is no object.
-                Some(_) if depth > 0 => return None,
-                Some(_) => None,
-            };
-        }
-        let value = match value {
-            None | Some(Json::Null) => Value::Null,
-            Some(value) => value_of(field, value)?,
-        };
-        if value == Value::Null && !field.nullable {
-            return None;
-        }
-        row.push(value);
+        row.push(match field.ty {
+            Type::List(of) => list(field, of, path, &json)?,
+            _ => value_at(field, path, &json)?,
+        });
     }
     let time_ms = match source.time {
         None => input.timestamp_ms,
@@ -45,6 +31,44 @@ pub(super) fn decode(source: &Source, input: &Input) -> Option<(Vec<Value>, i64)
         },
     };
     RFC3339_MS.contains(&time_ms).then_some((row, time_ms))
+}
+
+/// What stands there, perhaps nothing; `None`: inside of what is no object.
+fn find<'j, 't>(path: &[String], json: &'j Json<'t>) -> Option<Option<&'j Json<'t>>> {
+    let mut value = Some(json);
+    for name in path {
+        value = match value {
+            Some(object @ Json::Object(_)) => object.member(name),
+            None | Some(Json::Null) => None,
+            Some(_) => return None,
+        };
+    }
+    Some(value.filter(|value| **value != Json::Null))
+}
+
+/// The value of a field; `None` if it is an error.
+fn value_at(field: &Field, path: &[String], json: &Json<'_>) -> Option<Value> {
+    match find(path, json)? {
+        None => field.nullable.then_some(Value::Null),
+        Some(value) => value_of(field, value),
+    }
+}
+
+/// The value of a field that is a list: of what stands there, or in the objects there.
+fn list(field: &Field, of: ListType, path: &[String], json: &Json<'_>) -> Option<Value> {
+    let each = path.iter().position(|name| name == EACH);
+    let inner = each.map_or(&[][..], |each| &path[each + 1..]);
+    let elements = match find(&path[..each.unwrap_or(path.len())], json)? {
+        None => return field.nullable.then_some(Value::Null),
+        Some(Json::List(elements)) => elements,
+        Some(_) => return None,
+    };
+    let element = Field { ty: of.element.ty(), nullable: of.nullable, ..field.clone() };
+    let value = |json: &Json<'_>| match (each, json) {
+        (Some(_), Json::Object(_)) | (None, _) => value_at(&element, inner, json),
+        _ => None,
+    };
+    Some(Value::List(elements.iter().map(value).collect::<Option<Vec<Value>>>()?.into()))
 }
 
 /// The value of a field that is not null; `None` if it is of another type.

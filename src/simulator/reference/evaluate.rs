@@ -2,7 +2,7 @@
 
 use super::json::RFC3339_MS;
 use crate::simulator::Input;
-use crate::simulator::generate::formula::{Binary, Formula, Function, HEADER, Meta, Value};
+use crate::simulator::generate::formula::{Binary, Formula, Function, HEADER, Meta, OfElements, Value};
 
 /// It has no value: the record goes to `on_error`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +63,26 @@ impl Environment<'_> {
                     value => value,
                 }
             }
+            Formula::List(elements) => {
+                let values = elements.iter().map(|element| self.evaluate(element));
+                Value::List(values.collect::<Result<Vec<Value>, Failed>>()?.into())
+            }
+            Formula::IsElement(x, list) => {
+                let (needle, list) = (self.evaluate(x)?, self.evaluate(list)?);
+                let Value::List(elements) = list else { return Ok(Value::Null) };
+                return find(&needle, elements.iter().cloned().map(Ok));
+            }
+            Formula::Element(list, place) => match (self.evaluate(list)?, self.evaluate(place)?) {
+                (Value::List(elements), Value::Int(place)) => {
+                    let place = usize::try_from(place).map_err(|_| Failed)?;
+                    elements.get(place).ok_or(Failed)?.clone()
+                }
+                _ => Value::Null,
+            },
+            Formula::OfElements(what, list, body) => match self.evaluate(list)? {
+                Value::List(elements) => return self.of_elements(*what, &elements, body),
+                _ => Value::Null,
+            },
             Formula::Call(function, arguments) => {
                 let values: Result<Vec<Value>, Failed> =
                     arguments.iter().map(|argument| self.evaluate(argument)).collect();
@@ -109,16 +129,51 @@ impl Environment<'_> {
 
     fn is_in(&self, x: &Formula, elements: &[Formula]) -> Result<Value, Failed> {
         let needle = self.evaluate(x)?;
-        let mut unknown = false;
+        find(&needle, elements.iter().map(|element| self.evaluate(element)))
+    }
+
+    /// What is asked of elements: each stands behind the row.
+    fn of_elements(&self, what: OfElements, elements: &[Value], body: &Formula) -> Result<Value, Failed> {
+        let mut row = self.row.to_vec();
+        let mut values = Vec::new();
         for element in elements {
-            match binary(Binary::Equal, &needle, &self.evaluate(element)?)? {
-                Value::Bool(true) => return Ok(Value::Bool(true)),
-                Value::Null => unknown = true,
-                _ => {}
+            row.push(element.clone());
+            values.push(Environment { row: &row, origin: self.origin }.evaluate(body));
+            row.pop();
+        }
+        let decided = |decides: bool| {
+            if values.contains(&Ok(Value::Bool(decides))) {
+                return Ok(Value::Bool(decides));
+            }
+            let values = values.iter().cloned().collect::<Result<Vec<Value>, Failed>>()?;
+            Ok(if values.contains(&Value::Null) { Value::Null } else { Value::Bool(!decides) })
+        };
+        match what {
+            OfElements::All => decided(false),
+            OfElements::Exists => decided(true),
+            OfElements::Map => {
+                Ok(Value::List(values.into_iter().collect::<Result<Vec<Value>, Failed>>()?.into()))
+            }
+            OfElements::Filter => {
+                let values = values.into_iter().collect::<Result<Vec<Value>, Failed>>()?;
+                let kept = elements.iter().zip(values).filter(|(_, value)| *value == Value::Bool(true));
+                Ok(Value::List(kept.map(|(element, _)| element.clone()).collect()))
             }
         }
-        Ok(if unknown || needle == Value::Null { Value::Null } else { Value::Bool(false) })
     }
+}
+
+/// Whether a value is among others.
+fn find(needle: &Value, elements: impl Iterator<Item = Result<Value, Failed>>) -> Result<Value, Failed> {
+    let mut unknown = *needle == Value::Null;
+    for element in elements {
+        match binary(Binary::Equal, needle, &element?)? {
+            Value::Bool(true) => return Ok(Value::Bool(true)),
+            Value::Null => unknown = true,
+            _ => {}
+        }
+    }
+    Ok(if unknown { Value::Null } else { Value::Bool(false) })
 }
 
 /// A number as a double.
@@ -215,6 +270,21 @@ fn call(function: Function, values: &[Value]) -> Result<Value, Failed> {
         (Function::GetHours, _) => part(3_600_000, 24),
         (Function::GetSeconds, _) => part(1_000, 60),
         (Function::GetMilliseconds, _) => part(1, 1_000),
+        (Function::Size, [Value::List(elements)]) => Ok(Value::Int(elements.len() as i64)),
+        (Function::Split, [Value::Text(text), Value::Text(separator)]) => {
+            let parts: Vec<String> = match separator.is_empty() {
+                true => text.chars().map(String::from).collect(),
+                false => text.split(&**separator).map(String::from).collect(),
+            };
+            Ok(Value::List(parts.into_iter().map(|part| Value::Text(part.into())).collect()))
+        }
+        (Function::Join, [Value::List(elements), Value::Text(separator)]) => {
+            let texts = elements.iter().filter_map(|element| match element {
+                Value::Text(text) => Some(&**text),
+                _ => None,
+            });
+            Ok(Value::Text(texts.collect::<Vec<&str>>().join(separator).into()))
+        }
         (Function::Size, [Value::Text(text)]) => Ok(Value::Int(text.chars().count() as i64)),
         (Function::Contains, [Value::Text(text), Value::Text(inner)]) => {
             Ok(Value::Bool(text.contains(&**inner)))

@@ -23,11 +23,14 @@ pub(super) struct Fold {
     time_ms: i64,
     /// Of numbers of different values: these. Of quantiles: all values.
     values: Vec<Value>,
+    /// Of the best rows: what is compared, the event time and the value of each.
+    top: Vec<(Value, i64, Value)>,
 }
 
 impl Default for Fold {
     fn default() -> Fold {
-        Fold { count: 0, value: Value::Null, squares: 0.0, by: Value::Null, time_ms: 0, values: Vec::new() }
+        let (value, by, values, top) = (Value::Null, Value::Null, Vec::new(), Vec::new());
+        Fold { count: 0, value, squares: 0.0, by, time_ms: 0, values, top }
     }
 }
 
@@ -45,16 +48,19 @@ impl Fold {
         use AggregateFunction as F;
         let function = aggregate.function;
         let Sample { argument, by, time_ms } = sample;
-        let decides = if matches!(function, F::MinBy | F::MaxBy) { by } else { argument };
+        let decides = if matches!(function, F::MinBy | F::MaxBy | F::TopN) { by } else { argument };
         if *decides == Value::Null {
             return Ok(self.clone());
         }
         let values = match function {
-            F::CountDistinct | F::ApproxCountDistinct | F::ApproxQuantile => vec![argument.clone()],
+            F::CountDistinct | F::ApproxCountDistinct | F::ApproxQuantile | F::Collect => {
+                vec![argument.clone()]
+            }
             _ => Vec::new(),
         };
         let (value, by, time_ms) = (argument.clone(), by.clone(), *time_ms);
-        let of_row = Fold { count: 1, value, squares: 0.0, by, time_ms, values };
+        let top = vec![(by.clone(), time_ms, value.clone())];
+        let of_row = Fold { count: 1, value, squares: 0.0, by, time_ms, values, top };
         // What comes first is added to zero, which is never a negative one then.
         let one = match function {
             F::Avg | F::Variance | F::VariancePop | F::Stddev | F::StddevPop => {
@@ -133,12 +139,30 @@ impl Fold {
                     _ => Fold { count, values, ..self.clone() },
                 }
             }
+            (F::Collect, ..) => {
+                let values = [&self.values[..], &later.values].concat();
+                match aggregate.parameter {
+                    Parameter::Max(most) if values.len() > most => return Err(Failed),
+                    _ => Fold { count, values, ..self.clone() },
+                }
+            }
+            (F::TopN, ..) => {
+                let mut top = [&self.top[..], &later.top].concat();
+                // Of equal ones the earlier row; of those the one that came first, which stands first.
+                top.sort_by(|(by, time_ms, _), (other, other_ms, _)| {
+                    order(other, by).then(time_ms.cmp(other_ms))
+                });
+                if let Parameter::Number(rows) = aggregate.parameter {
+                    top.truncate(rows);
+                }
+                Fold { count, top, ..self.clone() }
+            }
             (F::ApproxQuantile, ..) => {
                 let values = [&self.values[..], &later.values].concat();
                 Fold { count, values, ..self.clone() }
             }
-            (F::First, ..) => chosen(false),
-            (F::Last, ..) => chosen(true),
+            (F::First, ..) => chosen(later.time_ms < self.time_ms),
+            (F::Last, ..) => chosen(later.time_ms >= self.time_ms),
             (F::MinBy | F::MaxBy, ..) => {
                 let order = order(&self.by, &later.by);
                 chosen(better(order) || order.is_eq() && later.time_ms < self.time_ms)
@@ -170,8 +194,11 @@ impl Fold {
             (F::CountDistinct | F::ApproxCountDistinct, _) => Value::Int(self.values.len() as i64),
             (F::ApproxQuantile, _) => match aggregate.parameter {
                 Parameter::Quantile(q) => quantile(&self.values, q),
-                Parameter::None | Parameter::Max(_) => Value::Null,
+                Parameter::None | Parameter::Max(_) | Parameter::Number(_) => Value::Null,
             },
+            (F::Collect | F::TopN, _) if self.count == 0 => Value::Null,
+            (F::Collect, _) => Value::List(self.values.clone().into()),
+            (F::TopN, _) => Value::List(self.top.iter().map(|(_, _, value)| value.clone()).collect()),
             (_, value) => value.clone(),
         }
     }

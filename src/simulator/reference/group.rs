@@ -1,5 +1,7 @@
 //! Windows, row by row.
 
+use std::collections::BTreeMap;
+
 use super::evaluate::{Environment, Failed};
 use super::fold::{Fold, Sample};
 use super::{Event, KeyPart, OpenWindow, Task, key_part, object, windows};
@@ -33,7 +35,8 @@ impl<'g> Task<'_, 'g> {
             }
             return Ok(());
         };
-        let (key, samples) = (key_of(&window.key, event)?, samples(window, event)?);
+        let key = key_of(&window.key, event)?;
+        let (is_due, samples) = (is_due(window, event)?, samples(&window.aggregates, event)?);
         // What the part holds is the same in all windows that have it.
         let part = windows::part(window, event.time_ms);
         let before = self.windows[index].open.get(&(*first, key.clone()));
@@ -54,7 +57,7 @@ impl<'g> Task<'_, 'g> {
             opened.fired |= is_over;
             opened.rows += 1;
             let is_early = (window.emit == Emit::OnClose || !opened.fired)
-                && is_early(window, opened.rows - 1, opened.rows);
+                && (is_due || is_early(window, opened.rows - 1, opened.rows));
             let emits = match window.emit {
                 Emit::OnClose => false,
                 Emit::OnTime => is_over,
@@ -65,8 +68,12 @@ impl<'g> Task<'_, 'g> {
                 let row = result(window, &place, opened, window.emit == Emit::OnTime && !is_early);
                 let row = if is_early { row.map(|row| marked_early(window, row)) } else { row };
                 let start_ms = opened.start_ms;
+                if is_early && window.purge {
+                    (opened.parts, opened.rows) = (BTreeMap::new(), 0);
+                }
                 self.fire(index, operator, &place, start_ms, row);
             }
+            self.tally(index, window, &place);
         }
         Ok(())
     }
@@ -104,7 +111,7 @@ impl<'g> Task<'_, 'g> {
             self.late(&operator.id, window.late.as_ref(), fields, event);
             return Ok(());
         }
-        let samples = samples(window, event)?;
+        let (is_due, samples) = (is_due(window, event)?, samples(&window.aggregates, event)?);
         let mut folds = Vec::new();
         for (number, (aggregate, sample)) in window.aggregates.iter().zip(&samples).enumerate() {
             let mut of_joined = joined.iter().filter_map(|place| open.get(place)?.parts.get(&0)?.get(number));
@@ -119,8 +126,9 @@ impl<'g> Task<'_, 'g> {
         let is_over = watermark_ms >= end_ms;
         let counts = joined.iter().filter_map(|place| Some(open.get(place)?.rows));
         let (before, rows) = (counts.clone().max().unwrap_or(0), counts.sum::<i64>() + 1);
-        let session = OpenWindow { start_ms, fired: is_over, rows, parts: [(0, folds)].into() };
-        let is_early = (!is_over || window.emit == Emit::OnClose) && is_early(window, before, rows);
+        let mut session = OpenWindow { start_ms, fired: is_over, rows, parts: [(0, folds)].into() };
+        let is_early =
+            (!is_over || window.emit == Emit::OnClose) && (is_due || is_early(window, before, rows));
         let row = match window.emit {
             _ if is_early => {
                 Some(result(window, &place, &session, false).map(|row| marked_early(window, row)))
@@ -129,6 +137,9 @@ impl<'g> Task<'_, 'g> {
             Emit::OnTime => is_over.then(|| result(window, &place, &session, true)),
             Emit::OnUpdate => Some(result(window, &place, &session, false)),
         };
+        if is_early && window.purge {
+            (session.parts, session.rows) = (BTreeMap::new(), 0);
+        }
         for old in &joined {
             self.windows[index].open.remove(old);
         }
@@ -169,7 +180,7 @@ pub(super) fn key_of(key: &[usize], event: &Event<'_>) -> Result<Vec<KeyPart>, F
 const A_HUNDRED_YEARS_MS: i64 = 36_525 * 86_400_000;
 
 /// What a row adds to each aggregate.
-fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
+pub(super) fn samples(aggregates: &[Aggregate], event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
     let environment = Environment { row: event.row, origin: event.origin };
     let sample = |aggregate: &Aggregate| {
         let is_counted = match &aggregate.condition {
@@ -186,11 +197,11 @@ fn samples(window: &Window, event: &Event<'_>) -> Result<Vec<Sample>, Failed> {
             time_ms: event.time_ms,
         })
     };
-    window.aggregates.iter().map(sample).collect()
+    aggregates.iter().map(sample).collect()
 }
 
 /// The begin of the row of a key and window.
-fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
+pub(super) fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
     let key = place.1.iter().map(|part| match part {
         KeyPart::Bool(value) => Value::Bool(*value),
         KeyPart::Int(value) => Value::Int(*value),
@@ -198,6 +209,13 @@ fn head(place: &(i64, Vec<KeyPart>), start_ms: i64) -> Vec<Value> {
     });
     let range = [Value::Timestamp(start_ms), Value::Timestamp(place.0)];
     key.chain(range).collect()
+}
+
+/// Whether a row is one after which windows make early ones.
+fn is_due(window: &Window, event: &Event<'_>) -> Result<bool, Failed> {
+    let environment = Environment { row: event.row, origin: event.origin };
+    let holds = |formula| environment.evaluate(formula).map(|value| value == Value::Bool(true));
+    window.early_when.as_ref().map_or(Ok(false), holds)
 }
 
 /// Whether a window makes an early row that had so many rows, and has so many now.

@@ -13,8 +13,8 @@ pub enum Json<'t> {
     Number(&'t str),
     /// Text.
     Text(Cow<'t, str>),
-    /// A list; what it holds is of no interest.
-    List,
+    /// A list.
+    List(Vec<Json<'t>>),
     /// An object, with all its members in order.
     Object(Vec<(Cow<'t, str>, Json<'t>)>),
 }
@@ -70,8 +70,9 @@ impl<'t> Parser<'t> {
             b'"' => self.string().map(Json::Text),
             b'{' | b'[' if depth == DEPTH_MAX => None,
             b'[' => {
-                self.elements(b']', |parser| parser.value(depth + 1).map(drop))?;
-                Some(Json::List)
+                let mut values = Vec::new();
+                self.elements(b']', |parser| parser.value(depth + 1).map(|value| values.push(value)))?;
+                Some(Json::List(values))
             }
             b'{' => {
                 let mut members = Vec::new();

@@ -26,7 +26,10 @@ impl Task<'_, '_> {
         if key.iter().any(|slot| event.row[*slot] == Value::Null) {
             return Err(Failed);
         }
-        self.out.records += 1;
+        match &self.generated.operators[index].kind {
+            OperatorKind::Window(window) if window.is_two_phase() => self.out.put_together += 1,
+            _ => self.out.records += 1,
+        }
         self.sent.rows.entry(index).or_default().push((event.row.to_vec(), event.time_ms));
         Ok(())
     }
@@ -92,6 +95,7 @@ pub(super) fn behind(
             rows: BTreeMap::new(),
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
+            refused: BTreeMap::new(),
             sent: &mut *sent,
             by_clock: &mut *by_clock,
             out: &mut *out,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Changes, Contribution, Pending, Task};
+use super::{Changes, Contribution, Pending, Task, empty};
 use crate::operator::{Counters, OperatorError, StageTime};
 use crate::planted::{Bug, is_planted};
 use crate::state::header::{Header, OperatorState, SourcePosition};
@@ -12,9 +12,17 @@ use crate::task::sweep::{SweepPace, operators_in_key_order};
 impl Task {
     /// What the task adds to a checkpoint; `None` if nothing has happened. Nothing may be processed
     /// until [`committed`](Task::committed); if the commit fails, the task is dropped.
-    pub fn prepare(&mut self, now_ms: u64) -> Result<Option<Contribution>, StoreError> {
+    ///
+    /// # Errors
+    /// When the state cannot be read, or when a record that an operator had held back cannot go on.
+    pub fn prepare(&mut self, now_ms: u64) -> Result<Option<Contribution>, OperatorError> {
         if !self.is_dirty(now_ms) {
             return Ok(None);
+        }
+        if self.staged.holds_back() && !is_planted(Bug::PartsHeldBeyondCheckpoint) {
+            empty(&mut self.arena);
+            self.pipeline.hand_on(&self.arena, &mut self.staged)?;
+            self.staged.has_handed_on();
         }
         let changes = self.collect_changes()?;
         #[cfg(any(test, feature = "planted-bugs"))]

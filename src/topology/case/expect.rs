@@ -181,7 +181,7 @@ impl Reader<'_> {
             let field = stream.schema.fields.iter().find(|field| field.name == name);
             let value = match field {
                 Some(field) => {
-                    let Some(value) = self.fitting(entry, value, field) else { continue };
+                    let Some(value) = self.fitting(entry, value, field, None) else { continue };
                     value
                 }
                 None if stream.may_have(&name) => value,
@@ -206,10 +206,19 @@ impl Reader<'_> {
         Some(ExpectedValue::Json(Json::Object(fields)))
     }
 
-    /// An expected value as the field's form writes it; reported if no row can hold it.
-    fn fitting(&mut self, entry: &Entry, value: Json, field: &Field) -> Option<Json> {
+    /// An expected value, or the element of a list in this place, as the field's form writes it; reported if no row can
+    /// hold it.
+    fn fitting(&mut self, entry: &Entry, value: Json, field: &Field, place: Option<usize>) -> Option<Json> {
         let fitting = match (field.ty, field.form, value) {
             (_, _, Json::Null) if field.nullable => Ok(Json::Null),
+            (Type::List(of), form, Json::List(values)) => {
+                let (name, ty, nullable) = (field.name.clone(), of.element.ty(), of.nullable);
+                let element = Field { name, ty, nullable, form };
+                let values = values.into_iter().enumerate();
+                let values: Vec<_> =
+                    values.map(|(place, value)| self.fitting(entry, value, &element, Some(place))).collect();
+                return values.into_iter().collect::<Option<Vec<Json>>>().map(Json::List);
+            }
             (Type::Timestamp, form, value) => timestamp(&value, form).ok_or(value),
             (Type::String | Type::Bytes, _, value @ Json::String(_))
             | (Type::Bool, _, value @ Json::Bool(_))
@@ -225,8 +234,18 @@ impl Reader<'_> {
                     Type::String => format!("quote it: \"{value}\""),
                     ty => format!("no row can hold that: give a value of type {ty}"),
                 };
-                let message =
-                    format!("field `{}` is of type {}, found {}", field.name, field.ty, value.kind());
+                let (name, ty, found) = (&field.name, field.ty, value.kind());
+                let message = match place {
+                    None => format!("field `{name}` is of type {ty}, found {found}"),
+                    Some(place) => {
+                        let one = match ty {
+                            Type::Int => "an int".to_owned(),
+                            Type::Bytes => "bytes".to_owned(),
+                            ty => format!("a {ty}"),
+                        };
+                        format!("element {place} of `{name}` must be {one}, found {found}")
+                    }
+                };
                 self.problems.error(entry.value.span, message).help(help);
                 None
             }

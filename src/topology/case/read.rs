@@ -300,7 +300,7 @@ impl Reader<'_> {
     }
 
     /// `true` or `false`.
-    pub(super) fn bool(&mut self, node: &Node, what: &str) -> Option<bool> {
+    pub(in crate::topology) fn bool(&mut self, node: &Node, what: &str) -> Option<bool> {
         let must = format!("{what} must be true or false");
         let scalar = self.scalar(node, &must)?;
         if scalar.kind != Kind::Bool {

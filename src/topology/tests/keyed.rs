@@ -116,3 +116,61 @@ fn an_operator_that_splits_is_not_read_itself() {
     assert_eq!(errors[0].message, "`o` is split: its rows are read branch by branch");
     assert_eq!(errors[0].help.as_deref(), Some("read one of `o/a`, `o/b`"));
 }
+
+#[test]
+fn windows_of_no_time_have_the_rows_of_windows() {
+    let text = around(
+        "type: window\ninput: s\nkey_by: [r, k]\nwindow: { type: count, size: 60, slide: 40 }\n\
+         aggregate: { n: count(), best: max(d) }\nttl: 1d",
+    );
+    let plan = plan_of(&text);
+    let OperatorKind::GlobalWindow(window) = &plan.operators[0].kind else { panic!("it is one") };
+    assert_eq!((&window.key[..], window.ttl_ms, window.panes()), (&[1, 0][..], Some(86_400_000), 3));
+    let expected =
+        "r: string, k: string, window_start: timestamp, window_end: timestamp, n: int, best: double?";
+    assert_eq!(fields(&plan, 0), expected);
+    let fingerprint = "kind: window\nkey r: string\nkey k: string\nwindow: count 60 every 40\nttl: 1d\n\
+                       aggregate n: count() int\naggregate best: max(d) double\n";
+    assert_eq!(plan.operators[0].fingerprint().as_deref(), Some(fingerprint));
+    assert!(graph(&plan).contains("window<br/>count 60 every 40, by r, k, kept for 1d"), "{}", graph(&plan));
+}
+
+#[test]
+fn when_a_global_window_makes_rows_does_not_matter_to_its_state() {
+    let with = |emit: &str| {
+        plan_of(&around(&format!(
+            "type: window\ninput: s\nkey_by: [k]\nwindow: {{ type: global }}\naggregate: {{ n: count() }}\nemit: {emit}"
+        )))
+    };
+    let expected = "kind: window\nkey k: string\nwindow: global\nttl: none\naggregate n: count() int\n";
+    for (emit, told) in [
+        ("on_update", "global, after each row, by k, kept for ever"),
+        ("{ rows: 10 }", "global, after every 10 rows, by k, kept for ever"),
+        ("{ when: d > 1.0, purge: true }", "global, when d &gt; 1.0, purged then, by k, kept for ever"),
+        ("{ having: n > 1, purge: false }", "global, having n &gt; 1, by k, kept for ever"),
+    ] {
+        let plan = with(emit);
+        assert_eq!(plan.operators[0].fingerprint().as_deref(), Some(expected));
+        assert!(graph(&plan).contains(told), "{}", graph(&plan));
+    }
+}
+
+#[test]
+fn parts_of_rows_are_taken_for_what_they_are() {
+    let sent = |aggregate: &str, size: &str| {
+        let text = format!(
+            "type: window\ninput: s\nkey_by: []\nwindow: {{ type: tumbling, size: {size} }}\n\
+             aggregate: {{ n: {aggregate} }}"
+        );
+        let plan = plan_of(&around(&text));
+        let [first, second] = &plan.operators[..] else { panic!("there are two steps") };
+        assert_eq!((first.fingerprint(), first.schema.fields.len()), (None, 1));
+        assert!(second.fingerprint().is_some_and(|text| !text.contains("early")));
+        first.schema.fields[0].name.clone()
+    };
+    let minutes = sent("sum(d)", "1m");
+    assert!(minutes.starts_with("<accumulators "), "{minutes}");
+    assert_eq!(sent("sum(d)", "1m"), minutes);
+    assert_ne!(sent("max(d)", "1m"), minutes);
+    assert_ne!(sent("sum(d)", "5m"), minutes);
+}

@@ -125,3 +125,28 @@ fn a_union_of_different_rows_is_refused() {
     );
     assert_eq!(findings("  u: { type: union, input: a }\n"), ["unknown key `input` in operator `u`"]);
 }
+
+#[test]
+fn one_group_takes_two_steps_by_itself_unless_an_aggregate_has_a_bound() {
+    let operators = |aggregate: &str, two_phase: &str| {
+        let window = "window: { type: tumbling, size: 1m }";
+        let text = format!(
+            "type: window\ninput: s\nkey_by: []\n{two_phase}{window}\naggregate:\n  n: count()\n  a: {aggregate}"
+        );
+        plan_of(&around(&text)).operators.len()
+    };
+    for (aggregate, by_itself) in [
+        ("sum(n)", 2),
+        ("approx_count_distinct(k)", 2),
+        ("{ top_n: { of: k, by: n, n: 3 } }", 2),
+        ("collect(k)", 1),
+        ("'collect (k, 18000)'", 1),
+        ("${NONE:-collect(k)}", 1),
+        ("{ collect: { of: k, where: n > 1 } }", 1),
+        ("'count_distinct(k, 5)'", 1),
+        ("{ count_distinct: { of: k } }", 1),
+    ] {
+        assert_eq!(operators(aggregate, ""), by_itself, "{aggregate}");
+        assert_eq!(operators(aggregate, "two_phase: true\n"), 2, "{aggregate}");
+    }
+}

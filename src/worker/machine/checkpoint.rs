@@ -43,7 +43,7 @@ impl<L: Log> Worker<L> {
             tasks.push((id.clone(), changes));
         }
         if let Some((id, error)) = failed {
-            self.store_failed(&id, error)?;
+            self.operator_failed(&id, error)?;
             return Ok(true);
         }
         if tasks.is_empty() {
