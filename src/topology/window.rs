@@ -96,7 +96,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     let windows = read_windows(fields, input, reader);
     let of_time = match &windows {
         Some(ReadWindows::OfNoTime(_)) => None,
-        _ => Some((read_emit(fields, input, reader), read_late(fields, reader))),
+        _ => Some(OfWhen { emits: read_emit(fields, input, reader), late: read_late(fields, reader) }),
     };
     let two_phase = match (&windows, &of_time, &key) {
         (Some(windows), of_time, Some(key)) => {
@@ -124,7 +124,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         let message = "`ttl` is of count and global windows";
         reader.problems.error(entry.key_span, message).help("a window of time goes when it has closed");
     }
-    let (emits, (late, late_span)) = of_time.unwrap_or_default();
+    let OfWhen { emits, late: (late, late_span) } = of_time.unwrap_or_default();
     let marks = emits
         .iter()
         .flat_map(|ReadEmit { emit, early, .. }| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
@@ -165,13 +165,16 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     WindowDraft { kind: plan.map(OperatorKind::Window), stream, repartition, local, late_span }
 }
 
+/// What is said beside windows that a time closes: when they emit rows, and where late ones go.
+#[derive(Default)]
+struct OfWhen {
+    emits: Option<ReadEmit>,
+    late: (Late, Option<Span>),
+}
+
 /// What stands against two steps, if anything does. `of_time` is what is said of windows that a time closes.
-fn against_two_phase(
-    windows: &ReadWindows,
-    of_time: Option<&(Option<ReadEmit>, (Late, Option<Span>))>,
-    rekeys: bool,
-) -> Option<&'static str> {
-    let (ReadWindows::OfTime(windows), Some((emits, (late, _)))) = (windows, of_time) else {
+fn against_two_phase(windows: &ReadWindows, of_time: Option<&OfWhen>, rekeys: bool) -> Option<&'static str> {
+    let (ReadWindows::OfTime(windows), Some(OfWhen { emits, late: (late, _) })) = (windows, of_time) else {
         return Some("such windows take rows one by one");
     };
     // A refinement is of a row, unless they come by the clock.

@@ -153,7 +153,7 @@ fn first_and_last_go_by_time_in_whatever_order_rows_come() {
 fn the_texts_of_all_parts_share_an_entry() {
     let schema = orders();
     let least = aggregate(&schema, "least", AggregateFunction::Min, Some("customer"), Type::String);
-    let most = STATE_TEXTS_BYTES_MAX / 100 - pane_bytes(&[least.clone()]);
+    let most = STATE_TEXTS_BYTES_MAX / 100 - pane_bytes(std::slice::from_ref(&least));
     let window = Gathered { aggregates: vec![least], ..count(100, 1) };
     let inputs = [most, most + 1].map(|bytes| order(&"x".repeat(bytes), "1", 5));
     let staged = staged(&window, inputs.into());

@@ -20,7 +20,10 @@ pub(super) fn between() -> Schema {
 
 /// Takes what is sent.
 #[derive(Clone, Default)]
-struct Taken(std::rc::Rc<std::cell::RefCell<Vec<(i64, Vec<u8>, Vec<u8>)>>>);
+struct Taken(std::rc::Rc<std::cell::RefCell<Vec<Part>>>);
+
+/// Event time, key and accumulators.
+type Part = (i64, Vec<u8>, Vec<u8>);
 
 impl Operator<Dynamic> for Taken {
     fn process<'b>(
@@ -58,20 +61,19 @@ pub(super) fn local(windows: &Windows, aggregates: &[AggregatePlan], reader: Rea
         .unwrap()
 }
 
-/// The rows that a task of the first step makes of these orders: event time, key and accumulators.
-fn put_together(inputs: Vec<Input>) -> Vec<(i64, Vec<u8>, Vec<u8>)> {
+/// The rows that a task of the first step makes of these orders.
+fn put_together(inputs: Vec<Input>) -> Vec<Part> {
     let taken = Taken::default();
     let local = local(&tumbling(10), &totals(), Box::new(taken.clone()));
     let mut pipeline = source(1_000, vec![local]);
     let mut staged = go_on(&mut *pipeline, inputs).unwrap();
     assert!(staged.outputs.is_empty() && staged.holds_back() && taken.0.borrow().is_empty());
     pipeline.hand_on(&Bump::new(), &mut staged).unwrap();
-    let rows = taken.0.borrow().clone();
-    rows
+    taken.0.take()
 }
 
 /// A window over such rows, which it is given by hand with the watermark that follows each.
-fn results(rows: &[(i64, Vec<u8>, Vec<u8>)], watermarks_ms: &[i64]) -> Staged {
+fn results(rows: &[Part], watermarks_ms: &[i64]) -> Staged {
     let window = Windowed { aggregates: totals(), merges: true, ..Windowed::new("totals") };
     let mut operator = window.reads(&between(), vec![sink(&window.schema(&between()), "out")]);
     let store = MemoryStores::new().open("task").unwrap();
