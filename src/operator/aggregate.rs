@@ -177,6 +177,7 @@ pub fn reserved_bytes(plan: &AggregatePlan) -> usize {
 
 /// A row of the greatest: its event time and two values, each with keys and lengths.
 const TOP_ROW_BYTES: usize = 48;
+
 /// What a pane takes beside texts where an entry keeps several, in bytes as they are stored: somewhat more than that.
 pub fn pane_bytes(aggregates: &[AggregatePlan]) -> usize {
     PANE_BYTES + aggregates.iter().map(|plan| AGGREGATE_BYTES + reserved_bytes(plan)).sum::<usize>()
