@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::staged::{OutputTarget, Staged, count, provenance, record_bytes};
+use super::staged::{OutputTarget, Staged, add, count, provenance, record_bytes};
 use super::{Context, OperatorError};
 use crate::format::key::partition;
 use crate::record::{Event, OutputRecord, RecordType, SourceRecord};
@@ -51,6 +51,13 @@ impl ErrorPolicy {
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
         self.handle(message, event.source.as_ref(), render, context.staged)
+    }
+
+    /// Counts so many more records as failed: one that was [refused](ErrorPolicy::refuse) stood for them as well.
+    pub(super) fn count_more(&self, records: u64, staged: &mut Staged) {
+        if records > 0 {
+            add(&mut staged.counters.failed, &self.operator, records);
+        }
     }
 
     /// Deals with a record that failed with `message`. `derived` renders a record that comes from no

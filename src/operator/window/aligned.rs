@@ -412,8 +412,11 @@ where
                 self.updated(pane_end_ms, entry, context)
             }
             Err(error) => {
+                let rows = self.state.table.codec().rows_of(&event);
                 let render = || self.keys.render(&event.record);
-                self.outlet.errors.refuse(&error.message, &event, render, context)
+                self.outlet.errors.refuse(&error.message, &event, render, context)?;
+                self.outlet.errors.count_more(rows.saturating_sub(1), context.staged);
+                Ok(())
             }
         }
     }
