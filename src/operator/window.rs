@@ -41,6 +41,7 @@ pub use global::{
     row_trigger,
 };
 pub use local::{LocalAggregate, PartialResult};
+pub(super) use rows::begin_row;
 pub use rows::{RowGap, RowKey, RowResults, local_row_windows, row_windows};
 pub use session::{Session, SessionCodec, SessionGap, SessionOperator};
 

@@ -5,8 +5,7 @@ use bumpalo::Bump;
 use super::{Accumulators, RowAggregates};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
-use crate::format::key::decode_state_key;
-use crate::operator::window::{Aggregator, PartialResult};
+use crate::operator::window::{Aggregator, PartialResult, begin_row};
 use crate::record::{Dynamic, Event, Row, Schema, Slot};
 use crate::state::ValueCodec;
 
@@ -25,20 +24,6 @@ impl PartialRows {
         let head = Encoder::new(&Schema { fields: schema.fields[..key_fields].to_vec() });
         PartialRows { key_fields, aggregates, head }
     }
-
-    /// The key, in the first slots of a row of `fields`.
-    fn begin<'b>(
-        &self,
-        key: &[u8],
-        fields: usize,
-        arena: &'b Bump,
-    ) -> Result<&'b mut [Slot<'b>], EvaluationError> {
-        let row = arena.alloc_slice_fill_copy(fields, Slot::Null);
-        let key: &'b [u8] = arena.alloc_slice_copy(key);
-        decode_state_key(key, arena, &mut row[..self.key_fields])
-            .map_err(|error| EvaluationError { message: format!("the key {key:02x?}: {error}") })?;
-        Ok(row)
-    }
 }
 
 impl PartialResult<Accumulators, Dynamic> for PartialRows {
@@ -48,7 +33,7 @@ impl PartialResult<Accumulators, Dynamic> for PartialRows {
         value: &Accumulators,
         arena: &'b Bump,
     ) -> Result<Row<'b>, EvaluationError> {
-        let row = self.begin(key, self.key_fields + 1, arena)?;
+        let row = begin_row(key, self.key_fields, self.key_fields + 1, arena)?;
         let mut bytes = Vec::new();
         self.aggregates.encode(value, &mut bytes);
         row[self.key_fields] = Slot::Bytes(arena.alloc_slice_copy(&bytes));
@@ -56,7 +41,7 @@ impl PartialResult<Accumulators, Dynamic> for PartialRows {
     }
 
     fn describe(&self, key: &[u8]) -> Vec<u8> {
-        match self.begin(key, self.key_fields, &Bump::new()) {
+        match begin_row(key, self.key_fields, self.key_fields, &Bump::new()) {
             Ok(row) => self.head.to_vec(row),
             Err(error) => error.message.into_bytes(),
         }

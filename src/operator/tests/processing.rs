@@ -8,25 +8,25 @@ fn processing(windows: Windows) -> Windowed {
 }
 
 /// A pipeline and what the clock shows it.
-struct Clocked {
-    pipeline: Box<dyn Pipeline>,
-    staged: Staged,
+pub(super) struct Clocked {
+    pub pipeline: Box<dyn Pipeline>,
+    pub staged: Staged,
 }
 
-fn pipeline(window: &Windowed) -> Box<dyn Pipeline> {
+pub(super) fn pipeline(window: &Windowed) -> Box<dyn Pipeline> {
     let schema = orders();
     source(0, vec![window.reads(&schema, vec![sink(&window.schema(&schema), "out")])])
 }
 
 impl Clocked {
-    fn new(window: &Windowed) -> Clocked {
+    pub fn new(window: &Windowed) -> Clocked {
         let mut pipeline = pipeline(window);
         start(&mut *pipeline);
         Clocked { pipeline, staged: Staged::new(usize::MAX, usize::MAX) }
     }
 
     /// The clock shows this; what is due happens.
-    fn at(&mut self, clock_ms: i64) -> &mut Clocked {
+    pub fn at(&mut self, clock_ms: i64) -> &mut Clocked {
         if self.staged.tell_time(clock_ms) {
             assert_eq!(self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap(), Progress::Done);
         }
@@ -44,7 +44,18 @@ impl Clocked {
         self
     }
 
-    fn written(&mut self) -> Vec<String> {
+    /// Rows of a customer come with event times.
+    pub fn rows_at(&mut self, customer: &str, times: &[i64]) -> &mut Clocked {
+        let batch = Batch::new(times.iter().map(|at_ms| order(customer, "1", *at_ms)).collect());
+        for index in 0..times.len() {
+            let record = batch.record(index);
+            let progress = self.pipeline.process(record, &Bump::new(), &mut self.staged).unwrap();
+            assert_eq!(progress, Progress::Done);
+        }
+        self
+    }
+
+    pub fn written(&mut self) -> Vec<String> {
         let written = written(&self.staged, "out");
         self.staged.take();
         written
@@ -149,16 +160,6 @@ fn early(windows: Windows) -> Windowed {
     Windowed { windows, early: Some(EarlyFiring::EveryMs(100)), ..Windowed::new("w") }
 }
 
-/// Rows with event times.
-fn rows_at(clocked: &mut Clocked, customer: &str, times: &[i64]) {
-    let batch = Batch::new(times.iter().map(|at_ms| order(customer, "1", *at_ms)).collect());
-    for index in 0..times.len() {
-        let record = batch.record(index);
-        let progress = clocked.pipeline.process(record, &Bump::new(), &mut clocked.staged).unwrap();
-        assert_eq!(progress, Progress::Done);
-    }
-}
-
 fn marked(start_ms: i64, end_ms: i64, rows: i64, early: bool) -> String {
     range(start_ms, end_ms, rows, Some(early)).replace("mark", "early")
 }
@@ -167,15 +168,15 @@ fn marked(start_ms: i64, end_ms: i64, rows: i64, early: bool) -> String {
 fn early_rows_are_of_what_has_changed() {
     let mut clocked = Clocked::new(&early(tumbling(10)));
     clocked.at(1_000);
-    rows_at(&mut clocked, "a", &[1, 2]);
-    rows_at(&mut clocked, "b", &[3]);
+    clocked.rows_at("a", &[1, 2]);
+    clocked.rows_at("b", &[3]);
     assert!(clocked.at(1_099).written().is_empty());
     assert_eq!(clocked.at(1_100).written(), [marked(0, 10, 2, true), of_b(marked(0, 10, 1, true))]);
     assert!(clocked.at(1_250).written().is_empty(), "nothing has changed");
-    rows_at(&mut clocked, "a", &[4]);
+    clocked.rows_at("a", &[4]);
     assert_eq!(clocked.at(1_300).written(), [marked(0, 10, 3, true)]);
     // When the window is over its row is made as ever, and no early one.
-    rows_at(&mut clocked, "a", &[5, 12]);
+    clocked.rows_at("a", &[5, 12]);
     assert_eq!(clocked.written(), [marked(0, 10, 4, false), of_b(marked(0, 10, 1, false))]);
     assert_eq!(clocked.at(1_400).written(), [marked(10, 20, 1, true)]);
 }
@@ -184,11 +185,11 @@ fn early_rows_are_of_what_has_changed() {
 fn early_rows_of_sessions_are_those_of_what_they_have_become() {
     let mut clocked = Clocked::new(&early(session(10)));
     clocked.at(1_000);
-    rows_at(&mut clocked, "a", &[1, 9]);
-    rows_at(&mut clocked, "b", &[2]);
+    clocked.rows_at("a", &[1, 9]);
+    clocked.rows_at("b", &[2]);
     // Nothing is known at first of what has changed, so all come, by their keys.
     assert_eq!(clocked.at(1_100).written(), [marked(1, 19, 2, true), of_b(marked(2, 12, 1, true))]);
-    rows_at(&mut clocked, "a", &[18]);
+    clocked.rows_at("a", &[18]);
     assert_eq!(clocked.written(), [of_b(marked(2, 12, 1, false))]);
     assert_eq!(clocked.at(1_200).written(), [marked(1, 28, 3, true)]);
 }
@@ -199,10 +200,10 @@ fn early_rows_behind_a_restart_are_of_all_that_is_open() {
         let window = early(windows.clone());
         let mut clocked = Clocked::new(&window);
         clocked.at(1_000);
-        rows_at(&mut clocked, "a", &[1]);
-        rows_at(&mut clocked, "b", &[1]);
+        clocked.rows_at("a", &[1]);
+        clocked.rows_at("b", &[1]);
         assert_eq!(clocked.at(1_100).written().len(), 2);
-        rows_at(&mut clocked, "b", &[2]);
+        clocked.rows_at("b", &[2]);
         let mut next = Clocked::new(&window);
         hand_over(&mut *clocked.pipeline, &mut *next.pipeline, |_| ());
         next.staged.tell_time(1_150);
@@ -274,11 +275,11 @@ fn days_of_the_clock_begin_and_end_with_those_of_the_zone() {
 fn early_rows_of_days_are_those_of_days() {
     let mut clocked = Clocked::new(&early(days("UTC")));
     clocked.at(1_000);
-    rows_at(&mut clocked, "a", &[1, 2]);
+    clocked.rows_at("a", &[1, 2]);
     assert_eq!(clocked.at(1_100).written(), [marked(0, 86_400_000, 2, true)]);
-    rows_at(&mut clocked, "a", &[3]);
+    clocked.rows_at("a", &[3]);
     assert_eq!(clocked.at(1_200).written(), [marked(0, 86_400_000, 3, true)]);
-    rows_at(&mut clocked, "a", &[86_400_000]);
+    clocked.rows_at("a", &[86_400_000]);
     assert_eq!(clocked.written(), [marked(0, 86_400_000, 3, false)]);
 }
 
@@ -286,10 +287,10 @@ fn early_rows_of_days_are_those_of_days() {
 fn a_window_that_is_firing_makes_no_early_rows() {
     let mut clocked = Clocked::new(&early(tumbling(10)));
     clocked.at(1_000);
-    rows_at(&mut clocked, "a", &[1]);
+    clocked.rows_at("a", &[1]);
     clocked.at(1_100).written();
-    rows_at(&mut clocked, "a", &[2]);
-    rows_at(&mut clocked, "b", &[2]);
+    clocked.rows_at("a", &[2]);
+    clocked.rows_at("b", &[2]);
     let Clocked { pipeline, staged } = &mut clocked;
     // A row a call: the end of a bounded run comes to its first key, then it is time for early rows.
     *staged = Staged::new(usize::MAX, usize::MAX).with_rows_per_call(1);
@@ -307,9 +308,9 @@ fn windows_that_overlap_make_no_early_rows() {
         let window = Windowed { windows: sliding(10, 5), early: Some(early), ..Windowed::new("w") };
         let mut clocked = Clocked::new(&window);
         clocked.at(1_000);
-        rows_at(&mut clocked, "a", &[1, 2]);
+        clocked.rows_at("a", &[1, 2]);
         assert!(clocked.at(2_000).written().is_empty(), "{early:?}");
-        rows_at(&mut clocked, "a", &[20]);
+        clocked.rows_at("a", &[20]);
         assert_eq!(clocked.written(), [marked(-5, 5, 2, false), marked(0, 10, 2, false)], "{early:?}");
     }
 }

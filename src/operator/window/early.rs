@@ -15,11 +15,11 @@ use crate::record::{Event, RecordType};
 use crate::window::EarlyFiring;
 
 /// So many keys and windows that have changed are remembered.
-const CHANGED_MAX: usize = 16_384;
+pub(super) const CHANGED_MAX: usize = 16_384;
 /// Of so many bytes.
-const CHANGED_BYTES_MAX: usize = 4 << 20;
+pub(super) const CHANGED_BYTES_MAX: usize = 4 << 20;
 /// What one takes beside its key, about.
-const CHANGED_BYTES: usize = 40;
+pub(super) const CHANGED_BYTES: usize = 40;
 
 /// What windows know of early records beside how often they come.
 pub struct EarlyRecords<R: RecordType> {
@@ -83,6 +83,13 @@ pub(super) struct Place {
     pub from: Vec<u8>,
 }
 
+/// When something is due that is so every so often, and perhaps at `due_ms` already: at multiples of the interval, that of
+/// all keys at once. A clock that was ahead may have been set back.
+pub(super) fn next_due(every_ms: i64, due_ms: Option<i64>, clock_ms: i64) -> i64 {
+    let next_ms = clock_ms - clock_ms.rem_euclid(every_ms) + every_ms;
+    due_ms.filter(|due_ms| *due_ms < next_ms).unwrap_or(next_ms)
+}
+
 impl Early {
     /// What is needed of it, if it goes by the clock.
     pub fn of(firing: Option<EarlyFiring>) -> Option<Early> {
@@ -133,11 +140,8 @@ impl Early {
         *self = Early { due_ms: self.due_ms, round: self.round.take(), ..Early::new(self.every_ms) };
     }
 
-    /// They are due at multiples of the interval, those of all keys at once. A clock that was ahead may have been set
-    /// back.
     fn set_due(&mut self, clock_ms: i64) -> i64 {
-        let next_ms = clock_ms - clock_ms.rem_euclid(self.every_ms) + self.every_ms;
-        let due_ms = self.due_ms.filter(|due_ms| *due_ms < next_ms).unwrap_or(next_ms);
+        let due_ms = next_due(self.every_ms, self.due_ms, clock_ms);
         self.due_ms = Some(due_ms);
         due_ms
     }

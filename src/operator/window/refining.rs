@@ -7,18 +7,11 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use super::early::Place;
-use super::{Aggregator, Firing, KeySelector, WindowOperator, WindowResult, behind};
+use super::early::{CHANGED_BYTES, CHANGED_BYTES_MAX, CHANGED_MAX, Place, next_due};
+use super::{Aggregator, Firing, KeySelector, WindowOperator, WindowResult};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::RecordType;
 use crate::window::PanedWindows;
-
-/// So many keys and windows that have changed are remembered.
-const CHANGED_MAX: usize = 16_384;
-/// Of so many bytes.
-const CHANGED_BYTES_MAX: usize = 4 << 20;
-/// What one takes beside its key, about.
-const CHANGED_BYTES: usize = 40;
 
 /// What refinements are due of.
 pub(super) struct Refining {
@@ -73,15 +66,13 @@ impl Refining {
         }
     }
 
-    /// When refinements are due: at multiples of the interval, those of all keys at once. A clock that was ahead may have
-    /// been set back.
+    /// When refinements are due.
     fn set_due(&mut self, clock_ms: i64) -> Option<i64> {
         if self.changed.is_empty() && self.unknown.is_none() {
             self.due_ms = None;
             return None;
         }
-        let next_ms = clock_ms - clock_ms.rem_euclid(self.every_ms) + self.every_ms;
-        self.due_ms = Some(self.due_ms.filter(|due_ms| *due_ms < next_ms).unwrap_or(next_ms));
+        self.due_ms = Some(next_due(self.every_ms, self.due_ms, clock_ms));
         self.due_ms
     }
 
@@ -153,7 +144,14 @@ where
         let Some(Unknown { from, until_ms: all_ms }) = refining.unknown.take() else {
             return Ok(Progress::Done);
         };
-        let left = self.refine_from(from, until_ms.min(all_ms), context)?;
+        let outlet = &mut self.outlet;
+        let ends = i64::MIN..=until_ms.min(all_ms);
+        let left = self.state.fire_within(ends, from, context, &mut |under, key, values, context| {
+            // Windows that do not overlap are a pane each.
+            let window = under.windows.ending_at(under.end_ms);
+            let mut values = values.iter();
+            values.try_for_each(|value| outlet.emit((key, window, Ok(*value), Firing::Refinement), context))
+        })?;
         let progress = if left.is_some() { Progress::Full } else { Progress::Done };
         if left.is_some() || until_ms < all_ms {
             // What closes now has made its own, and takes no more.
@@ -161,48 +159,5 @@ where
             refining.unknown = Some(Unknown { from, until_ms: all_ms });
         }
         Ok(progress)
-    }
-
-    /// Makes one of each key of the windows from `place` on that end at or before `until_ms`; what is left over.
-    fn refine_from(
-        &mut self,
-        mut place: Place,
-        until_ms: i64,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Place>, OperatorError> {
-        while let Some(end_ms) = self
-            .state
-            .table
-            .first_end_where(|end_ms| end_ms >= place.end_ms)
-            .filter(|end_ms| *end_ms <= until_ms)
-        {
-            if end_ms > place.end_ms {
-                place = Place { end_ms, from: Vec::new() };
-            }
-            let window = self.state.spec.windows.ending_at(end_ms);
-            let (outlet, mut next) = (&mut self.outlet, Vec::new());
-            let flow = self.state.table.visit::<OperatorError>(
-                end_ms..=end_ms,
-                &place.from,
-                &mut |_, key, values| {
-                    let mut values = values.iter();
-                    let mut emit = |value: &&A::Value| {
-                        outlet.emit((key, window, Ok(*value), Firing::Refinement), context)
-                    };
-                    values.try_for_each(&mut emit)?;
-                    if context.made_row() {
-                        next = behind(key);
-                        return Ok(ControlFlow::Break(()));
-                    }
-                    Ok(ControlFlow::Continue(()))
-                },
-            )?;
-            if flow.is_break() {
-                return Ok(Some(Place { end_ms, from: next }));
-            }
-            let Some(after_ms) = end_ms.checked_add(1) else { break };
-            place = Place { end_ms: after_ms, from: Vec::new() };
-        }
-        Ok(None)
     }
 }

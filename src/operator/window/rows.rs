@@ -53,6 +53,20 @@ impl SessionGap<Dynamic> for RowGap {
     }
 }
 
+/// A row of `fields`, with the key's in the first slots and nothing in the others.
+pub(in crate::operator) fn begin_row<'b>(
+    key: &[u8],
+    key_fields: usize,
+    fields: usize,
+    arena: &'b Bump,
+) -> Result<&'b mut [Slot<'b>], EvaluationError> {
+    let row = arena.alloc_slice_fill_copy(fields, Slot::Null);
+    let key: &'b [u8] = arena.alloc_slice_copy(key);
+    decode_state_key(key, arena, &mut row[..key_fields])
+        .map_err(|error| EvaluationError { message: format!("the key {key:02x?}: {error}") })?;
+    Ok(row)
+}
+
 /// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps marks.
 pub struct RowResults {
     key_fields: usize,
@@ -80,10 +94,7 @@ impl RowResults {
         fields: usize,
         arena: &'b Bump,
     ) -> Result<&'b mut [Slot<'b>], EvaluationError> {
-        let row = arena.alloc_slice_fill_copy(fields, Slot::Null);
-        let key: &'b [u8] = arena.alloc_slice_copy(key);
-        decode_state_key(key, arena, &mut row[..self.key_fields])
-            .map_err(|error| EvaluationError { message: format!("the key {key:02x?}: {error}") })?;
+        let row = begin_row(key, self.key_fields, fields, arena)?;
         row[self.key_fields] = Slot::Timestamp(window.start_ms);
         row[self.key_fields + 1] = Slot::Timestamp(window.end_ms);
         Ok(row)

@@ -1,6 +1,6 @@
 //! What window operators keep, and what a checkpoint needs of it.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use super::early::{Changed, Early, KEYS_AT_ONCE, Place, Round};
@@ -20,16 +20,16 @@ pub(super) trait Derived: Default {
     fn bytes(&self) -> usize;
 }
 
-/// Entries that lie under an end which has not fired.
-pub(super) struct Unfired<'s, W> {
+/// Entries that lie under one end.
+pub(super) struct Under<'s, W> {
     pub windows: &'s W,
     pub end_ms: i64,
     pub fired: &'s Fired,
 }
 
-/// Makes the early rows of a key's entries under one end.
-pub(super) type EmitEarly<'e, W, V> =
-    dyn FnMut(&Unfired<'_, W>, &[u8], &[&V], &mut Context<'_, '_>) -> Result<(), OperatorError> + 'e;
+/// Makes the rows of a key's entries under one end.
+pub(super) type EmitEach<'e, W, V> =
+    dyn FnMut(&Under<'_, W>, &[u8], &[&V], &mut Context<'_, '_>) -> Result<(), OperatorError> + 'e;
 
 /// The state of a window operator: entries, and how far its windows have fired.
 pub(super) struct WindowState<W, C: ValueCodec, D> {
@@ -110,21 +110,35 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     /// Returns where that is.
     pub fn fire_all(
         &mut self,
+        place: Place,
+        context: &mut Context<'_, '_>,
+        emit: &mut EmitEach<'_, W, C::Value>,
+    ) -> Result<Option<Place>, OperatorError> {
+        let first_ms = self.fired.end_ms.saturating_add(1);
+        self.fire_within(first_ms..=i64::MAX, place, context, emit)
+    }
+
+    /// The same of the entries whose ends lie within `ends`.
+    pub fn fire_within(
+        &mut self,
+        ends: RangeInclusive<i64>,
         mut place: Place,
         context: &mut Context<'_, '_>,
-        emit: &mut EmitEarly<'_, W, C::Value>,
+        emit: &mut EmitEach<'_, W, C::Value>,
     ) -> Result<Option<Place>, OperatorError> {
         let WindowState { spec: WindowSpec { windows, .. }, table, fired, .. } = self;
-        let unfired_from = |end_ms: i64| move |other_ms: i64| other_ms >= end_ms;
-        let first_ms = fired.end_ms.saturating_add(1);
-        while let Some(end_ms) = table.first_end_where(unfired_from(place.end_ms.max(first_ms))) {
+        let at_or_after = |end_ms: i64| move |other_ms: i64| other_ms >= end_ms;
+        while let Some(end_ms) = table
+            .first_end_where(at_or_after(place.end_ms.max(*ends.start())))
+            .filter(|end_ms| end_ms <= ends.end())
+        {
             if end_ms > place.end_ms {
                 place = Place { end_ms, from: Vec::new() };
             }
-            let (mut next, unfired) = (Vec::new(), Unfired { windows, end_ms, fired });
+            let (mut next, under) = (Vec::new(), Under { windows, end_ms, fired });
             let flow =
                 table.visit::<OperatorError>(end_ms..=end_ms, &place.from, &mut |_, key, values| {
-                    emit(&unfired, key, values, context)?;
+                    emit(&under, key, values, context)?;
                     if context.made_row() {
                         next = behind(key);
                         return Ok(ControlFlow::Break(()));
