@@ -138,6 +138,7 @@ impl Rig {
             drop_state: Vec::new(),
             repartitioned_by: None,
             idle_timeout_ms: None,
+            alignment: None,
             sends_to: Vec::new(),
         };
         let store = MemoryStores::new().open("task").expect("a store in memory");

@@ -360,6 +360,7 @@ fn worker_spec(
     let share = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / workers;
     let cache_bytes_max = share(settings.state.cache_bytes_max);
     Ok(WorkerSpec {
+        application: plan.name.clone(),
         stages: topics::stages(plan, topics).map_err(failed)?,
         bounded: options.bounded,
         drop_state: options.drop_state.clone(),

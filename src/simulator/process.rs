@@ -1,6 +1,7 @@
 //! A simulated process: workers with their clients and jobs, and a disk.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ use crate::simulator::paths;
 use crate::simulator::shared::Shared;
 use crate::simulator::trace::Who;
 use crate::task::TaskId;
+use crate::topology::plan::Alignment;
+use crate::worker::alignment::Standing;
 use crate::worker::bounded::{LOOK_INTERVAL_MS, unfinished};
 use crate::worker::port::{Log, LogError, LogEvent};
 use crate::worker::{Exit, Job, JobDone, Phase, Rebuilds, Step, Worker, WorkerEvent, WorkerSpec};
@@ -100,6 +103,12 @@ impl Log for FaultyLog {
         }
     }
 
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError> {
+        let what = if paused { "partition paused" } else { "partition resumed" };
+        self.shared.note(self.who, what, || partition.to_string());
+        self.inner.pause(partition, paused)
+    }
+
     fn release(&mut self) -> Result<(), LogError> {
         self.inner.release()
     }
@@ -175,8 +184,10 @@ impl Seat {
     /// Lets the worker do a step.
     pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
         let over = self.intake_over_limit(&common.spec);
+        let ahead = self.too_far_ahead(&common.spec);
         let step = self.worker.step(common.shared.now_ms(), common.shared.clock_ms());
         self.check_intake(&common.spec, over)?;
+        self.check_alignment(&ahead)?;
         if self.worker.log().revoked.take() && self.worker.phase() == Phase::Committing {
             common.shared.note(self.who, "commit ends while partitions are wanted back", String::new);
         }
@@ -254,10 +265,11 @@ impl Seat {
         let twice = match job {
             Job::Init | Job::Commit { .. } => runs("init") || runs("commit"),
             Job::Restore { .. } | Job::Look { .. } => runs("restore") || runs("look"),
+            Job::Ask { .. } => runs("ask"),
             Job::Flush { .. } | Job::Cut { .. } => false,
         };
         if twice {
-            return Err(format!("{}: two jobs at once that need the same client", self.who));
+            return Err(format!("{}: two jobs at once of which there may be one", self.who));
         }
         if let Job::Flush { task, .. } = job
             && self.running.iter().any(|running| running.flushes.as_ref() == Some(task))
@@ -300,7 +312,14 @@ impl Seat {
     /// pinned is at most the limit, one batch, and one checkpoint. What those weigh is up to the records
     /// and to how much the buffers of hash tables grow, which no bound that is worth checking foresees.
     fn check_intake(&mut self, spec: &WorkerSpec, over: Option<Intake>) -> Result<(), String> {
-        let waiting: usize = self.worker.tasks_mut().map(|task| task.queued_records()).sum();
+        // What is held back by alignment waits beside that, of each task for itself.
+        let waiting =
+            self.worker.tasks_mut().map(|task| (task.spec().alignment.is_some(), task.queued_records()));
+        let waiting: Vec<(bool, usize)> = waiting.collect();
+        let of_others: usize =
+            waiting.iter().filter(|(aligned, _)| !aligned).map(|(_, waiting)| waiting).sum();
+        let of_aligned = waiting.iter().filter(|(aligned, _)| *aligned).map(|(_, waiting)| *waiting).max();
+        let waiting = of_others.max(of_aligned.unwrap_or_default());
         if waiting >= 2 * spec.batch_records_max {
             let batch = spec.batch_records_max;
             return Err(format!("{}: {waiting} records wait, with batches of {batch}", self.who));
@@ -317,6 +336,49 @@ impl Seat {
                 "{}: {pinned} bytes are pinned, with a limit of {limit}, and records are taken in",
                 self.who
             ));
+        }
+        Ok(())
+    }
+
+    /// The tasks that are further ahead of the least of their group than they may be, as far as was told, with the
+    /// next record of each.
+    fn too_far_ahead(&mut self, spec: &WorkerSpec) -> BTreeMap<TaskId, i64> {
+        let mut standings = self.worker.told_standings().clone();
+        let mut aligned = Vec::new();
+        for task in self.worker.tasks_mut() {
+            let Some(alignment) = task.spec().alignment.clone() else { continue };
+            let (source, own) = (task.spec().source.clone(), task.standing());
+            aligned.push((task.spec().id.clone(), alignment, own, task.next_offset()));
+            match own {
+                Some(own) => standings.insert(source, own),
+                None => standings.remove(&source),
+            };
+        }
+        let in_group = |topic: &str, group: &str| {
+            let mut stages = spec.stages.iter().filter(|stage| stage.topic == topic);
+            stages.any(|stage| stage.alignment.as_ref().is_some_and(|alignment| *alignment.group == *group))
+        };
+        let is_ahead = |alignment: &Alignment, own: Standing| {
+            standings.iter().any(|(other, standing)| {
+                in_group(&other.topic, &alignment.group)
+                    && !standing.idle
+                    && own.watermark_ms > standing.watermark_ms + alignment.max_drift_ms
+            })
+        };
+        let ahead = aligned
+            .into_iter()
+            .filter(|(_, alignment, own, _)| own.is_some_and(|own| is_ahead(alignment, own)));
+        ahead.map(|(id, _, _, next)| (id, next)).collect()
+    }
+
+    /// Those that were too far ahead have taken nothing in.
+    fn check_alignment(&mut self, ahead: &BTreeMap<TaskId, i64>) -> Result<(), String> {
+        for task in self.worker.tasks_mut() {
+            let (id, next) = (&task.spec().id, task.next_offset());
+            if let Some(before) = ahead.get(id).filter(|before| next > **before) {
+                let why = "was too far ahead of others, and is read on";
+                return Err(format!("{}: task {id} {why}, from {before} to {next}", self.who));
+            }
         }
         Ok(())
     }

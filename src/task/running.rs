@@ -1,5 +1,6 @@
 //! A running task: takes records, keeps its state, contributes to checkpoints.
 
+mod aligned;
 mod checkpoint;
 mod upkeep;
 
@@ -21,6 +22,7 @@ use crate::state::header::Header;
 use crate::state::key;
 use crate::state::store::{Store, StoreError};
 use crate::topology::plan::Start;
+use crate::worker::alignment::Standing;
 use crate::worker::port::{OutputRecord, TopicId};
 
 /// The bounds that a task keeps.
@@ -88,6 +90,8 @@ pub struct Contribution {
     pub next_offset: i64,
     /// Whether a bounded run is over for this task with this checkpoint.
     pub finished: bool,
+    /// How far it is, for those that it is aligned with.
+    pub standing: Option<Standing>,
 }
 
 /// The part of a task that only a task with state has.
@@ -125,6 +129,7 @@ struct SourceCuts {
 /// What was prepared and waits for its commit.
 struct Pending {
     next_offset: i64,
+    standing: Option<Standing>,
     counters: Counters,
     /// Of a task with state.
     changes: Option<Changes>,
@@ -155,6 +160,7 @@ pub struct Task {
     /// The broker has confirmed that.
     is_drained: bool,
     idle: bool,
+    aligned: aligned::Aligned,
     queue: VecDeque<Queued>,
     queued_records: usize,
     arena: Bump,
@@ -233,6 +239,7 @@ impl Task {
             drained_since_ms: None,
             is_drained: false,
             idle: false,
+            aligned: aligned::Aligned::default(),
             spec,
             limits,
             pipeline,
@@ -353,7 +360,7 @@ impl Task {
             return Ok(0);
         }
         while taken < records_max && !self.resume && !self.staged.is_full() {
-            if self.queue.is_empty() {
+            if self.queue.is_empty() || self.is_held_back() {
                 break;
             }
             let done = self.process_some(records_max - taken)?;
@@ -429,9 +436,11 @@ impl Task {
     /// Learns whether the source has no record behind those that were [handed over](Task::enqueue). A source that has
     /// had nothing to process for a while is idle; as long as anything waits, it is not, however long that takes.
     pub fn source_drained(&mut self, drained: bool, now_ms: u64) {
-        // Nor is it while something is due by the clock or with the checkpoint, whose rows come then.
+        // Nor is it while something is due by the clock or with the checkpoint, whose rows other stages get then, or
+        // while it may not be read.
         let is_due = self.staged.due_ms().is_some() || self.staged.holds_back();
-        let waits = self.is_going_on() || self.staged.is_full() || is_due;
+        let is_due = is_due && self.staged.has_exchanges();
+        let waits = self.is_going_on() || self.staged.is_full() || is_due || self.is_held_back();
         let drained = drained && self.queue.is_empty() && !waits;
         self.drained_since_ms = self.drained_since_ms.or(Some(now_ms)).filter(|_| drained);
         self.is_drained &= drained;
@@ -454,14 +463,14 @@ impl Task {
         self.drained_since_ms = self.drained_since_ms.filter(|_| drained);
     }
 
-    /// Whether stages behind a change of keys wait for its watermark.
-    pub fn sends(&self) -> bool {
-        self.staged.has_exchanges()
+    /// Whether stages behind a change of keys, or partitions that it is aligned with, wait for its watermark.
+    pub fn is_waited_for(&self) -> bool {
+        self.staged.has_exchanges() || self.spec.alignment.is_some()
     }
 
     /// Whether its source will be idle if nothing more comes: a simulation waits for that.
     pub fn awaits_idleness(&self) -> bool {
-        self.spec.idle_timeout_ms.is_some() && self.staged.has_exchanges() && !self.idle && !self.finished
+        self.spec.idle_timeout_ms.is_some() && self.is_waited_for() && !self.idle && !self.finished
     }
 
     /// Whether a checkpoint would change anything.
@@ -473,6 +482,7 @@ impl Task {
             || self.staged.is_sending_due(now_ms, self.limits.watermark_interval_ms)
             || self.dirty_bytes() > 0
             || self.finished != self.committed_finished
+            || self.standing() != self.aligned.committed
             || self.durable.as_ref().is_some_and(|durable| durable.header_stale)
             || (self.end_offset.is_some()
                 && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))

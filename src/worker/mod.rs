@@ -8,6 +8,7 @@
 //! when no commit is running, and on any doubt drops everything in memory and starts over from what is
 //! committed.
 
+pub mod alignment;
 pub mod bounded;
 mod job;
 mod machine;

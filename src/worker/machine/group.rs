@@ -82,6 +82,7 @@ impl<L: Log> Worker<L> {
         self.restored.clear();
         self.to_restore.clear();
         self.checkpoint = None;
+        self.known.is_answered = false;
     }
 
     /// Leaves the group, unless something has to be committed first.

@@ -5,9 +5,11 @@
 //! - `group`: partitions are assigned and given back; the group is left.
 //! - `restoring`: the producer and the tasks are made, at first and after any doubt.
 //! - `running`: records are fetched and processed.
+//! - `aligning`: partitions that are ahead of others wait for them.
 //! - `checkpoint`: what was processed is committed.
 //! - `stores`: what was committed is flushed, and the log is cut.
 
+mod aligning;
 mod checkpoint;
 mod group;
 mod restoring;
@@ -25,7 +27,7 @@ use crate::operator::PipelineFactory;
 use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::task::{Restored, Task, TaskId, TaskLimits, TaskSpec};
-use crate::topology::plan::Start;
+use crate::topology::plan::{Alignment, Start};
 
 /// A stage, as a worker sees it.
 #[derive(Clone)]
@@ -40,6 +42,8 @@ pub struct StageSpec {
     pub start: Start,
     /// When a partition has had nothing for so long, the stages behind it do not wait for it any more.
     pub idle_timeout_ms: Option<u64>,
+    /// How it is aligned with other sources.
+    pub alignment: Option<Alignment>,
     /// The topics through which it sends to later stages.
     pub sends_to: Vec<String>,
     /// Its changelog topic, that topic's identity and largest record; `None` without state.
@@ -53,6 +57,8 @@ pub struct StageSpec {
 /// What a worker is told.
 #[derive(Clone)]
 pub struct WorkerSpec {
+    /// The application's name: its consumer group.
+    pub application: String,
     /// The stages of the topology.
     pub stages: Vec<StageSpec>,
     /// Whether this is a bounded run.
@@ -126,6 +132,7 @@ pub struct Worker<L> {
     cancelled: Arc<AtomicBool>,
     /// Stores found corrupt, with what was found: the next restore sets them aside.
     corrupt: BTreeMap<TaskId, String>,
+    known: aligning::Known,
     checkpoint: Option<Checkpoint>,
     /// The group wants the partitions back once the commit has returned.
     release_due: bool,
@@ -157,6 +164,7 @@ impl<L: Log> Worker<L> {
             look_running: false,
             cancelled: Arc::default(),
             corrupt: BTreeMap::new(),
+            known: aligning::Known::default(),
             checkpoint: None,
             release_due: false,
             init_running: false,
@@ -250,6 +258,10 @@ impl<L: Log> Worker<L> {
             JobDone::Flushed { epoch, task, result } => self.flush_done(epoch, &task, result),
             JobDone::Looked { epoch, task, result } => {
                 self.looked(epoch, &task, result, now_ms);
+                Ok(())
+            }
+            JobDone::Asked(answer) => {
+                self.asked(answer, now_ms);
                 Ok(())
             }
             JobDone::Cut { epoch, task, partition, result } => {

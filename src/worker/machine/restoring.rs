@@ -88,6 +88,7 @@ impl<L: Log> Worker<L> {
             drop_state: self.spec.drop_state.clone(),
             repartitioned_by: stage.repartitioned_by.clone(),
             idle_timeout_ms: stage.idle_timeout_ms,
+            alignment: stage.alignment.clone(),
             sends_to: stage.sends_to.clone(),
         }
     }
@@ -179,6 +180,7 @@ impl<L: Log> Worker<L> {
             Err(error) => return Err(log_failed(error)),
         }
         self.last_commit_ms = now_ms;
+        self.look_at_others();
         self.become_phase(Phase::Running);
         self.step.busy = true;
         // What a former owner could not cut any more.
