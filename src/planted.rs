@@ -189,6 +189,8 @@ bugs! {
     IdleHoldsBack = "idle-holds-back",
     /// Partitions wait for those that are ahead of all others, and so for nobody.
     AlignedWithGreatest = "aligned-with-greatest",
+    /// What a worker told its neighbours stays when it gives its partitions back: they wait for it for ever.
+    NeighbourKept = "neighbour-kept",
 }
 
 /// Whether this bug is planted: never, in production.

@@ -12,6 +12,7 @@ use crate::task::{FlushJob, Flushed, RestoreError, RestoreHost, RestoreRequest, 
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Metrics, Monotonic};
 use crate::worker::alignment::Standing;
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{LogAdmin, LogError};
 
 /// What the workers of a process share.
@@ -20,6 +21,8 @@ pub struct Shared {
     pub stores: Leases,
     /// The admin client; its calls take turns.
     pub admin: Arc<Mutex<KafkaAdmin>>,
+    /// How far each one's partitions are, for the others.
+    pub neighbours: Neighbours,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
     /// Where tests crash.

@@ -36,6 +36,7 @@ use crate::task::TaskLimits;
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Health, Metrics, Monotonic, monotonic};
 use crate::topology::plan::Plan;
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{LogAdmin, LogError};
 use crate::worker::topics::{self, TopicError, Topics};
 use crate::worker::{WorkerSpec, bounded};
@@ -191,6 +192,7 @@ impl Process<'_> {
         let shared = Arc::new(Shared {
             stores: Leases::new(Box::new(stores)),
             admin,
+            neighbours: Neighbours::default(),
             metrics,
             crash: options.crash_points.clone(),
             now,

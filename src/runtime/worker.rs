@@ -97,7 +97,11 @@ impl WorkerActor {
         WorkerActor {
             metrics: parts.shared.metrics.worker(parts.index),
             index: parts.index,
-            worker: Worker::new(parts.spec, CrashingLog::new(log, parts.shared.crash.clone())),
+            worker: Worker::new(
+                parts.spec,
+                CrashingLog::new(log, parts.shared.crash.clone()),
+                &parts.shared.neighbours,
+            ),
             transactions: Some(parts.transactions),
             reader: Some(parts.reader),
             shared: parts.shared,
@@ -198,8 +202,8 @@ impl WorkerActor {
             Job::Flush { epoch, task, job } => self.block_on(context, move || {
                 (JobDone::Flushed { epoch, task, result: run_flush(&shared, job) }, Returned::Nothing)
             }),
-            Job::Ask { application } => self.block_on(context, move || {
-                (JobDone::Asked(run_ask(&shared, &application)), Returned::Nothing)
+            Job::Ask { epoch, application } => self.block_on(context, move || {
+                (JobDone::Asked { epoch, result: run_ask(&shared, &application) }, Returned::Nothing)
             }),
             Job::Cut { epoch, task, partition, offset } => self.block_on(context, move || {
                 let result = run_cut(&shared, &partition, offset);

@@ -213,12 +213,12 @@ pub fn begin(
             };
             (coroutine(stack, shared, who, None, run), "flush")
         }
-        Job::Ask { application } => {
+        Job::Ask { epoch, application } => {
             let cluster = shared.cluster.clone();
             let run = move |link: &JobLink<'_>| {
                 link.pause(link.shared.now_ms());
-                let done = JobDone::Asked(ModelAdmin::new(&cluster).standings(&application));
-                Finished { done, clients: Clients::default() }
+                let result = ModelAdmin::new(&cluster).standings(&application);
+                Finished { done: JobDone::Asked { epoch, result }, clients: Clients::default() }
             };
             (coroutine(stack, shared, who, None, run), "ask")
         }

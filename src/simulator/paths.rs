@@ -87,8 +87,8 @@ pub fn of_job_done(done: &JobDone, who: Who, shared: &Shared) {
         JobDone::Looked { task, result: Err(error), .. } => {
             shared.note(who, "source not looked at", || format!("{task}: {error}"));
         }
-        JobDone::Asked(Ok(_)) => {}
-        JobDone::Asked(Err(error)) => {
+        JobDone::Asked { result: Ok(_), .. } => {}
+        JobDone::Asked { result: Err(error), .. } => {
             shared.note(who, "nobody told how far others are", || error.to_string())
         }
         JobDone::Cut { partition, result: Ok(log_start), .. }

@@ -1,7 +1,8 @@
 //! A simulated process: workers with their clients and jobs, and a disk.
 
+mod aligned;
+
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -14,9 +15,8 @@ use crate::simulator::paths;
 use crate::simulator::shared::Shared;
 use crate::simulator::trace::Who;
 use crate::task::TaskId;
-use crate::topology::plan::Alignment;
-use crate::worker::alignment::Standing;
 use crate::worker::bounded::{LOOK_INTERVAL_MS, unfinished};
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{Log, LogError, LogEvent};
 use crate::worker::{Exit, Job, JobDone, Phase, Rebuilds, Step, Worker, WorkerEvent, WorkerSpec};
 
@@ -161,7 +161,7 @@ pub struct Told {
 }
 
 impl Seat {
-    fn new(common: &Common, identity: usize, number: usize, worker: usize) -> Seat {
+    fn new(common: &Common, neighbours: &Neighbours, identity: usize, number: usize, worker: usize) -> Seat {
         let cluster = &common.shared.cluster;
         let client = common.client(identity, worker);
         let inner = ModelLog::new(cluster, &client, &common.sources);
@@ -172,7 +172,7 @@ impl Seat {
         let log = FaultyLog { inner, shared, who, revoked: Cell::new(false), fetches: 0 };
         Seat {
             who,
-            worker: Worker::new(common.spec.clone(), log),
+            worker: Worker::new(common.spec.clone(), log, neighbours),
             clients: Clients { producer: Some(producer), reader: Some(reader) },
             running: Vec::new(),
             finished: Vec::new(),
@@ -181,10 +181,10 @@ impl Seat {
         }
     }
 
-    /// Lets the worker do a step.
-    pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
+    /// Lets the worker do a step; `told` is what the others of its process have told it.
+    fn step(&mut self, common: &Common, disk: &Disk, told: &aligned::Told) -> Result<Told, String> {
         let over = self.intake_over_limit(&common.spec);
-        let ahead = self.too_far_ahead(&common.spec);
+        let ahead = self.too_far_ahead(&common.spec, told);
         let step = self.worker.step(common.shared.now_ms(), common.shared.clock_ms());
         self.check_intake(&common.spec, over)?;
         self.check_alignment(&ahead)?;
@@ -312,14 +312,12 @@ impl Seat {
     /// pinned is at most the limit, one batch, and one checkpoint. What those weigh is up to the records
     /// and to how much the buffers of hash tables grow, which no bound that is worth checking foresees.
     fn check_intake(&mut self, spec: &WorkerSpec, over: Option<Intake>) -> Result<(), String> {
-        // What is held back by alignment waits beside that, of each task for itself.
-        let waiting =
-            self.worker.tasks_mut().map(|task| (task.spec().alignment.is_some(), task.queued_records()));
-        let waiting: Vec<(bool, usize)> = waiting.collect();
-        let of_others: usize =
-            waiting.iter().filter(|(aligned, _)| !aligned).map(|(_, waiting)| waiting).sum();
-        let of_aligned = waiting.iter().filter(|(aligned, _)| *aligned).map(|(_, waiting)| *waiting).max();
-        let waiting = of_others.max(of_aligned.unwrap_or_default());
+        // What is paused waits beside that, of each task for itself.
+        let waiting = self.worker.tasks_mut().map(|task| (task.is_paused(), task.queued_records()));
+        let (paused, others): (Vec<_>, Vec<_>) = waiting.partition(|(paused, _)| *paused);
+        let of_others: usize = others.iter().map(|(_, waiting)| waiting).sum();
+        let of_paused = paused.iter().map(|(_, waiting)| *waiting).max().unwrap_or_default();
+        let waiting = of_others.max(of_paused);
         if waiting >= 2 * spec.batch_records_max {
             let batch = spec.batch_records_max;
             return Err(format!("{}: {waiting} records wait, with batches of {batch}", self.who));
@@ -336,49 +334,6 @@ impl Seat {
                 "{}: {pinned} bytes are pinned, with a limit of {limit}, and records are taken in",
                 self.who
             ));
-        }
-        Ok(())
-    }
-
-    /// The tasks that are further ahead of the least of their group than they may be, as far as was told, with the
-    /// next record of each.
-    fn too_far_ahead(&mut self, spec: &WorkerSpec) -> BTreeMap<TaskId, i64> {
-        let mut standings = self.worker.told_standings().clone();
-        let mut aligned = Vec::new();
-        for task in self.worker.tasks_mut() {
-            let Some(alignment) = task.spec().alignment.clone() else { continue };
-            let (source, own) = (task.spec().source.clone(), task.standing());
-            aligned.push((task.spec().id.clone(), alignment, own, task.next_offset()));
-            match own {
-                Some(own) => standings.insert(source, own),
-                None => standings.remove(&source),
-            };
-        }
-        let in_group = |topic: &str, group: &str| {
-            let mut stages = spec.stages.iter().filter(|stage| stage.topic == topic);
-            stages.any(|stage| stage.alignment.as_ref().is_some_and(|alignment| *alignment.group == *group))
-        };
-        let is_ahead = |alignment: &Alignment, own: Standing| {
-            standings.iter().any(|(other, standing)| {
-                in_group(&other.topic, &alignment.group)
-                    && !standing.idle
-                    && own.watermark_ms > standing.watermark_ms + alignment.max_drift_ms
-            })
-        };
-        let ahead = aligned
-            .into_iter()
-            .filter(|(_, alignment, own, _)| own.is_some_and(|own| is_ahead(alignment, own)));
-        ahead.map(|(id, _, _, next)| (id, next)).collect()
-    }
-
-    /// Those that were too far ahead have taken nothing in.
-    fn check_alignment(&mut self, ahead: &BTreeMap<TaskId, i64>) -> Result<(), String> {
-        for task in self.worker.tasks_mut() {
-            let (id, next) = (&task.spec().id, task.next_offset());
-            if let Some(before) = ahead.get(id).filter(|before| next > **before) {
-                let why = "was too far ahead of others, and is read on";
-                return Err(format!("{}: task {id} {why}, from {before} to {next}", self.who));
-            }
         }
         Ok(())
     }
@@ -418,6 +373,7 @@ pub struct Process {
     pub disk: Disk,
     /// Its workers.
     pub seats: Vec<Seat>,
+    neighbours: Neighbours,
     /// It is paused until then.
     pub frozen_until_ms: Option<u64>,
     /// It was paused, and has neither committed nor been fenced since.
@@ -439,8 +395,11 @@ pub struct Process {
 impl Process {
     /// A process that starts.
     pub fn start(common: &Common, number: usize, identity: usize, disk: Disk, workers: usize) -> Process {
+        let neighbours = Neighbours::default();
+        let seat = |worker| Seat::new(common, &neighbours, identity, number, worker);
         Process {
-            seats: (0..workers).map(|worker| Seat::new(common, identity, number, worker)).collect(),
+            seats: (0..workers).map(seat).collect(),
+            neighbours,
             number,
             identity,
             disk,
@@ -453,6 +412,12 @@ impl Process {
             finished: false,
             orphans: Vec::new(),
         }
+    }
+
+    /// Lets one of its workers do a step.
+    pub fn step(&mut self, common: &Common, at: usize) -> Result<Told, String> {
+        let told = self.told_by_others(at);
+        self.seats[at].step(common, &self.disk, &told)
     }
 
     /// Pauses it, as SIGSTOP does, or wakes it.
@@ -515,7 +480,7 @@ impl Process {
 
     /// Puts a new worker in the place of one whose consumer is broken. Its jobs run on.
     pub fn rebuild(&mut self, common: &Common, at: usize) {
-        let seat = Seat::new(common, self.identity, self.number, at);
+        let seat = Seat::new(common, &self.neighbours, self.identity, self.number, at);
         let old = std::mem::replace(&mut self.seats[at], seat);
         self.seats[at].rebuilds = old.rebuilds;
         self.orphans.extend(old.running);

@@ -318,11 +318,11 @@ impl World {
 
     /// Whether there is more to do at once.
     fn step(&mut self, at: usize, seat: usize) -> Result<bool, String> {
-        let Process { seats, disk, .. } = &mut self.processes[at];
-        if seats[seat].stopped {
+        let process = &mut self.processes[at];
+        if process.seats[seat].stopped {
             return Ok(false);
         }
-        let told = seats[seat].step(&self.common, disk)?;
+        let told = process.step(&self.common, seat)?;
         let busy = told.busy;
         self.hear(at, seat, told)?;
         Ok(busy)

@@ -2,6 +2,7 @@
 
 mod aligned;
 mod checkpoint;
+mod idle;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -155,10 +156,7 @@ pub struct Task {
     pipeline: Box<dyn Pipeline>,
     durable: Option<Durable>,
     cuts: SourceCuts,
-    /// Since then there has been nothing to process, and nothing to read.
-    drained_since_ms: Option<u64>,
-    /// The broker has confirmed that.
-    is_drained: bool,
+    drained: idle::Drained,
     idle: bool,
     aligned: aligned::Aligned,
     queue: VecDeque<Queued>,
@@ -236,8 +234,7 @@ impl Task {
         Ok(Task {
             staged,
             cuts: SourceCuts::default(),
-            drained_since_ms: None,
-            is_drained: false,
+            drained: idle::Drained::default(),
             idle: false,
             aligned: aligned::Aligned::default(),
             spec,
@@ -431,46 +428,6 @@ impl Task {
     /// Whether there is something to do that needs no further record.
     pub fn is_going_on(&self) -> bool {
         (self.resume && !self.anchor_due) || (self.ended && !self.finished)
-    }
-
-    /// Learns whether the source has no record behind those that were [handed over](Task::enqueue). A source that has
-    /// had nothing to process for a while is idle; as long as anything waits, it is not, however long that takes.
-    pub fn source_drained(&mut self, drained: bool, now_ms: u64) {
-        // Nor is it while something is due by the clock or with the checkpoint, whose rows other stages get then, or
-        // while it may not be read.
-        let is_due = self.staged.due_ms().is_some() || self.staged.holds_back();
-        let is_due = is_due && self.staged.has_exchanges();
-        let waits = self.is_going_on() || self.staged.is_full() || is_due || self.is_held_back();
-        let drained = drained && self.queue.is_empty() && !waits;
-        self.drained_since_ms = self.drained_since_ms.or(Some(now_ms)).filter(|_| drained);
-        self.is_drained &= drained;
-        self.idle = self.is_drained || (drained && self.pipeline.is_idle());
-        self.staged.set_idle(self.idle);
-    }
-
-    /// Whether the source is idle if its broker has nothing more, which is to be [asked](Task::looked).
-    pub fn may_be_idle(&self, now_ms: u64) -> bool {
-        let (Some(timeout_ms), Some(since_ms)) = (self.spec.idle_timeout_ms, self.drained_since_ms) else {
-            return false;
-        };
-        !self.is_drained && now_ms >= since_ms + timeout_ms
-    }
-
-    /// Learns whether the broker has nothing more. If it has, or does not answer, the time begins anew; so it does if
-    /// something came while it was asked.
-    pub fn looked(&mut self, drained: bool, now_ms: u64) {
-        self.is_drained = drained && self.may_be_idle(now_ms);
-        self.drained_since_ms = self.drained_since_ms.filter(|_| drained);
-    }
-
-    /// Whether stages behind a change of keys, or partitions that it is aligned with, wait for its watermark.
-    pub fn is_waited_for(&self) -> bool {
-        self.staged.has_exchanges() || self.spec.alignment.is_some()
-    }
-
-    /// Whether its source will be idle if nothing more comes: a simulation waits for that.
-    pub fn awaits_idleness(&self) -> bool {
-        self.spec.idle_timeout_ms.is_some() && self.is_waited_for() && !self.idle && !self.finished
     }
 
     /// Whether a checkpoint would change anything.

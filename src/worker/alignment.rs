@@ -1,7 +1,11 @@
 //! Watermark alignment: a partition whose watermark is too far ahead of the least one of its group waits.
 //!
 //! The processes of an application hear of one another by what they commit: a checkpoint commits, as the metadata of
-//! each aligned partition's offset, how far its watermark is ([`Standing`]). See `docs/adr/0015-alignment.md`.
+//! each aligned partition's offset, how far its watermark is ([`Standing`]). The workers of one process tell one another
+//! ([`Neighbours`](super::neighbours::Neighbours)). See `docs/adr/0015-alignment.md`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::planted::{Bug, is_planted};
 use crate::topology::plan::Alignment;
@@ -42,6 +46,40 @@ impl Standing {
     pub fn awaited_ms(self) -> Option<i64> {
         let left_out = self.idle && !is_planted(Bug::IdleHoldsBack);
         (!left_out).then_some(self.watermark_ms)
+    }
+}
+
+/// The least watermark of each group, of those partitions that are waited for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Least(BTreeMap<Arc<str>, i64>);
+
+impl Least {
+    /// That of one group.
+    pub fn of_one(group: &str, watermark_ms: i64) -> Self {
+        Least(BTreeMap::from([(group.into(), watermark_ms)]))
+    }
+
+    /// The least of a group; `None` while nobody is waited for.
+    pub fn of(&self, group: &str) -> Option<i64> {
+        self.0.get(group).copied()
+    }
+
+    /// Adds a partition, if others wait for it.
+    pub fn add(&mut self, alignment: &Alignment, standing: Standing) {
+        if let Some(watermark_ms) = standing.awaited_ms() {
+            self.add_one(&alignment.group, watermark_ms);
+        }
+    }
+
+    /// Adds what was found of other partitions.
+    pub fn add_all(&mut self, other: &Least) {
+        other.0.iter().for_each(|(group, watermark_ms)| self.add_one(group, *watermark_ms));
+    }
+
+    fn add_one(&mut self, group: &Arc<str>, watermark_ms: i64) {
+        let least_ms = self.0.entry(group.clone()).or_insert(watermark_ms);
+        let greatest = is_planted(Bug::AlignedWithGreatest);
+        *least_ms = if greatest { watermark_ms.max(*least_ms) } else { watermark_ms.min(*least_ms) };
     }
 }
 

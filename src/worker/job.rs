@@ -51,6 +51,8 @@ pub enum Job {
     },
     /// [`LogAdmin::standings`](super::port::LogAdmin::standings).
     Ask {
+        /// To be handed back.
+        epoch: u64,
         /// The consumer group.
         application: String,
     },
@@ -101,7 +103,12 @@ pub enum JobDone {
         result: Result<i64, LogError>,
     },
     /// Of [`Job::Ask`].
-    Asked(Result<Vec<(TopicPartition, Standing)>, LogError>),
+    Asked {
+        /// The job's.
+        epoch: u64,
+        /// How far partitions are, of those that have committed that.
+        result: Result<Vec<(TopicPartition, Standing)>, LogError>,
+    },
     /// Of [`Job::Cut`].
     Cut {
         /// The job's.

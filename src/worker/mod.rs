@@ -12,6 +12,7 @@ pub mod alignment;
 pub mod bounded;
 mod job;
 mod machine;
+pub mod neighbours;
 mod phase;
 pub mod port;
 mod rebuilds;

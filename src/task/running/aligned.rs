@@ -1,6 +1,7 @@
 //! How a task waits for others that its source is aligned with.
 
 use super::Task;
+use super::idle::Drained;
 use crate::worker::alignment::Standing;
 
 /// Of a task whose source is aligned with others.
@@ -18,6 +19,9 @@ pub(super) struct Aligned {
     held_back_ms: u64,
     /// Its source is paused.
     paused: bool,
+    pub(super) drained: Drained,
+    /// Its source has had nothing to read for so long that nobody waits for it.
+    pub(super) idle: bool,
     /// What is committed of it, by the process that it runs in.
     pub(super) committed: Option<Standing>,
 }
@@ -55,17 +59,22 @@ impl Task {
     /// How far it has come; `None` before its first record, if it is done, and if it is not aligned with others.
     pub fn standing(&self) -> Option<Standing> {
         self.spec.alignment.as_ref().filter(|_| !self.finished)?;
-        Some(Standing { watermark_ms: self.aligned_ms()?, idle: self.idle })
+        Some(Standing { watermark_ms: self.aligned_ms()?, idle: self.aligned.idle })
     }
 
-    /// Whether its source is to be paused (`true`) or resumed (`false`) now; `None` if it stays as it is. What is held
-    /// back and has come already waits in memory, and no more of it comes. It is resumed when that is processed: a
-    /// consumer that is paused throws away what it has fetched ahead.
-    pub fn turn_intake(&mut self) -> Option<bool> {
-        let pause = self.queued_records > 0 && (self.aligned.paused || self.is_held_back());
+    /// Whether its source is to be paused (`true`) or resumed (`false`) now; `None` if it stays as it is. It is paused when
+    /// it is held back and what waits of such sources `is_crowding` others out, and resumed when what had come of it is
+    /// processed: a consumer that is paused throws away what it has fetched ahead.
+    pub fn turn_intake(&mut self, is_crowding: bool) -> Option<bool> {
+        let pause = self.queued_records > 0 && (self.aligned.paused || (is_crowding && self.is_held_back()));
         let turns = pause != self.aligned.paused;
         self.aligned.paused = pause;
         turns.then_some(pause)
+    }
+
+    /// Whether its source is paused.
+    pub fn is_paused(&self) -> bool {
+        self.aligned.paused
     }
 
     /// How far its watermark is ahead of the least one of its group, in milliseconds; `None` without one.

@@ -1,15 +1,13 @@
 //! Alignment: how far the partitions of the group are, and which of this worker's wait for them.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Arc;
 
 use super::{Worker, log_failed};
-use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::task::Task;
-use crate::topology::plan::Alignment;
-use crate::worker::alignment::Standing;
+use crate::worker::alignment::{Least, Standing};
 use crate::worker::job::{Exit, Job};
+use crate::worker::neighbours::{Neighbour, Neighbours, Others};
 use crate::worker::port::{Log, LogError};
 
 /// The others are asked for no more often than this: they commit some ten times a second.
@@ -19,29 +17,48 @@ const ASKS_PER_WAIT: u64 = 10;
 /// When nobody has answered for so long, that is told, and told again as often.
 const UNANSWERED_MS: u64 = 30_000;
 
-/// The least watermark of each group.
-type Least = BTreeMap<Arc<str>, i64>;
-
 /// What is known of partitions that are aligned with one another.
-#[derive(Default)]
 pub(super) struct Known {
     /// How far each is, of those that somebody has committed something of; what others have done since is not known.
     standings: BTreeMap<TopicPartition, Standing>,
-    /// Of those among them that are not this worker's own.
-    least_of_others: Least,
+    /// Of those among them that no worker of this process has.
+    least_elsewhere: Least,
+    /// The other workers of this process.
+    neighbour: Neighbour,
+    neighbours: Others,
     asking: bool,
     /// The question of this epoch was answered, or failed.
-    pub(super) is_answered: bool,
+    is_answered: bool,
     asked_ms: u64,
     /// When there was an answer, or somebody was told that there is none.
     heard_ms: u64,
 }
 
+impl Known {
+    pub(super) fn new(neighbours: &Neighbours) -> Self {
+        Known {
+            standings: BTreeMap::new(),
+            least_elsewhere: Least::default(),
+            neighbour: neighbours.join(),
+            neighbours: Others::default(),
+            asking: false,
+            is_answered: false,
+            asked_ms: 0,
+            heard_ms: 0,
+        }
+    }
+
+    /// The worker's partitions are not its own any more, or are to begin anew.
+    pub(super) fn forget_own(&mut self) {
+        self.is_answered = false;
+        self.neighbour.end();
+    }
+}
+
 impl<L: Log> Worker<L> {
     /// Asks how far the others are, if it is time, and tells the tasks whose sources are aligned whom they wait for.
-    /// What is held back is paused once something of it has come, so that it takes no other partition's place.
     pub(super) fn align(&mut self, now_ms: u64) -> Result<(), Exit> {
-        if !self.tasks.values().any(|task| task.spec().alignment.is_some()) {
+        if !self.has_aligned_tasks() {
             return Ok(());
         }
         // Of two that wait for one another in turn, each goes on when it has heard of the other.
@@ -51,16 +68,33 @@ impl<L: Log> Worker<L> {
         let known = &mut self.known;
         if !known.asking && (!known.is_answered || now_ms >= known.asked_ms + interval_ms) {
             (known.asking, known.asked_ms) = (true, now_ms);
-            self.step.jobs.push(Job::Ask { application: self.spec.application.clone() });
+            let application = self.spec.application.clone();
+            self.step.jobs.push(Job::Ask { epoch: self.epoch, application });
         }
         let waits = !known.is_answered;
-        let least_ms = self.least_watermarks();
-        let mut failed = None;
+        let mut least = Least::default();
+        if known.neighbour.hear(&mut known.neighbours, &mut least) {
+            self.look_elsewhere();
+        }
+        least.add_all(&self.known.least_elsewhere);
+        least.add_all(&self.own_least());
         for task in self.tasks.values_mut() {
             let Some(alignment) = &task.spec().alignment else { continue };
-            let least_ms = least_ms.get(&alignment.group).copied();
+            let least_ms = least.of(&alignment.group);
             task.align(least_ms, waits, now_ms);
-            let Some(pause) = task.turn_intake() else { continue };
+        }
+        self.turn_intakes()
+    }
+
+    /// Pauses what is held back once as much of it waits as would keep all others from being fetched; and resumes it when
+    /// that is processed.
+    fn turn_intakes(&mut self) -> Result<(), Exit> {
+        let others_go_on = self.tasks.values().any(|task| !task.is_held_back() && !task.is_finished());
+        let is_crowded =
+            others_go_on && self.is_batch_waiting(|task| task.is_held_back() && !task.is_paused());
+        let mut failed = None;
+        for task in self.tasks.values_mut() {
+            let Some(pause) = task.turn_intake(is_crowded) else { continue };
             if let Err(error) = self.log.pause(&task.spec().source, pause) {
                 failed = Some(error);
                 break;
@@ -73,44 +107,62 @@ impl<L: Log> Worker<L> {
         }
     }
 
-    /// The least watermark of each group, of those that are waited for. This worker knows best how far its own
-    /// tasks are.
-    fn least_watermarks(&self) -> Least {
-        let mut least = self.known.least_of_others.clone();
+    fn has_aligned_tasks(&self) -> bool {
+        self.tasks.values().any(|task| task.spec().alignment.is_some())
+    }
+
+    /// The least watermark of each group, of this worker's own tasks: it knows best how far those are.
+    fn own_least(&self) -> Least {
+        let mut least = Least::default();
         for task in self.tasks.values() {
             if let (Some(alignment), Some(standing)) = (&task.spec().alignment, task.standing()) {
-                add(&mut least, alignment, standing);
+                least.add(alignment, standing);
             }
         }
         least
     }
 
-    /// To be called when the others, or this worker's own tasks, are not the same any more.
-    pub(super) fn look_at_others(&mut self) {
+    /// Tells the other workers of the process how far this one's tasks are.
+    pub(super) fn tell_neighbours(&mut self) {
+        if self.has_aligned_tasks() {
+            self.known.neighbour.tell(self.own_least());
+        }
+    }
+
+    /// To be called when what others have committed, or whose partitions of it count, is not the same any more.
+    fn look_elsewhere(&mut self) {
         let own: HashSet<&TopicPartition> = self.tasks.values().map(|task| &task.spec().source).collect();
-        let mut least = Least::new();
+        let mut least = Least::default();
         for (partition, standing) in &self.known.standings {
             let stage = self.spec.stages.iter().find(|stage| *stage.topic == *partition.topic);
             if let Some(alignment) = stage.and_then(|stage| stage.alignment.as_ref())
                 && !own.contains(partition)
+                && !self.known.neighbours.partitions.contains(partition)
             {
-                add(&mut least, alignment, *standing);
+                least.add(alignment, *standing);
             }
         }
-        self.known.least_of_others = least;
+        self.known.least_elsewhere = least;
     }
 
     /// An answer that does not come changes nothing: what was known before is older, so it holds back for longer.
-    pub(super) fn asked(&mut self, answer: Result<Vec<(TopicPartition, Standing)>, LogError>, now_ms: u64) {
+    pub(super) fn asked(
+        &mut self,
+        epoch: u64,
+        answer: Result<Vec<(TopicPartition, Standing)>, LogError>,
+        now_ms: u64,
+    ) {
         let known = &mut self.known;
-        (known.asking, known.is_answered) = (false, true);
+        known.asking = false;
+        if epoch != self.epoch {
+            return;
+        }
         match answer {
             Ok(standings) => {
                 known.standings = standings.into_iter().collect();
                 known.heard_ms = now_ms;
-                self.look_at_others();
                 for task in self.tasks.values_mut() {
-                    task.recall(self.known.standings.get(&task.spec().source).copied());
+                    task.recall(known.standings.get(&task.spec().source).copied());
                 }
             }
             Err(error) if now_ms >= known.heard_ms + UNANSWERED_MS => {
@@ -123,17 +175,22 @@ impl<L: Log> Worker<L> {
             }
             Err(error) => tracing::debug!("asking how far other partitions are: {error}"),
         }
+        self.look_elsewhere();
+        if !std::mem::replace(&mut self.known.is_answered, true) && !self.release_due {
+            let aligned = self.tasks.values().filter(|task| task.spec().alignment.is_some());
+            let partitions = aligned.map(|task| task.spec().source.clone()).collect();
+            self.known.neighbour.begin(partitions, self.own_least());
+        }
+        self.tell_neighbours();
     }
 
     /// How far each partition is, as was told last: for a second opinion.
     pub fn told_standings(&self) -> &BTreeMap<TopicPartition, Standing> {
         &self.known.standings
     }
-}
 
-fn add(least: &mut Least, alignment: &Alignment, standing: Standing) {
-    let Some(watermark_ms) = standing.awaited_ms() else { return };
-    let least_ms = least.entry(alignment.group.clone()).or_insert(watermark_ms);
-    let greatest = is_planted(Bug::AlignedWithGreatest);
-    *least_ms = if greatest { watermark_ms.max(*least_ms) } else { watermark_ms.min(*least_ms) };
+    /// Whether it tells the other workers of its process how far its partitions are: for a second opinion.
+    pub fn tells_neighbours(&self) -> bool {
+        self.known.neighbour.tells()
+    }
 }

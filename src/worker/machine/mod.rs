@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::job::{Exit, Job, JobDone, WorkerEvent};
+use super::neighbours::Neighbours;
 use super::phase::Phase;
 use super::port::{Log, LogError, Member, TopicId};
 use crate::operator::PipelineFactory;
@@ -147,8 +148,8 @@ pub struct Worker<L> {
 }
 
 impl<L: Log> Worker<L> {
-    /// A worker that reads `log`. It begins with a [`Job::Init`].
-    pub fn new(spec: Arc<WorkerSpec>, log: L) -> Self {
+    /// A worker that reads `log`, beside others in its process. It begins with a [`Job::Init`].
+    pub fn new(spec: Arc<WorkerSpec>, log: L, neighbours: &Neighbours) -> Self {
         Worker {
             spec,
             log,
@@ -164,7 +165,7 @@ impl<L: Log> Worker<L> {
             look_running: false,
             cancelled: Arc::default(),
             corrupt: BTreeMap::new(),
-            known: aligning::Known::default(),
+            known: aligning::Known::new(neighbours),
             checkpoint: None,
             release_due: false,
             init_running: false,
@@ -222,8 +223,7 @@ impl<L: Log> Worker<L> {
     /// since the Unix epoch.
     pub fn step(&mut self, now_ms: u64, clock_ms: i64) -> Step {
         if let Err(exit) = self.try_step(now_ms, clock_ms) {
-            self.cancelled.store(true, Ordering::Relaxed);
-            self.step.exit = Some(exit);
+            self.exit(exit);
         }
         std::mem::take(&mut self.step)
     }
@@ -260,8 +260,8 @@ impl<L: Log> Worker<L> {
                 self.looked(epoch, &task, result, now_ms);
                 Ok(())
             }
-            JobDone::Asked(answer) => {
-                self.asked(answer, now_ms);
+            JobDone::Asked { epoch, result } => {
+                self.asked(epoch, result, now_ms);
                 Ok(())
             }
             JobDone::Cut { epoch, task, partition, result } => {
@@ -270,11 +270,17 @@ impl<L: Log> Worker<L> {
             }
         };
         if let Err(exit) = result {
-            self.cancelled.store(true, Ordering::Relaxed);
-            self.step.exit = Some(exit);
+            self.exit(exit);
         }
         self.step.busy = true;
         std::mem::take(&mut self.step)
+    }
+
+    /// It ends: nobody is to wait for it.
+    fn exit(&mut self, exit: Exit) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.known.forget_own();
+        self.step.exit = Some(exit);
     }
 
     fn become_phase(&mut self, next: Phase) {

@@ -180,7 +180,6 @@ impl<L: Log> Worker<L> {
             Err(error) => return Err(log_failed(error)),
         }
         self.last_commit_ms = now_ms;
-        self.look_at_others();
         self.become_phase(Phase::Running);
         self.step.busy = true;
         // What a former owner could not cut any more.

@@ -29,6 +29,7 @@ impl<L: Log> Worker<L> {
         self.fetch()?;
         self.look_for_idle_sources(now_ms);
         self.process(clock_ms)?;
+        self.tell_neighbours();
         self.cut_sources(now_ms);
         Ok(())
     }
@@ -64,12 +65,16 @@ impl<L: Log> Worker<L> {
             || (self.stopping && self.tasks.values_mut().any(|task| task.is_dirty(now_ms)))
     }
 
-    fn fetch(&mut self) -> Result<(), Exit> {
-        // What is held back is paused, and takes no place from what is not.
-        let waiting = || self.tasks.values().filter(|task| !task.is_held_back());
-        let queued: usize = waiting().map(Task::queued_records).sum();
+    /// Whether as much waits with these tasks as may: nothing more is fetched for them.
+    pub(super) fn is_batch_waiting(&self, of: impl Fn(&Task) -> bool) -> bool {
+        let waiting = || self.tasks.values().filter(|task| of(task));
+        let records: usize = waiting().map(Task::queued_records).sum();
         let bytes: usize = waiting().map(Task::queued_bytes).sum();
-        if queued >= self.spec.batch_records_max || bytes >= self.spec.batch_bytes_max {
+        records >= self.spec.batch_records_max || bytes >= self.spec.batch_bytes_max
+    }
+
+    fn fetch(&mut self) -> Result<(), Exit> {
+        if self.is_batch_waiting(|task| !task.is_paused()) {
             return Ok(());
         }
         let fetched = match self.log.fetch(self.spec.batch_records_max) {

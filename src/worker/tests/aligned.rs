@@ -5,8 +5,9 @@ use super::topology::{out, record, rekeyed, source, stage};
 use crate::record::TopicPartition;
 use crate::topology::plan::Alignment;
 use crate::worker::alignment::Standing;
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{LogError, LogEvent, SourceOffset};
-use crate::worker::{Job, JobDone, WorkerSpec};
+use crate::worker::{Exit, Job, JobDone, Phase, WorkerSpec};
 
 const DRIFT_MS: i64 = 5_000;
 /// How far a watermark stays behind in the topology of the tests.
@@ -20,7 +21,11 @@ fn align(spec: &mut WorkerSpec) {
 
 /// A worker that is running on these partitions.
 fn running(partitions: &[i32], change: impl FnOnce(&mut WorkerSpec)) -> Rig {
-    let mut rig = Rig::new(|spec| {
+    running_beside(&Neighbours::default(), partitions, change)
+}
+
+fn running_beside(neighbours: &Neighbours, partitions: &[i32], change: impl FnOnce(&mut WorkerSpec)) -> Rig {
+    let mut rig = Rig::beside(neighbours, |spec| {
         align(spec);
         change(spec);
     });
@@ -107,6 +112,9 @@ fn one_waits_for_what_others_have_told() {
     pass(&mut rig, 2_000);
     let waited_at = next_offset(&mut rig, 1);
     assert!((1..=RUN_RECORDS_MAX).contains(&waited_at), "{waited_at}");
+    let waiting: usize = rig.worker.tasks_mut().map(|task| task.queued_records()).sum();
+    assert!((8..16).contains(&waiting), "{waiting} wait, with batches of 8");
+    assert!(!is_paused(&rig, 1), "it takes nobody's place");
     told(&rig, 0, 110_000, false);
     // While something waits, others are asked ten times as often.
     pass(&mut rig, 300);
@@ -152,8 +160,8 @@ fn nothing_is_read_before_the_first_answer_good_or_bad() {
         }
         assert_eq!(next_offset(&mut rig, 1), 0);
         assert_eq!(rig.jobs.iter().filter(|job| matches!(job, Job::Ask { .. })).count(), 1);
-        rig.take(|job| matches!(job, Job::Ask { .. }));
-        rig.done(JobDone::Asked(answer));
+        let Job::Ask { epoch, .. } = rig.take(|job| matches!(job, Job::Ask { .. })) else { unreachable!() };
+        rig.done(JobDone::Asked { epoch, result: answer });
         rig.settle();
         assert!(next_offset(&mut rig, 1) > 0);
     }
@@ -174,8 +182,9 @@ fn the_last_answer_stands_when_no_other_comes() {
             rig.run(job);
         }
         if !rig.jobs.is_empty() {
-            rig.jobs.clear();
-            rig.done(JobDone::Asked(Err(LogError::Retry("no coordinator".into()))));
+            let Job::Ask { epoch, .. } = rig.jobs.remove(0) else { unreachable!() };
+            let result = Err(LogError::Retry("no coordinator".into()));
+            rig.done(JobDone::Asked { epoch, result });
         }
     }
     assert_eq!((next_offset(&mut rig, 1), &rig.exit), (waited_at, &None));
@@ -198,6 +207,133 @@ fn the_slowest_partition_of_a_process_that_crashed_is_read_on_by_another() {
     pass(&mut rig, 10_000);
     assert_eq!((next_offset(&mut rig, 0), next_offset(&mut rig, 1)), (190, 100));
     assert_eq!(rows(&rig), rows_without(10..200, 100..200));
+}
+
+/// Steps, without anything that was asked for being done.
+fn steps(rig: &mut Rig) {
+    (0..20).for_each(|_| rig.step());
+}
+
+/// Two workers of one process, each on a cluster of its own: what one commits the other cannot see. The first one has a
+/// record of second 10, the second one, which has come as far as it may, has others from second 100 on.
+fn neighbours() -> (Rig, Rig) {
+    let process = Neighbours::default();
+    let mut slow = running_beside(&process, &[0], |_| ());
+    append(&slow, 0, 10..11);
+    pass(&mut slow, 1_000);
+    let mut fast = running_beside(&process, &[1], |_| ());
+    append(&fast, 1, 100..140);
+    pass(&mut fast, 2_000);
+    let waited_at = next_offset(&mut fast, 1);
+    assert!((1..=RUN_RECORDS_MAX).contains(&waited_at), "{waited_at}");
+    (slow, fast)
+}
+
+#[test]
+fn workers_of_one_process_know_of_one_another_at_once() {
+    let (mut slow, mut fast) = neighbours();
+    let (waited_at, now_ms) = (next_offset(&mut fast, 1), fast.now_ms);
+    append(&slow, 0, 110..111);
+    steps(&mut slow);
+    assert!(slow.cluster.content().standings[&source(0)].watermark_ms < 100_000, "it is not committed yet");
+    steps(&mut fast);
+    let went_on_to = next_offset(&mut fast, 1);
+    assert!(went_on_to > waited_at && fast.now_ms == now_ms, "from {waited_at} to {went_on_to}");
+    append(&slow, 0, 200..201);
+    steps(&mut slow);
+    pass(&mut fast, 1_000);
+    assert_eq!(next_offset(&mut fast, 1), 40);
+}
+
+/// What is committed of a partition, however old, does not count while it is told.
+#[test]
+fn a_neighbour_knows_better_than_what_is_committed() {
+    let (mut slow, mut fast) = neighbours();
+    told(&fast, 0, 20_000, false);
+    append(&slow, 0, 200..201);
+    steps(&mut slow);
+    pass(&mut fast, 2_000);
+    assert_eq!(next_offset(&mut fast, 1), 40);
+    slow.tell(LogEvent::Revoked);
+    steps(&mut slow);
+    append(&fast, 1, 140..180);
+    pass(&mut fast, 2_000);
+    assert!(next_offset(&mut fast, 1) <= 40, "and counts again");
+}
+
+/// Its partitions go to another process, which has committed nothing here.
+#[test]
+fn nobody_waits_for_a_neighbour_that_has_no_partitions_any_more() {
+    type End = fn(&mut Rig);
+    let ends: [(&str, End); 4] = [
+        ("revoked", |slow| {
+            slow.tell(LogEvent::Revoked);
+            steps(slow);
+        }),
+        ("lost in the middle of a commit", |slow| {
+            append(slow, 0, 11..12);
+            slow.step();
+            slow.now_ms += 1_000;
+            slow.step();
+            assert_eq!(slow.worker.phase(), Phase::Committing);
+            slow.tell(LogEvent::Lost);
+            slow.step();
+            assert_eq!(slow.worker.phase(), Phase::Committing);
+        }),
+        ("broken", |slow| {
+            slow.log.consumer().fails = Some(LogError::Client("broken".into()));
+            slow.step();
+            assert!(matches!(slow.exit, Some(Exit::Rebuild(_))));
+        }),
+        ("stopped", |slow| {
+            slow.worker.stop();
+            pass(slow, 1_000);
+            assert_eq!(slow.exit, Some(Exit::Stopped));
+        }),
+    ];
+    for (how, end) in ends {
+        let (mut slow, mut fast) = neighbours();
+        end(&mut slow);
+        pass(&mut fast, 1_000);
+        assert_eq!(next_offset(&mut fast, 1), 40, "{how}");
+    }
+    let (slow, mut fast) = neighbours();
+    drop(slow);
+    pass(&mut fast, 1_000);
+    assert_eq!(next_offset(&mut fast, 1), 40);
+}
+
+/// An answer to a question of before the assignment says nothing of it.
+#[test]
+fn an_answer_from_before_an_assignment_does_not_count() {
+    let mut rig = running(&[1], |_| ());
+    append(&rig, 1, 100..140);
+    for _ in 0..3 {
+        rig.step();
+        while let Some(at) = rig.jobs.iter().position(|job| !matches!(job, Job::Ask { .. })) {
+            let job = rig.jobs.remove(at);
+            rig.run(job);
+        }
+    }
+    let Job::Ask { epoch: before, .. } = rig.take(|job| matches!(job, Job::Ask { .. })) else {
+        unreachable!()
+    };
+    rig.tell(LogEvent::Revoked);
+    rig.assign(2, vec![source(1)]);
+    for _ in 0..5 {
+        rig.step();
+        while let Some(at) = rig.jobs.iter().position(|job| !matches!(job, Job::Ask { .. })) {
+            let job = rig.jobs.remove(at);
+            rig.run(job);
+        }
+    }
+    assert!(rig.jobs.is_empty(), "one question at a time");
+    rig.done(JobDone::Asked { epoch: before, result: Ok(Vec::new()) });
+    steps(&mut rig);
+    assert_eq!(next_offset(&mut rig, 1), 0);
+    told(&rig, 0, 10_000, false);
+    rig.settle();
+    assert!((1..=RUN_RECORDS_MAX).contains(&next_offset(&mut rig, 1)));
 }
 
 /// What the next commit says of the partitions.
