@@ -4,6 +4,7 @@
 //! metadata and lists that come back are owned and freed once.
 #![allow(unsafe_code)]
 
+use std::ffi::c_int;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -46,8 +47,9 @@ impl Client {
     }
 
     /// Pauses partitions, or goes on with them behind the last record that was taken from a queue. What had arrived and
-    /// was not taken is fetched again then; none of it is taken while they are paused. Waits for the client's main
-    /// thread: microseconds.
+    /// was not taken is fetched again then; none of it is taken while they are paused. A partition that the client does
+    /// not know any more is not paused, so there is nothing to go on with. Waits for the client's main thread:
+    /// microseconds.
     pub fn pause(&self, partitions: &[TopicPartition], paused: bool) -> Result<(), Failure> {
         let list = list(partitions.iter().map(|partition| (partition, 0)))?;
         // SAFETY: a live list, in which the call notes errors.
@@ -59,7 +61,9 @@ impl Client {
         })?;
         // SAFETY: the list is alive.
         let told = unsafe { partitions_of(list.ptr()) };
-        told.iter().try_for_each(|element| Failure::check(element.err))
+        let unknown = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as c_int;
+        let mut told = told.iter().filter(|element| paused || element.err != unknown);
+        told.try_for_each(|element| Failure::check(element.err))
     }
 
     /// Returns when the client's main thread has done what was asked of it before: what an `assign`

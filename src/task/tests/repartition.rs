@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::block::{Block, BlockHeader};
+use crate::topology::plan::Alignment;
 use crate::worker::tests::topology::record;
 
 const TIMEOUT_MS: u64 = 1_000;
