@@ -308,7 +308,7 @@ fn nobody_waits_for_a_neighbour_that_has_no_partitions_any_more() {
 fn an_answer_from_before_an_assignment_does_not_count() {
     let mut rig = running(&[1], |_| ());
     append(&rig, 1, 100..140);
-    for _ in 0..3 {
+    for _ in 0..6 {
         rig.step();
         while let Some(at) = rig.jobs.iter().position(|job| !matches!(job, Job::Ask { .. })) {
             let job = rig.jobs.remove(at);
@@ -320,7 +320,7 @@ fn an_answer_from_before_an_assignment_does_not_count() {
     };
     rig.tell(LogEvent::Revoked);
     rig.assign(2, vec![source(1)]);
-    for _ in 0..5 {
+    for _ in 0..6 {
         rig.step();
         while let Some(at) = rig.jobs.iter().position(|job| !matches!(job, Job::Ask { .. })) {
             let job = rig.jobs.remove(at);
