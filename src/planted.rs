@@ -189,7 +189,7 @@ bugs! {
     IdleHoldsBack = "idle-holds-back",
     /// Partitions wait for those that are ahead of all others, and so for nobody.
     AlignedWithGreatest = "aligned-with-greatest",
-    /// What a worker told its neighbours stays when it gives its partitions back: they wait for it for ever.
+    /// What a worker told its neighbours stays when it gives its partitions back: they go by that, whoever has them.
     NeighbourKept = "neighbour-kept",
 }
 
