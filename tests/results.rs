@@ -101,8 +101,9 @@ fn partitions_that_wait_for_one_another() {
             |number: usize| aligned.start(&format!("state{number}")).workers(workers).session_of_6_s();
         let mut running: Vec<_> = (0..processes).map(|number| start(number).spawn()).collect();
         aligned.wait_for_outputs(&expected, LIMIT);
-        let held_s: f64 = running.iter().map(|p| p.metric("thalweg_alignment_held_seconds_total")).sum();
-        assert!(held_s > 0.0, "{processes} processes with {workers} workers: nobody has waited");
+        let held = || running.iter().map(|process| process.metric("thalweg_alignment_held_seconds_total"));
+        let why = format!("{processes} processes with {workers} workers: nobody has waited");
+        support::wait_for(&why, LIMIT, || (held().sum::<f64>() > 0.0).then_some(()));
         running.iter_mut().for_each(|process| process.stop(Duration::from_secs(20)));
         aligned.check(&expected);
     }

@@ -39,6 +39,8 @@ pub struct KafkaLog {
     /// What arrives of the partitions that were started; `None` while nothing is read.
     arrivals: Option<Queue>,
     started: Vec<TopicPartition>,
+    /// Where each of them was begun.
+    begins: HashMap<TopicPartition, i64>,
     /// Those of them that are paused.
     paused: Vec<TopicPartition>,
     /// The last stable offset of each partition, as far as known.
@@ -73,6 +75,7 @@ impl KafkaLog {
             events,
             arrivals: None,
             started: Vec::new(),
+            begins: HashMap::new(),
             paused: Vec::new(),
             ends: HashMap::new(),
             positions: HashMap::new(),
@@ -131,7 +134,7 @@ impl KafkaLog {
         // librdkafka would keep them paused when they are assigned anew.
         let paused = std::mem::take(&mut self.paused);
         if !paused.is_empty() {
-            self.client.pause(&paused, false)?;
+            self.client.resume(&paused)?;
         }
         self.client.assign(answer)?;
         self.client.settle()
@@ -286,6 +289,7 @@ impl Log for KafkaLog {
                 self.client.forward(partition, &arrivals)?;
             }
             self.started = positions.iter().map(|(partition, _)| partition.clone()).collect();
+            self.begins = positions.iter().cloned().collect();
             self.arrivals = Some(arrivals);
             self.client.assign(Some(positions))
         })();
@@ -293,14 +297,16 @@ impl Log for KafkaLog {
     }
 
     fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError> {
-        let tried = if paused { "pausing" } else { "resuming" };
-        let done = self.client.pause(std::slice::from_ref(partition), paused);
-        done.map_err(|failure| self.failed(&format!("{tried} {partition}"), &failure))?;
         self.paused.retain(|other| other != partition);
-        if paused {
+        let (tried, done) = if paused {
+            // Also if that fails half-way: what is started anew is not to stay paused.
             self.paused.push(partition.clone());
-        }
-        Ok(())
+            let read = self.positions.get(partition).or_else(|| self.begins.get(partition));
+            ("pausing", read.map_or(Ok(()), |offset| self.client.pause(partition, *offset)))
+        } else {
+            ("resuming", self.client.resume(std::slice::from_ref(partition)))
+        };
+        done.map_err(|failure| self.failed(&format!("{tried} {partition}"), &failure))
     }
 
     fn release(&mut self) -> Result<(), LogError> {

@@ -396,6 +396,28 @@ pub fn a_partition_that_was_paused_goes_on_behind_what_was_fetched<W: World>(wor
     });
     let expected: Vec<String> = (0..all).map(|value| value.to_string()).collect();
     assert_eq!(found[0], expected);
+    // At its end, where the next record is to come.
+    world.until("the end", || {
+        assert!(log.poll().unwrap().is_none());
+        take(&mut log, 1_000, &mut found);
+        let read = log.read_up_to(&paused);
+        (read.is_some() && read == log.end_offset(&paused)).then_some(())
+    });
+    log.pause(&paused, true).unwrap();
+    let all = write(3);
+    world.until("those of the other partition", || {
+        assert!(log.poll().unwrap().is_none());
+        take(&mut log, 1_000, &mut found);
+        (found[1].len() >= all).then_some(())
+    });
+    log.pause(&paused, false).unwrap();
+    world.until("all behind the end", || {
+        assert!(log.poll().unwrap().is_none());
+        take(&mut log, 1_000, &mut found);
+        (found[0].len() >= all).then_some(())
+    });
+    let expected: Vec<String> = (0..all).map(|value| value.to_string()).collect();
+    assert_eq!(found[0], expected);
     // A new start forgets it.
     log.pause(&paused, true).unwrap();
     start(&mut log, std::slice::from_ref(&paused));

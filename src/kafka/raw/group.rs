@@ -19,6 +19,9 @@ use super::queue::Queue;
 use crate::record::TopicPartition;
 use crate::worker::port::Member;
 
+/// How long librdkafka's main thread may take to note where a partition goes on.
+const SEEK_LIMIT_MS: c_int = 5_000;
+
 impl Client {
     /// Joins the group with these topics.
     pub fn subscribe(&self, topics: &[String]) -> Result<(), Failure> {
@@ -46,24 +49,38 @@ impl Client {
         Failure::check(unsafe { code::rd_kafka_assign(self.ptr(), list) })
     }
 
-    /// Pauses partitions, or goes on with them behind the last record that was taken from a queue. What had arrived and
-    /// was not taken is fetched again then; none of it is taken while they are paused. A partition that the client does
-    /// not know any more is not paused, so there is nothing to go on with. Waits for the client's main thread:
-    /// microseconds.
-    pub fn pause(&self, partitions: &[TopicPartition], paused: bool) -> Result<(), Failure> {
+    /// Takes no more of a partition, and nothing of what has arrived and was not taken; [resumed](Client::resume), it goes
+    /// on at `offset`. Waits for the client's main thread: microseconds.
+    ///
+    /// By itself librdkafka would go on behind the last offset that was taken from a queue, be it that of an end: one
+    /// behind the end then, and skip the record that comes there, or find it out of range. So it is told where.
+    pub fn pause(&self, partition: &TopicPartition, offset: i64) -> Result<(), Failure> {
+        let list = list(std::iter::once((partition, offset)))?;
+        let outcome = || {
+            // SAFETY: the list is alive.
+            let told = unsafe { partitions_of(list.ptr()) };
+            told.iter().try_for_each(|element| Failure::check(element.err))
+        };
+        // SAFETY: a live list, in which the call notes errors.
+        Failure::check(unsafe { code::rd_kafka_pause_partitions(self.ptr(), list.ptr()) })?;
+        outcome()?;
+        // SAFETY: as above; the error is owned by `check_owned`.
+        unsafe {
+            Failure::check_owned(rd::rd_kafka_seek_partitions(self.ptr(), list.ptr(), SEEK_LIMIT_MS))?;
+        }
+        outcome()
+    }
+
+    /// Goes on with partitions that are paused. One that the client does not know any more is not.
+    pub fn resume(&self, partitions: &[TopicPartition]) -> Result<(), Failure> {
         let list = list(partitions.iter().map(|partition| (partition, 0)))?;
         // SAFETY: a live list, in which the call notes errors.
-        Failure::check(unsafe {
-            match paused {
-                true => code::rd_kafka_pause_partitions(self.ptr(), list.ptr()),
-                false => code::rd_kafka_resume_partitions(self.ptr(), list.ptr()),
-            }
-        })?;
+        Failure::check(unsafe { code::rd_kafka_resume_partitions(self.ptr(), list.ptr()) })?;
         // SAFETY: the list is alive.
         let told = unsafe { partitions_of(list.ptr()) };
         let unknown = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as c_int;
-        let mut told = told.iter().filter(|element| paused || element.err != unknown);
-        told.try_for_each(|element| Failure::check(element.err))
+        let mut failures = told.iter().map(|element| element.err).filter(|err| *err != unknown);
+        failures.try_for_each(Failure::check)
     }
 
     /// Returns when the client's main thread has done what was asked of it before: what an `assign`
