@@ -4,6 +4,7 @@ mod across;
 mod branch;
 mod calendar;
 mod deduplicate;
+mod early;
 mod errors;
 mod flat_map;
 mod global;

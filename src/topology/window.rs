@@ -10,7 +10,7 @@ use crate::window::{
 
 use super::aggregate::{check_aggregates, has_bounded_aggregate};
 use super::diagnostic::{Span, nearest};
-use super::emit::{ReadEmit, check_refinements, read_emit};
+use super::emit::{ReadEmit, read_emit};
 use super::fingerprint::line;
 use super::global::{GlobalWindows, check_global_window, read_count, read_global};
 use super::operator::{RepartitionDraft, check_key_by};
@@ -136,9 +136,8 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
         let ReadEmit { emit, early, early_when, purge, refine_every_ms } = emits?;
         check_time(fields, time, emit, reader)?;
-        check_early(fields, &windows, early, reader)?;
-        check_refinements(fields, &windows, refine_every_ms, reader)?;
-        check_updates(fields, &windows, emit, allowed_lateness_ms, reader)?;
+        check_early(fields, (&windows, time), early, reader)?;
+        check_updates(fields, &windows, (emit, refine_every_ms), allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
@@ -236,7 +235,9 @@ struct OfTime {
     allowed_lateness_ms: i64,
 }
 
-const TIMES: [(&str, TimeDomain); 2] = [("event", TimeDomain::Event), ("processing", TimeDomain::Processing)];
+/// Whose time something goes by.
+pub(super) const TIMES: [(&str, TimeDomain); 2] =
+    [("event", TimeDomain::Event), ("processing", TimeDomain::Processing)];
 
 fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<ReadWindows> {
     let help = "as in `window: { type: tumbling, size: 1m }`";
@@ -446,13 +447,14 @@ fn check_lengths(
 fn check_updates(
     fields: &Fields,
     windows: &Windows,
-    emit: Emit,
+    (emit, refine_every_ms): (Emit, Option<i64>),
     allowed_lateness_ms: i64,
     reader: &mut Reader,
 ) -> Option<()> {
     let Windows::Aligned(windows) = windows else { return Some(()) };
     let rows = match emit {
         Emit::OnClose => 0,
+        Emit::OnTime if refine_every_ms.is_some() => 0,
         // Of those that have ended, the ones that are not closed.
         Emit::OnTime => windows.overlap().min(allowed_lateness_ms / windows.step_ms() + 1),
         Emit::OnUpdate => windows.overlap(),
@@ -474,11 +476,22 @@ fn check_updates(
 /// Whether windows can emit early rows; reports it if not.
 fn check_early(
     fields: &Fields,
-    windows: &Windows,
+    (windows, time): (&Windows, TimeDomain),
     early: Option<EarlyFiring>,
     reader: &mut Reader,
 ) -> Option<()> {
     match windows {
+        _ if time == TimeDomain::Processing
+            && matches!(early, Some(EarlyFiring::EveryMs(_, TimeDomain::Event))) =>
+        {
+            let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
+            let message = "`early` by event time means nothing in processing time";
+            reader
+                .problems
+                .error(span, message)
+                .help("leave `time: event` out: the clock is the watermark there");
+            None
+        }
         Windows::Aligned(windows) if early.is_some() && windows.overlap() > 1 => {
             let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
             reader

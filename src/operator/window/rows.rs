@@ -150,7 +150,7 @@ pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
         Windows::Session(windows) => {
             let spec = spec.with_windows(windows);
             let sessions = SessionOperator::new(spec, keys, aggregates, results, errors, readers);
-            let sessions = sessions.with_early(early);
+            let sessions = sessions.with_early(early).with_refinements(refine_every_ms);
             Box::new(sessions.with_gaps(gap.map(|gap| Box::new(gap) as Box<dyn SessionGap<Dynamic>>)))
         }
     }

@@ -9,6 +9,8 @@
 //! look-ups as there are gaps between it and that, or the newest record of all.
 
 mod codec;
+mod early;
+mod refining;
 mod timers;
 
 use std::cmp::Reverse;
@@ -18,11 +20,11 @@ use std::ops::{ControlFlow, RangeInclusive};
 use bumpalo::Bump;
 use smallvec::SmallVec;
 
-use super::early::{Changed, EarlyRecords, Place, Round};
+use super::early::EarlyRecords;
+use super::refining::Refines;
 use super::state::WindowState;
 use super::{
-    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
-    prefetch, select,
+    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
 };
 use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
@@ -30,7 +32,7 @@ use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
 use crate::state::store::StoreError;
 use crate::state::{Stateful, ValueCodec, WindowTable};
-use crate::window::{EarlyFiring, SessionWindows, WindowRange};
+use crate::window::{SessionWindows, WindowRange};
 pub use codec::{Session, SessionCodec};
 use timers::Timers;
 
@@ -347,19 +349,6 @@ where
         Ok(is_made)
     }
 
-    /// Has the session of `key` that ends at `end_ms` begin anew with what it counts, if sessions do with early records.
-    fn purge(&mut self, end_ms: i64, key: &[u8]) -> Result<(), StoreError> {
-        if !self.early.purge {
-            return Ok(());
-        }
-        let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
-        change(&mut self.state.table, bucket_end_ms, key, |aggregator, session| {
-            if let Some(session) = session {
-                session.value = aggregator.create();
-            }
-        })
-    }
-
     /// Fires the sessions that end at or before `due_ms`.
     fn fire(&mut self, due_ms: i64, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         while let Some(bucket_end_ms) =
@@ -388,100 +377,6 @@ where
             (self.state.fired.end_ms, self.state.fired.from) = (due_ms, Vec::new());
         }
         Ok(Progress::Done)
-    }
-
-    /// Makes the early record of a session if with its last record it has one.
-    fn fire_counted(
-        &mut self,
-        joined: &Joined,
-        is_due: bool,
-        context: &mut Context<'_, '_>,
-    ) -> Result<(), OperatorError> {
-        let WindowState { spec, table, fired, .. } = &self.state;
-        let end_ms = joined.whole.end_ms;
-        let counts = matches!(spec.early, Some(EarlyFiring::EveryRows(_)));
-        if end_ms <= fired.end_ms || !(counts || is_due) {
-            return Ok(());
-        }
-        let (key, outlet, aggregator) = (&self.key[..], &mut self.outlet, &table.codec().0);
-        let mut emitted = None;
-        visit_session(table, spec.windows.bucket_end(end_ms), key, end_ms, |session| {
-            if is_due || is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
-                let row = (key, session.range, Ok(&session.value), Firing::Early);
-                emitted = Some(outlet.emit(row, context));
-            }
-        })?;
-        if let Some(emitted) = emitted {
-            emitted?;
-            let key = std::mem::take(&mut self.key);
-            self.purge(end_ms, &key)?;
-            self.key = key;
-        }
-        Ok(())
-    }
-
-    /// Makes the early records that are due by the clock.
-    fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
-        let left = match self.state.early_round(context) {
-            Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
-            Some(Round::All(place)) => {
-                let outlet = &mut self.outlet;
-                let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
-                    let mut sessions = values.iter().filter_map(|session| session.as_ref());
-                    sessions.try_for_each(|Session { range, value }| {
-                        match unfired.fired.has(range.end_ms, key) {
-                            true => Ok(()),
-                            false => outlet.emit((key, *range, Ok(value), Firing::Early), context),
-                        }
-                    })
-                })?;
-                left.map(Round::All)
-            }
-            None => None,
-        };
-        Ok(self.state.early_left(left))
-    }
-
-    /// Early records of these sessions' ends and keys, the last one first; what is left over. Those that have grown
-    /// since stand there again with another end.
-    fn fire_changed(
-        &mut self,
-        mut changed: Changed,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Changed>, OperatorError> {
-        while let Some((end_ms, key)) = changed.pop() {
-            if self.state.fired.has(end_ms, &key) {
-                continue;
-            }
-            self.fire_one(end_ms, &key, Firing::Early, context)?;
-            // One of which there is nothing to tell was read all the same.
-            if context.made_row() {
-                return Ok(Some(changed));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Early records of all sessions that have not fired, from `place` on, which begin anew; where there are more.
-    fn purge_all(
-        &mut self,
-        place: Place,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Place>, OperatorError> {
-        let mut next = Some(place);
-        while let Some(place) = next.take() {
-            let end_of = |session: &Option<Session<A::Value>>| session.as_ref().map(|it| it.range.end_ms);
-            let (found, more) = self.state.unfired(place, end_of)?;
-            next = more;
-            if let Some(mut left) = self.fire_changed(found, context)? {
-                let bucket_end = |end_ms| self.state.spec.windows.bucket_end(end_ms);
-                let of_key =
-                    |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms: bucket_end(end_ms), from: key.into() };
-                return Ok(left.pop().map(of_key).or(next));
-            }
-        }
-        Ok(None)
     }
 
     /// No session ends before this instant; `None` if there is none that has not fired.
@@ -546,7 +441,10 @@ where
                 let before = joined.sessions.iter().map(|session| session.end_ms);
                 self.state.changed(joined.whole.end_ms, before, &self.key, context);
                 self.fire_counted(&joined, is_due, context)?;
-                self.updated(joined.whole, context)
+                match self.refine_later(&joined, context) {
+                    true => Ok(()),
+                    false => self.updated(joined.whole, context),
+                }
             }
             Err(error) => {
                 let render = || self.keys.render(&event.record);
@@ -566,7 +464,11 @@ where
         watermark_ms: i64,
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
-        self.state.advance(watermark_ms, context);
+        let time_ms = self.state.time_at(watermark_ms, context);
+        if self.refine(self.state.spec.closed_ms(time_ms), context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
+        self.state.fired.watermark_ms = time_ms;
         if self.fire(self.state.spec.due_ms(self.state.fired.watermark_ms), context)? == Progress::Full {
             return Ok(Progress::Full);
         }
@@ -581,7 +483,9 @@ where
     }
 
     fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
-        if self.fire(i64::MAX, context)? == Progress::Full {
+        if self.refine(i64::MAX, context)? == Progress::Full
+            || self.fire(i64::MAX, context)? == Progress::Full
+        {
             return Ok(Progress::Full);
         }
         self.remove(|_, _| true);

@@ -228,7 +228,8 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     };
     let _ = writeln!(out, "    window: {{ {lengths}{length} }}");
     let early = window.early.map(|early| match early {
-        EarlyFiring::EveryMs(every_ms) => format!("every: {every_ms}ms"),
+        EarlyFiring::EveryMs(every_ms, TimeDomain::Processing) => format!("every: {every_ms}ms"),
+        EarlyFiring::EveryMs(every_ms, TimeDomain::Event) => format!("every: {every_ms}ms, time: event"),
         EarlyFiring::EveryRows(rows) => format!("rows: {rows}"),
         EarlyFiring::When => {
             let condition = window.early_when.as_ref().map_or(String::new(), |formula| cel(formula, fields));
