@@ -271,3 +271,15 @@ fn a_session_closes_with_all_its_rows_told_whatever_lies_with_it() {
         assert_eq!(rows.len(), 2, "and c on time: {rows:?}");
     }
 }
+
+#[test]
+fn a_session_that_grows_and_grows_is_noted_once() {
+    let window = Windowed { allowed_lateness_ms: 100_000, ..sessions() };
+    let mut clocked = begun(&window);
+    clocked.rows_at("a", &[1]).rows_at("b", &[1]).rows_at("c", &[50_000]);
+    assert_eq!(clocked.written().len(), 2);
+    // More often than is remembered.
+    let times: Vec<i64> = (2..16_500).collect();
+    clocked.rows_at("a", &times);
+    assert_eq!(clocked.at(1_100).written(), [range(1, 16_509, 16_499, Some(true))], "and none of b");
+}

@@ -179,7 +179,7 @@ where
         let first = windows.ending_at(*first_ms);
         if let Some(refining) = self.state.refining.as_mut().filter(|_| firing == Firing::Refinement) {
             let fired = Extent { after_ms: closed_ms, until_ms };
-            ends.for_each(|end_ms| refining.note(end_ms, end_ms, &self.key, fired));
+            ends.for_each(|end_ms| refining.note(end_ms, &self.key, fired));
             context.staged.wake_at(refining.set_due(context.clock_ms));
             return Ok(());
         }

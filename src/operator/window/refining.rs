@@ -51,9 +51,9 @@ impl Unknown {
         (after_ms < until_ms).then_some(Unknown { from, until_ms })
     }
 
-    /// Whether a key's window is one of them that ends at `end_ms` and lies under `lies_ms`.
-    fn has(&self, end_ms: i64, lies_ms: i64, key: &[u8]) -> bool {
-        end_ms <= self.until_ms && (lies_ms, key) >= (self.from.end_ms, &self.from.from[..])
+    /// Whether one that ends at `end_ms` is one of them. What lies together is left behind together.
+    fn has(&self, end_ms: i64) -> bool {
+        (self.from.end_ms..=self.until_ms).contains(&end_ms)
     }
 }
 
@@ -74,9 +74,9 @@ impl Refining {
         self.bytes
     }
 
-    /// A key has changed in a window that has fired, and lies under `lies_ms`. `fired` are all that have and are not closed.
-    pub fn note(&mut self, end_ms: i64, lies_ms: i64, key: &[u8], fired: Extent) {
-        if self.unknown.as_ref().is_some_and(|unknown| unknown.has(end_ms, lies_ms, key)) {
+    /// A key has changed in a window that has fired. `fired` are all that have and are not closed.
+    pub fn note(&mut self, end_ms: i64, key: &[u8], fired: Extent) {
+        if self.unknown.as_ref().is_some_and(|unknown| unknown.has(end_ms)) {
             return;
         }
         if self.changed.insert((end_ms, key.into())) {

@@ -29,7 +29,6 @@ where
     /// clock. Returns whether they are.
     pub(super) fn refine_later(&mut self, joined: &Joined, context: &mut Context<'_, '_>) -> bool {
         let fired = self.state.extent();
-        let windows = &self.state.spec.windows;
         let Some(refining) = &mut self.state.refining else { return false };
         let end_ms = joined.whole.end_ms;
         let before = joined.sessions.iter().map(|session| session.end_ms);
@@ -37,7 +36,7 @@ where
             .filter(|before_ms| *before_ms <= fired.until_ms && *before_ms != end_ms)
             .for_each(|before_ms| refining.forget_one(before_ms, &self.key));
         if end_ms <= fired.until_ms {
-            refining.note(end_ms, windows.bucket_end(end_ms), &self.key, fired);
+            refining.note(end_ms, &self.key, fired);
             context.staged.wake_at(refining.set_due(context.clock_ms));
         }
         true
