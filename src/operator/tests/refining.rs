@@ -187,11 +187,12 @@ fn the_end_of_a_bounded_run_that_is_cut_makes_refinements_of_whole_windows_after
         let window = Windowed { windows, ..refined() };
         let mut clocked = begun(&window);
         clocked.rows_at("a", &[-5]).rows_at("b", &[-5]).rows_at("a", &[5]).rows_at("b", &[5]);
-        let mut clocked = restarted(&window, &mut clocked, 1, 1_000);
+        let mut all = clocked.written();
+        clocked.staged = Staged::new(usize::MAX, usize::MAX).with_rows_per_call(1);
         for _ in 0..calls {
             assert_eq!(clocked.pipeline.finish(&Bump::new(), &mut clocked.staged).unwrap(), Progress::Full);
         }
-        let mut all = clocked.written();
+        all.extend(clocked.written());
         let mut other = restarted(&window, &mut clocked, usize::MAX, 1_000);
         assert_eq!(other.pipeline.resume(&Bump::new(), &mut other.staged).unwrap(), Progress::Done);
         assert_eq!(other.pipeline.finish(&Bump::new(), &mut other.staged).unwrap(), Progress::Done);
