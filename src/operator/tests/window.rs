@@ -393,6 +393,7 @@ pub(in crate::operator) fn numbers_by(windows: AlignedWindows) -> Box<dyn Pipeli
         windows,
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
+        changelog: false,
         early: None,
         late: LateRecords::Drop,
     };

@@ -4,6 +4,7 @@
 
 use std::ops::{ControlFlow, RangeInclusive};
 
+use super::changelog::merged;
 use super::early::{Changed, EarlyRecords, Place, Round};
 use super::refining::Refining;
 use super::state::{Derived, WindowState};
@@ -44,6 +45,9 @@ pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W =
     keys: K,
     pub(super) outlet: Outlet<O, F>,
     pub(super) key: Vec<u8>,
+    /// Where there is a changelog that tells of a window with the pane of the record at hand: what that held before it, if it
+    /// was there.
+    before: Option<Result<A::Value, EvaluationError>>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -72,6 +76,7 @@ where
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
+            before: None,
         }
     }
 
@@ -80,9 +85,10 @@ where
         WindowOperator { early, ..self }
     }
 
-    /// With refinements by the clock, so often, and not after each record; not of windows that overlap.
+    /// With refinements by the clock, so often, and not after each record; not of windows that overlap, nor in a changelog.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
-        let every_ms = every_ms.filter(|_| self.state.spec.windows.overlap() == 1);
+        let may = self.state.spec.windows.overlap() == 1 && !self.state.spec.changelog;
+        let every_ms = every_ms.filter(|_| may);
         self.state.refining = every_ms.map(Refining::new);
         self
     }
@@ -108,9 +114,14 @@ where
             Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
+        let WindowState { spec, fired, .. } = &self.state;
+        let is_told = spec.changelog && (spec.emit == EmitRows::OnUpdate || pane_end_ms <= fired.end_ms);
         let entry = self.state.table.entry(pane_end_ms, &self.key, A::create)?;
         let (aggregator, value) = self.state.table.value_mut(entry);
         let heap_before = aggregator.heap_bytes(value);
+        if is_told {
+            self.before = (!entry.is_new()).then(|| aggregator.copied(value));
+        }
         if let Err(error) = aggregator.add(value, input) {
             self.state.table.take_back(entry);
             return Ok(Err(error));
@@ -128,7 +139,7 @@ where
     }
 
     /// Makes the records that follow an update of the key's value in a pane: one for each window that takes records
-    /// and makes some on update, or has ended.
+    /// and makes some on update, or has ended; of a changelog those that lead to it from what was told.
     fn updated(
         &mut self,
         pane_end_ms: i64,
@@ -151,30 +162,39 @@ where
             self.refine_later(first.end_ms, context);
             return Ok(());
         }
+        let (key, changelog, before) = (&self.key[..], self.state.spec.changelog, self.before.take());
         if windows.overlap() == 1 {
-            let row = (&self.key[..], first, Ok(self.state.table.value(entry)), firing);
-            return self.outlet.emit(row, context);
+            let value = Ok(self.state.table.value(entry));
+            if !changelog {
+                return self.outlet.emit((key, first, value, firing), context);
+            }
+            let told = before.as_ref().and_then(|before| Some((first, before.as_ref().ok()?)));
+            return self.outlet.emit_change(key, told, (first, value), context);
         }
         // Each pane is looked up once, however many of the windows have it.
         let aggregator = self.state.table.codec();
         let mut panes = Vec::new();
         let last_ms = windows.last_end(pane_end_ms).unwrap_or(pane_end_ms);
         let within = *self.panes(first).start()..=last_ms;
-        self.state.table.visit_key(within, &self.key, |end_ms, value| {
-            let mut copy = aggregator.create();
-            let copied = aggregator.merge(&mut copy, value);
-            panes.push((end_ms, copied.map(|()| copy)));
+        self.state.table.visit_key(within, key, |end_ms, value| {
+            panes.push((end_ms, aggregator.copied(value)));
             ControlFlow::Continue(())
         })?;
         for end_ms in ends {
             let window = windows.ending_at(end_ms);
             let within = self.panes(window);
-            let mut merged = self.state.table.codec().create();
-            let mut of_window = panes.iter().filter(|(pane_end_ms, _)| within.contains(pane_end_ms));
-            let sum = of_window.try_for_each(|(_, value)| {
-                self.state.table.codec().merge(&mut merged, value.as_ref().map_err(Clone::clone)?)
-            });
-            self.outlet.emit((&self.key, window, sum.map(|()| &merged), firing), context)?;
+            let of_window = || panes.iter().filter(|(end_ms, _)| within.contains(end_ms));
+            let sum = merged(aggregator, of_window().map(|(_, value)| value));
+            let value = sum.as_ref().map_err(Clone::clone);
+            if !changelog {
+                self.outlet.emit((key, window, value, firing), context)?;
+                continue;
+            }
+            let was = |(end_ms, value)| if end_ms == pane_end_ms { before.as_ref() } else { Some(value) };
+            let mut told = of_window().filter_map(|(end_ms, value)| was((*end_ms, value))).peekable();
+            let told = told.peek().is_some().then(|| merged(aggregator, told));
+            let told = told.as_ref().and_then(|told| Some((window, told.as_ref().ok()?)));
+            self.outlet.emit_change(key, told, (window, value), context)?;
         }
         Ok(())
     }
@@ -217,8 +237,12 @@ where
 
     /// Makes the records of the window that ends at `end_ms`, from where it was left, and closes what ends with it.
     fn fire<'b>(&mut self, end_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        let Some(firing) = self.state.spec.due_firing() else {
+            (self.state.fired.end_ms, self.state.fired.from) = (end_ms, Vec::new());
+            self.remove(|operator, end_ms| operator.state.is_closed(end_ms));
+            return Ok(Progress::Done);
+        };
         let window = self.state.spec.windows.ending_at(end_ms);
-        let firing = self.state.spec.due_firing();
         let from = std::mem::take(&mut self.state.fired.from);
         let panes = self.panes(window);
         let (outlet, next, early) = (&mut self.outlet, &mut self.state.fired.from, &self.early);
