@@ -469,7 +469,10 @@ fn check_updates(
         Emit::OnUpdate => windows.overlap(),
     };
     // Of a changelog one takes back what was told.
-    let (rows, each) = if changelog { (2 * rows, "two") } else { (rows, "one") };
+    let (rows, each, or) = match changelog {
+        true => (2 * rows, "two", "leave `changelog` out"),
+        false => (rows, "one", "emit `on_close`"),
+    };
     if rows <= UPDATES_MAX {
         return Some(());
     }
@@ -480,7 +483,7 @@ fn check_updates(
             span,
             format!("a row could make {rows} rows at once, {each} for each window, more than {UPDATES_MAX}"),
         )
-        .help("let windows begin less often, or emit `on_close`");
+        .help(format!("let windows begin less often, or {or}"));
     None
 }
 
