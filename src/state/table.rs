@@ -470,10 +470,12 @@ impl<C: ValueCodec> WindowTable<C> {
     /// Drops the entries of a window that have not changed after checkpoint `cutoff`.
     fn evict_from(&mut self, place: usize, cutoff: u64) {
         let window = &mut self.windows[place];
-        if !window.entries.iter().any(|entry| entry.changed_at <= cutoff) {
+        let staying = window.entries.iter().filter(|entry| entry.changed_at > cutoff).count();
+        if staying == window.entries.len() {
             return;
         }
         let mut kept = Window::new(window.end_ms, false);
+        kept.reserve(staying, &self.hasher);
         for entry in window.entries.drain(..) {
             if entry.changed_at > cutoff {
                 let (hash, heap) =

@@ -578,7 +578,7 @@ impl Application {
         format!("thalweg.{}.orders.changelog", self.name)
     }
 
-    /// The output that has a row for each order: any transaction writes to it.
+    /// The output that has a row for each order: any transaction that takes orders writes to it.
     pub fn copies(&self) -> &String {
         let of_orders = |output: &Output| output.fields.contains(&"order_id");
         &self.outputs[self.case.outputs.iter().position(of_orders).expect("an output of orders")]

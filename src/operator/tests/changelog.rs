@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::window::{at, range, run_window};
+use super::window::{Small, at, range, run_window};
 use super::*;
+use crate::operator::typed::{Custom, Json, WindowValue};
+use crate::record::Owned;
 
 fn changelog(windows: Windows, emit: EmitRows) -> Windowed {
     Windowed { windows, emit, changelog: true, ..Windowed::new("w") }
@@ -225,6 +227,42 @@ fn what_cannot_be_told_takes_back_what_was() {
     assert_eq!(written(&staged, "out"), expected);
     // Once for each value that there cannot be.
     assert_eq!(staged.counters.failed, [("w".into(), 2)].into());
+}
+
+#[test]
+fn what_cannot_be_made_was_not_told_and_is_no_error_a_second_time() {
+    let spec = WindowSpec {
+        time: TimeDomain::Event,
+        id: "sums".into(),
+        fingerprint: String::new(),
+        windows: AlignedWindows::tumbling(10),
+        allowed_lateness_ms: 0,
+        emit: EmitRows::OnUpdate,
+        changelog: true,
+        early: None,
+        late: LateRecords::Drop,
+    };
+    let row = |window: WindowValue<'_, i64>| match (*window.value, window.firing) {
+        (sum @ ..10, Firing::Changelog(kind)) => Ok(format!("{} {sum}", kind.name())),
+        (sum, _) => Err(format!("{sum} is too much")),
+    };
+    let keyless = Json::<String, _>::new(|_: &String| None);
+    let window = WindowOperator::<Owned<i64>, Owned<String>, _, _, _>::new(
+        spec,
+        |_: &i64| "",
+        Custom::new(Small),
+        row,
+        rejected("sums"),
+        Readers::new(vec![Box::new(Sink::new(keyless, target("out"), rejected("out")))]),
+    );
+    let timing = Timing { max_out_of_orderness_ms: 0, punctuated: false, max_ahead_ms: 1_000 };
+    let json = Json::<i64, _>::new(|_: &i64| 5);
+    let readers = Readers::new(vec![Box::new(window) as Box<_>]);
+    let source = Source::<Owned<i64>, _>::new(json, timing, rejected("numbers"), readers);
+    let staged = run(Box::new(source), [3, 4, 8, 1, -9].map(number).into()).unwrap();
+    let expected = ["insert 3", "update_before 3", "update_after 7", "delete 7", "insert 7"];
+    assert_eq!(written(&staged, "out"), expected.map(|row| format!("\"{row}\"")));
+    assert_eq!(staged.counters.failed, [("sums".into(), 2)].into());
 }
 
 #[test]

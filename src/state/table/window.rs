@@ -72,6 +72,13 @@ impl<V> Window<V> {
         }
     }
 
+    /// Makes room for so many more entries.
+    pub fn reserve(&mut self, entries: usize, hasher: &RandomState) {
+        let Window { index, entries: held, .. } = self;
+        held.reserve(entries);
+        index.reserve(entries, |other| hasher.hash_one(&held[*other as usize].key[..]));
+    }
+
     pub fn key_at(&self, index: u32) -> &[u8] {
         &self.entries[index as usize].key
     }
