@@ -477,6 +477,16 @@ proptest! {
     }
 
     #[test]
+    fn changelogs_conform(
+        windows in prop_oneof![Just(tumbling(10)), Just(sliding(12, 4)), Just(session(4)), Just(session(10))],
+        emit in prop_oneof![Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
+        inputs in vec(input(), 0..30),
+    ) {
+        let window = Windowed { changelog: true, windows, ..window(emit) };
+        conforms(&move || windowed_as(&window), inputs);
+    }
+
+    #[test]
     fn sessions_of_rows_with_their_own_gaps_conform(
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
         inputs in vec(input(), 0..30),
@@ -506,6 +516,7 @@ proptest! {
         trigger in prop_oneof![
             (1..5_i64, 1..5_i64).prop_map(|(size, slide)| TriggerPlan::Count(CountWindows::sliding(size, slide))),
             (triggers(), any::<bool>()).prop_map(|(fires, purge)| TriggerPlan::Global { fires, purge }),
+            Just(TriggerPlan::Changelog),
         ],
         ttl_ms in prop_oneof![Just(None), Just(Some(7))],
         inputs in vec(input(), 0..40),

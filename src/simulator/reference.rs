@@ -2,6 +2,7 @@
 //! SEMANTICS and the documents alone. It shares no code with the engine's operators, formats, expressions
 //! and windows.
 
+mod changelog;
 mod compare;
 mod decode;
 mod evaluate;
@@ -398,7 +399,8 @@ impl<'t, 'g> Task<'t, 'g> {
             for place in due {
                 let Some(open) = self.windows[index].open.get_mut(&place) else { continue };
                 open.fired = true;
-                if window.purge && open.rows == 0 {
+                let is_told = window.changelog && window.emit == Emit::OnUpdate;
+                if is_told || (window.purge && open.rows == 0) {
                     continue;
                 }
                 let row = result(window, &place, open, window.emit != Emit::OnTime);

@@ -95,8 +95,9 @@ fn describe(plan: &Plan) -> String {
         );
         let _ = writeln!(out, "  on error {:?}", operator.on_error);
         if let OperatorKind::Window(window) = &operator.kind {
-            let _ =
-                writeln!(out, "  key slots {:?}, emit {:?}, late {:?}", window.key, window.emit, window.late);
+            let changelog = if window.changelog { " as a changelog" } else { "" };
+            let WindowPlan { key, emit, late, .. } = window;
+            let _ = writeln!(out, "  key slots {key:?}, emit {emit:?}{changelog}, late {late:?}");
         }
         for line in operator.fingerprint().unwrap_or_default().lines() {
             let _ = writeln!(out, "  {line}");

@@ -61,7 +61,7 @@ pub(super) fn copies<R: RecordType, A: Aggregator<R>>(
 ) -> Result<Panes<A::Value>, StoreError> {
     let mut panes = Vec::new();
     table.visit_key(ends, key, |end_ms, value| {
-        panes.push((end_ms, merge(table.codec(), [Ok(value)])));
+        panes.push((end_ms, table.codec().copied(value)));
         ControlFlow::Continue(())
     })?;
     Ok(panes)
@@ -75,6 +75,9 @@ pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W =
     keys: K,
     pub(super) outlet: Outlet<O, F>,
     pub(super) key: Vec<u8>,
+    /// Where there is a changelog that tells of a window with the pane of the record at hand: what that held before it, if it
+    /// was there.
+    before: Option<Result<A::Value, EvaluationError>>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -103,6 +106,7 @@ where
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
+            before: None,
         }
     }
 
@@ -111,9 +115,10 @@ where
         WindowOperator { early, ..self }
     }
 
-    /// With refinements by the clock, so often, and not after each record.
+    /// With refinements by the clock, so often, and not after each record; not in a changelog.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
-        let every_ms = every_ms.filter(|_| self.state.spec.emit == EmitRows::OnTime);
+        let WindowSpec { emit, changelog, .. } = self.state.spec;
+        let every_ms = every_ms.filter(|_| emit == EmitRows::OnTime && !changelog);
         self.state.refining = every_ms.map(Refining::new);
         self
     }
@@ -139,9 +144,14 @@ where
             Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
+        let WindowState { spec, fired, .. } = &self.state;
+        let is_told = spec.changelog && (spec.emit == EmitRows::OnUpdate || pane_end_ms <= fired.end_ms);
         let entry = self.state.table.entry(pane_end_ms, &self.key, A::create)?;
         let (aggregator, value) = self.state.table.value_mut(entry);
         let heap_before = aggregator.heap_bytes(value);
+        if is_told {
+            self.before = (!entry.is_new()).then(|| aggregator.copied(value));
+        }
         if let Err(error) = aggregator.add(value, input) {
             self.state.table.take_back(entry);
             return Ok(Err(error));
@@ -159,7 +169,7 @@ where
     }
 
     /// Makes the records that follow an update of the key's value in a pane: one for each window that takes records
-    /// and makes some on update, or has ended.
+    /// and makes some on update, or has ended; of a changelog those that lead to it from what was told.
     fn updated(
         &mut self,
         pane_end_ms: i64,
@@ -183,21 +193,39 @@ where
             context.staged.wake_at(refining.set_due(context.clock_ms));
             return Ok(());
         }
+        let (key, changelog, before) = (&self.key[..], self.state.spec.changelog, self.before.take());
         if windows.overlap() == 1 {
-            let row = (&self.key[..], first, Ok(self.state.table.value(entry)), firing);
-            return self.outlet.emit(row, context);
+            let value = Ok(self.state.table.value(entry));
+            if !changelog {
+                return self.outlet.emit((key, first, value, firing), context);
+            }
+            let told = before.as_ref().and_then(|before| Some((first, before.as_ref().ok()?)));
+            return self.outlet.emit_change(key, told, (first, value), context);
         }
         // Each pane is looked up once, however many of the windows have it.
         let last_ms = windows.last_end(pane_end_ms).unwrap_or(pane_end_ms);
         let within = *self.panes(first).start()..=last_ms;
-        let panes = copies(&self.state.table, within, &self.key)?;
+        let aggregator = self.state.table.codec();
+        let panes = copies(&self.state.table, within, key)?;
         for end_ms in ends {
             let window = windows.ending_at(end_ms);
             let within = self.panes(window);
-            let of_window = panes.iter().filter(|(pane_end_ms, _)| within.contains(pane_end_ms));
-            let values = of_window.map(|(_, value)| value.as_ref().map_err(Clone::clone));
-            let merged = merge(self.state.table.codec(), values);
-            self.outlet.emit((&self.key, window, merged.as_ref().map_err(Clone::clone), firing), context)?;
+            let of_window = || panes.iter().filter(|(end_ms, _)| within.contains(end_ms));
+            let values = of_window().map(|(_, value)| value.as_ref().map_err(Clone::clone));
+            let sum = merge(aggregator, values);
+            let value = sum.as_ref().map_err(Clone::clone);
+            if !changelog {
+                self.outlet.emit((key, window, value, firing), context)?;
+                continue;
+            }
+            let was = |(end_ms, value)| if end_ms == pane_end_ms { before.as_ref() } else { Some(value) };
+            let mut told = of_window().filter_map(|(end_ms, value)| was((*end_ms, value))).peekable();
+            let told = told
+                .peek()
+                .is_some()
+                .then(|| merge(aggregator, told.map(|value| value.as_ref().map_err(Clone::clone))));
+            let told = told.as_ref().and_then(|told| Some((window, told.as_ref().ok()?)));
+            self.outlet.emit_change(key, told, (window, value), context)?;
         }
         Ok(())
     }
@@ -245,8 +273,13 @@ where
 
     /// Makes the records of the window that ends at `end_ms`, from where it was left, and closes what ends with it.
     fn fire<'b>(&mut self, end_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
+        let Some(firing) = self.state.spec.due_firing() else {
+            (self.state.fired.end_ms, self.state.fired.from) = (end_ms, Vec::new());
+            self.remove(|operator, end_ms| operator.state.is_closed(end_ms));
+            return Ok(Progress::Done);
+        };
         let from = std::mem::take(&mut self.state.fired.from);
-        if let Some(next) = self.emit_all(end_ms, &from, self.state.spec.due_firing(), context)? {
+        if let Some(next) = self.emit_all(end_ms, &from, firing, context)? {
             self.state.fired.from = next;
             return Ok(Progress::Full);
         }

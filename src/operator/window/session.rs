@@ -8,17 +8,18 @@
 //! A record looks for its session in the buckets from its own time on, until it has found one that ends later: as many
 //! look-ups as there are gaps between it and that, or the newest record of all.
 
+mod changelog;
 mod codec;
 mod early;
+mod joined;
 mod refining;
 mod timers;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::ControlFlow;
 
 use bumpalo::Bump;
-use smallvec::SmallVec;
 
 use super::early::EarlyRecords;
 use super::refining::Refines;
@@ -33,7 +34,9 @@ use crate::record::{Event, RecordType};
 use crate::state::store::StoreError;
 use crate::state::{Stateful, ValueCodec, WindowTable};
 use crate::window::{SessionWindows, WindowRange};
+use changelog::Told;
 pub use codec::{Session, SessionCodec};
+use joined::Joined;
 use timers::Timers;
 
 /// For how long a record keeps its session open.
@@ -95,16 +98,6 @@ pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
     key: Vec<u8>,
 }
 
-/// What a record joins.
-struct Joined {
-    /// The open sessions that it touches, in the order of time.
-    sessions: SmallVec<[WindowRange; 2]>,
-    /// Of how many records the largest of them is.
-    rows: i64,
-    /// The one that they and it are then.
-    whole: WindowRange,
-}
-
 impl<R, O, K, A, F> SessionOperator<R, O, K, A, F>
 where
     R: RecordType,
@@ -156,45 +149,6 @@ where
         Ok(WindowRange { start_ms: event.time_ms, end_ms: event.time_ms + gap_ms })
     }
 
-    /// The buckets in which a session may end that a window which begins at `start_ms` touches.
-    fn buckets_from(&self, start_ms: i64) -> RangeInclusive<i64> {
-        self.state.spec.windows.bucket_end(start_ms)..=i64::MAX
-    }
-
-    /// What a record that is the window `alone` by itself joins.
-    fn join(&self, alone: WindowRange) -> Result<Joined, StoreError> {
-        let mut joined = Joined { sessions: SmallVec::new(), rows: 0, whole: alone };
-        let mut damaged = None;
-        self.state.table.visit_key(
-            self.buckets_from(alone.start_ms),
-            &self.key,
-            |bucket_end_ms, session| {
-                let Some(Session { range, value }) = session else { return ControlFlow::Continue(()) };
-                if self.is_damaged(*range, bucket_end_ms) {
-                    damaged = Some(*range);
-                    return ControlFlow::Break(());
-                }
-                if self.state.is_closed(range.end_ms) && !is_planted(Bug::ClosedSessionJoined) {
-                    return ControlFlow::Continue(());
-                }
-                if range.touches(&alone) {
-                    joined.sessions.push(*range);
-                    joined.rows = joined.rows.max(self.state.table.codec().0.rows(value));
-                    joined.whole = joined.whole.cover(range);
-                    if is_planted(Bug::SessionsNotJoined) {
-                        return ControlFlow::Break(());
-                    }
-                }
-                // Open sessions do not touch: those behind one that ends later are too far away.
-                if range.end_ms < alone.end_ms { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            },
-        )?;
-        match damaged {
-            Some(range) => Err(damage(range)),
-            None => Ok(joined),
-        }
-    }
-
     /// Whether a session cannot be one of this bucket.
     fn is_damaged(&self, range: WindowRange, bucket_end_ms: i64) -> bool {
         let windows = &self.state.spec.windows;
@@ -237,33 +191,6 @@ where
         change(&mut self.state.table, bucket_end_ms, &self.key, changes)
     }
 
-    /// The value of the sessions that a record makes one. It is added to the first of them, as if there were no
-    /// other; then the others are.
-    fn merged(
-        &self,
-        input: A::Input<'_>,
-        joined: &Joined,
-    ) -> Result<Result<A::Value, EvaluationError>, StoreError> {
-        let aggregator = &self.state.table.codec().0;
-        let mut merged = aggregator.create();
-        let mut sum = Ok(());
-        let mut input = Some(input);
-        for range in &joined.sessions {
-            self.visit(&self.key, range.end_ms, |session| {
-                if sum.is_ok() {
-                    sum = aggregator.merge(&mut merged, &session.value);
-                }
-            })?;
-            if let Some(input) = input.take().filter(|_| sum.is_ok()) {
-                sum = aggregator.add(&mut merged, input);
-            }
-        }
-        if let Some(input) = input {
-            sum = aggregator.add(&mut merged, input);
-        }
-        Ok(sum.map(|()| merged))
-    }
-
     /// Shows `visit` the session of `key` that ends at `end_ms`, if there is one.
     fn visit(
         &self,
@@ -288,8 +215,16 @@ where
         }
     }
 
-    /// Makes the record that follows an update of a session.
-    fn updated(&mut self, range: WindowRange, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
+    /// Makes the record that follows an update of a session; of a changelog those that lead to it from what was told.
+    fn updated(
+        &mut self,
+        range: WindowRange,
+        told: Told<A::Value>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        if self.state.spec.changelog {
+            return self.tell(range, told, context);
+        }
         let firing = match self.state.spec.emit {
             EmitRows::OnUpdate => Firing::Update,
             EmitRows::OnTime if range.end_ms <= self.state.fired.end_ms => Firing::Refinement,
@@ -360,7 +295,10 @@ where
                 _ => self.timers(bucket_end_ms)?,
             };
             while let Some((end_ms, key)) = timers.pop(due_ms) {
-                if self.fire_one(end_ms, &key, self.state.spec.due_firing(), context)? && context.made_row() {
+                if let Some(firing) = self.state.spec.due_firing()
+                    && self.fire_one(end_ms, &key, firing, context)?
+                    && context.made_row()
+                {
                     (self.state.fired.end_ms, self.state.fired.from) = (end_ms - 1, behind(&key));
                     self.state.derived = Some(timers);
                     return Ok(Progress::Full);
@@ -416,7 +354,7 @@ where
     ) -> Result<(), OperatorError> {
         let event = self.state.dated(event, context);
         let selected = select(&self.keys, &event.record, &mut self.key);
-        let mut is_due = false;
+        let (mut is_due, mut told) = (false, Told::new());
         let added = match selected.and_then(|()| self.alone(&event, context.arena)) {
             Ok(alone) => {
                 let joined = self.join(alone)?;
@@ -428,7 +366,10 @@ where
                     self.state.table.codec().0.input(&event, context.arena)
                 });
                 match checked {
-                    Ok(input) => self.add(input, &joined)?.map(|()| joined),
+                    Ok(input) => {
+                        told = self.told(&joined)?;
+                        self.add(input, &joined)?.map(|()| joined)
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -443,7 +384,7 @@ where
                 self.fire_counted(&joined, is_due, context)?;
                 match self.refine_later(&joined, context) {
                     true => Ok(()),
-                    false => self.updated(joined.whole, context),
+                    false => self.updated(joined.whole, told, context),
                 }
             }
             Err(error) => {

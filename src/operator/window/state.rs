@@ -47,6 +47,7 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     /// Nothing, to be restored before use.
     pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
         let table = WindowTable::new(&spec.id, codec);
+        let spec = WindowSpec { early: spec.early.filter(|_| !spec.changelog), ..spec };
         let early = Early::of(spec.early);
         WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early, refining: None }
     }

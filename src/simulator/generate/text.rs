@@ -256,6 +256,9 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         Emit::OnTime => out.push_str("    emit: on_time\n"),
         Emit::OnUpdate => out.push_str("    emit: on_update\n"),
     }
+    if window.changelog {
+        out.push_str("    changelog: true\n");
+    }
     if let Some(topic) = &window.late {
         let _ = writeln!(out, "    late: {{ topic: {topic} }}");
     }
@@ -276,6 +279,10 @@ fn render_global(window: &GlobalWindow, fields: &[Field], made: &[Field], out: &
         Trigger::Rows(rows) => Some(format!("rows: {rows}")),
         Trigger::When(formula) => Some(format!("when: {}", quoted(&cel(formula, fields)))),
         Trigger::Having(formula) => Some(format!("having: {}", quoted(&cel(formula, made)))),
+        Trigger::Changelog => {
+            out.push_str("    changelog: true\n");
+            Some("on_update".to_owned())
+        }
     };
     let _ = match fires {
         None => Ok(()),

@@ -4,7 +4,7 @@ use super::aggregate::{aggregate, count, takes_any};
 use super::formula::Scope;
 use super::{Aggregate, Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
-use crate::topology::plan::{AggregateFunction, EARLY_MARK, Emit};
+use crate::topology::plan::{AggregateFunction, Emit, marks};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
 const UNITS: [CalendarUnit; 5] =
@@ -175,9 +175,10 @@ impl Maker<'_> {
         let is_one_part = !overlaps && shape != Shape::Session;
         let of_parts = if is_one_part { &mut *random } else { &mut forked };
         let refine_every_ms = (may_refine && of_parts.one_in(4)).then(|| *of_parts.pick(&[50, 700, 5_000]));
-        for mark in early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
-            fields.push(field(mark, Type::Bool, false));
-        }
+        let may_change =
+            emit != Emit::OnClose && early.is_none() && refine_every_ms.is_none() && gap.is_none();
+        let changelog = may_change && random.fork("changelog").one_in(3);
+        fields.extend(marks(emit, early, changelog).map(|(mark, ty)| field(mark, ty, false)));
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
         let time = if by_clock { TimeDomain::Processing } else { TimeDomain::Event };
         let mut window = Window {
@@ -191,6 +192,7 @@ impl Maker<'_> {
             offset_ms,
             allowed_lateness_ms,
             emit,
+            changelog,
             early,
             early_when,
             purge,
