@@ -139,6 +139,7 @@ impl Rig {
             drop_state: Vec::new(),
             repartitioned_by: None,
             idle_timeout_ms: None,
+            alignment: None,
             sends_to: Vec::new(),
         };
         let folder = tempfile::tempdir().expect("a folder for the store");

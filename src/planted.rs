@@ -183,6 +183,14 @@ bugs! {
     MarkBeforeRows = "mark-before-rows",
     /// A repartition topic is cut behind what was processed and is not committed.
     SourceCutUncommitted = "source-cut-uncommitted",
+
+    // ---- alignment ----
+    /// A partition that is idle is waited for all the same: those that are ahead of it are not read any more.
+    IdleHoldsBack = "idle-holds-back",
+    /// Partitions wait for those that are ahead of all others, and so for nobody.
+    AlignedWithGreatest = "aligned-with-greatest",
+    /// What a worker told its neighbours stays when it gives its partitions back: they go by that, whoever has them.
+    NeighbourKept = "neighbour-kept",
 }
 
 /// Whether this bug is planted: never, in production.

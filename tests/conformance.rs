@@ -110,7 +110,8 @@ scenarios! {
         records_outside_of_transactions_wait_behind_an_open_one,
         a_transaction_outlives_one_of_its_topics,
         a_cut_at_the_end_leaves_an_empty_log_that_goes_on,
-        outputs_and_changes_of_one_partition_keep_their_order;
+        outputs_and_changes_of_one_partition_keep_their_order,
+        a_partition_that_was_paused_goes_on_behind_what_was_fetched;
     fencing:
         a_second_producer_of_the_id_fences_the_first,
         a_new_producer_aborts_what_the_old_one_left_open,
@@ -125,6 +126,7 @@ scenarios! {
     offsets:
         unstable_offsets_are_waited_out,
         a_partition_is_marked_as_finished_by_the_commit_of_its_offset,
+        how_far_a_partition_is_comes_with_its_offset,
         the_offsets_of_nobody_are_taken_whoever_the_members_are,
         a_member_may_commit_what_is_not_its_own,
         the_offsets_of_an_aborted_transaction_are_dropped,

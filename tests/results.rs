@@ -82,3 +82,31 @@ fn a_row_for_every_update() {
 fn one_stream_read_by_windows_of_all_kinds_and_a_sink() {
     equals_the_reference_fold(&SHARED, 15);
 }
+
+/// Some twenty minutes of orders: half a minute is soon read.
+#[test]
+fn partitions_that_wait_for_one_another() {
+    let bootstrap = shared();
+    let dir = support::Folder::new();
+    let input = unique("orders");
+    Admin::new(&bootstrap).create(&[(&input, 4)]);
+    let writer = Writer::new(&bootstrap);
+    let mut orders = Generator::new(Orders { seed: 16, keys: 200, step_ms: 60.0, ..Orders::default() });
+    produce(&writer, &input, &mut orders, RECORDS);
+    close_windows(&writer, &input, &orders, 3_600_000);
+    for (processes, workers) in [(1, 1), (1, 3), (2, 1)] {
+        let aligned = Application::new(&STATISTICS, &bootstrap, &input, dir.path()).aligned("30s");
+        let expected = aligned.expected(false);
+        let start =
+            |number: usize| aligned.start(&format!("state{number}")).workers(workers).session_of_6_s();
+        let mut running: Vec<_> = (0..processes).map(|number| start(number).spawn()).collect();
+        aligned.wait_for_outputs(&expected, LIMIT);
+        let held_s: f64 = running.iter().map(|p| p.metric("thalweg_alignment_held_seconds_total")).sum();
+        assert!(held_s > 0.0, "{processes} processes with {workers} workers: nobody has waited");
+        running.iter_mut().for_each(|process| process.stop(Duration::from_secs(20)));
+        aligned.check(&expected);
+    }
+    let bounded = Application::new(&STATISTICS, &bootstrap, &input, dir.path()).aligned("30s");
+    bounded.start("state").workers(2).run_bounded(LIMIT);
+    bounded.check(&bounded.expected(true));
+}

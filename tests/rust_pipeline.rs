@@ -215,6 +215,7 @@ impl Committed {
             drop_state: Vec::new(),
             repartitioned_by: None,
             idle_timeout_ms: None,
+            alignment: None,
             sends_to: Vec::new(),
         };
         let limits = TaskLimits {

@@ -20,6 +20,7 @@ use crate::kafka::notice::Notices;
 use crate::kafka::raw::{self, Client, Event, Failure, Queue};
 use crate::kafka::settings::{ConnectionSettings, Role};
 use crate::record::TopicPartition;
+use crate::worker::alignment::Standing;
 use crate::worker::port::{LogAdmin, LogError, TopicDescription, TopicSpec};
 
 /// How long a call may take.
@@ -273,6 +274,13 @@ impl LogAdmin for KafkaAdmin {
         let found = self.committed(group)?.into_iter();
         let finished = found.filter(|found| found.metadata == FINISHED.as_bytes());
         Ok(finished.map(|found| found.partition).collect())
+    }
+
+    fn standings(&mut self, group: &str) -> Result<Vec<(TopicPartition, Standing)>, LogError> {
+        let found = self.committed(group)?.into_iter();
+        Ok(found
+            .filter_map(|found| Some((found.partition, Standing::from_metadata(&found.metadata)?)))
+            .collect())
     }
 
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {

@@ -39,6 +39,8 @@ pub struct KafkaLog {
     /// What arrives of the partitions that were started; `None` while nothing is read.
     arrivals: Option<Queue>,
     started: Vec<TopicPartition>,
+    /// Those of them that are paused.
+    paused: Vec<TopicPartition>,
     /// The last stable offset of each partition, as far as known.
     ends: HashMap<TopicPartition, i64>,
     /// How far each partition has been read, markers and aborted records included.
@@ -71,6 +73,7 @@ impl KafkaLog {
             events,
             arrivals: None,
             started: Vec::new(),
+            paused: Vec::new(),
             ends: HashMap::new(),
             positions: HashMap::new(),
             revoking: false,
@@ -125,6 +128,11 @@ impl KafkaLog {
         self.started.clear();
         self.positions.clear();
         self.failed = None;
+        // librdkafka would keep them paused when they are assigned anew.
+        let paused = std::mem::take(&mut self.paused);
+        if !paused.is_empty() {
+            self.client.pause(&paused, false)?;
+        }
         self.client.assign(answer)?;
         self.client.settle()
     }
@@ -282,6 +290,17 @@ impl Log for KafkaLog {
             self.client.assign(Some(positions))
         })();
         started.map_err(|failure: Failure| self.failed("starting to read", &failure))
+    }
+
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError> {
+        let tried = if paused { "pausing" } else { "resuming" };
+        let done = self.client.pause(std::slice::from_ref(partition), paused);
+        done.map_err(|failure| self.failed(&format!("{tried} {partition}"), &failure))?;
+        self.paused.retain(|other| other != partition);
+        if paused {
+            self.paused.push(partition.clone());
+        }
+        Ok(())
     }
 
     fn release(&mut self) -> Result<(), LogError> {

@@ -24,8 +24,19 @@ mod reader;
 mod settings;
 mod writer;
 
+use crate::worker::alignment::Standing;
+use crate::worker::port::SourceOffset;
+
 /// The metadata of the offset of a partition that a bounded run has finished.
 const FINISHED: &str = "finished";
+
+/// What is committed with an offset.
+fn metadata(offset: &SourceOffset) -> Option<String> {
+    if offset.finished {
+        return Some(FINISHED.to_owned());
+    }
+    offset.standing.map(Standing::to_metadata)
+}
 
 pub use admin::KafkaAdmin;
 pub use consumer::KafkaLog;

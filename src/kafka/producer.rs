@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::kafka::FINISHED;
 use crate::kafka::consumer::KafkaLog;
+use crate::kafka::metadata;
 use crate::kafka::notice::Notices;
 use crate::kafka::raw::{Client, Delivery, Event, Failure, Membership, Outgoing, Queue, Topic};
 use crate::kafka::settings::{ConnectionSettings, Role};
@@ -343,7 +343,7 @@ impl Producer {
     ) -> Result<(), CommitError> {
         loop {
             let left_ms = progress.remaining_ms();
-            match self.client.send_offsets(&transaction.offsets, FINISHED, membership, left_ms) {
+            match self.client.send_offsets(&transaction.offsets, metadata, membership, left_ms) {
                 Ok(()) => return Ok(()),
                 Err(failure) if failure.retriable && progress.remaining_ms() > 0 => thread::sleep(RETRY_WAIT),
                 Err(failure) => return Err(self.error("sending the offsets of a transaction", failure)),

@@ -2,10 +2,12 @@
 
 use crate::model::cluster::Cluster;
 use crate::model::error::Code;
+use crate::model::faults::Service;
 use crate::model::group::Group;
 use crate::model::link::{Direct, Link, Linked};
 use crate::model::request::{Request, Response};
 use crate::record::TopicPartition;
+use crate::worker::alignment::Standing;
 use crate::worker::port::{LogAdmin, LogError, TopicDescription, TopicSpec};
 
 /// How long a call may take, in milliseconds.
@@ -85,6 +87,16 @@ impl LogAdmin for ModelAdmin {
         Ok(state.groups.get(group).map(Group::finished).unwrap_or_default())
     }
 
+    fn standings(&mut self, group: &str) -> Result<Vec<(TopicPartition, Standing)>, LogError> {
+        let mut state = self.cluster.state();
+        state.settle();
+        if state.away_until(&Service::Groups).is_some() {
+            let tried = format!("reading the committed offsets of group {group}");
+            return Err(Code::CoordinatorNotAvailable.during(&tried));
+        }
+        Ok(state.groups.get(group).map(Group::standings).unwrap_or_default())
+    }
+
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {
         let mut state = self.cluster.state();
         state.settle();
@@ -128,6 +140,10 @@ impl LogAdmin for Linked<'_, ModelAdmin> {
 
     fn finished_partitions(&mut self, group: &str) -> Result<Vec<TopicPartition>, LogError> {
         self.client.finished_partitions(group)
+    }
+
+    fn standings(&mut self, group: &str) -> Result<Vec<(TopicPartition, Standing)>, LogError> {
+        self.client.standings(group)
     }
 
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {

@@ -147,6 +147,18 @@ impl Log for ModelLog {
         started.map(drop)
     }
 
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError> {
+        let turned = self.with("pausing", |consumer, _| {
+            if paused {
+                consumer.paused.insert(partition.clone());
+            } else {
+                consumer.paused.remove(partition);
+            }
+            Ok(())
+        });
+        turned.map(drop)
+    }
+
     fn release(&mut self) -> Result<(), LogError> {
         let released = self.with("giving partitions back", |consumer, _| {
             consumer.released();
@@ -207,7 +219,7 @@ fn fetch(
         if left == 0 {
             break;
         }
-        if state.leader_away_until(partition).is_some() {
+        if consumer.paused.contains(partition) || state.leader_away_until(partition).is_some() {
             continue;
         }
         let may = state.may(|| Resource::Topic(partition.topic.to_string()), Operation::Read);

@@ -5,7 +5,7 @@
 //! topics, and joins again when they have other partitions than before. Simpler than librdkafka: its
 //! subscription does not change.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::model::cluster::ClientSettings;
 use crate::model::error::Code;
@@ -74,6 +74,8 @@ pub struct Consumer {
     pub missing: VecDeque<String>,
     /// Where it reads.
     pub positions: BTreeMap<TopicPartition, i64>,
+    /// Partitions of which it takes nothing for now.
+    pub paused: BTreeSet<TopicPartition>,
     /// How far its user has got.
     pub read_up_to: BTreeMap<TopicPartition, i64>,
     /// The ends that it knows.
@@ -103,6 +105,7 @@ impl Consumer {
             refresh_ms: now_ms,
             missing: VecDeque::new(),
             positions: BTreeMap::new(),
+            paused: BTreeSet::new(),
             read_up_to: BTreeMap::new(),
             ends: BTreeMap::new(),
         }
@@ -142,6 +145,7 @@ impl Consumer {
     /// Reads nothing any more.
     pub fn stop(&mut self) {
         self.positions.clear();
+        self.paused.clear();
         self.read_up_to.clear();
     }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use crate::model::error::Code;
 use crate::model::transactions::Writer;
 use crate::record::TopicPartition;
+use crate::worker::alignment::Standing;
 use crate::worker::port::SourceOffset;
 
 /// How long the offsets of a group without members are kept (`offsets.retention.minutes`).
@@ -86,6 +87,7 @@ struct Offset {
     commit: u64,
     /// Whether it is marked as that of a finished partition.
     finished: bool,
+    standing: Option<Standing>,
 }
 
 /// The offsets of an open transaction.
@@ -427,7 +429,8 @@ impl Group {
         self.commits += 1;
         let commit = self.commits;
         pending.offsets.extend(offsets.iter().map(|sent| {
-            (sent.partition.clone(), Offset { offset: sent.next_offset, commit, finished: sent.finished })
+            let SourceOffset { next_offset: offset, finished, standing, .. } = *sent;
+            (sent.partition.clone(), Offset { offset, commit, finished, standing })
         }));
         pending.foreign.extend(foreign);
         Ok(())
@@ -449,7 +452,7 @@ impl Group {
         self.commits += 1;
         let commit = self.commits;
         self.offsets.extend(offsets.iter().map(|(partition, offset)| {
-            (partition.clone(), Offset { offset: *offset, commit, finished: false })
+            (partition.clone(), Offset { offset: *offset, commit, finished: false, standing: None })
         }));
         Ok(())
     }
@@ -525,6 +528,12 @@ impl Group {
     pub fn finished(&self) -> Vec<TopicPartition> {
         let finished = self.offsets.iter().filter(|(_, found)| found.finished);
         finished.map(|(partition, _)| partition.clone()).collect()
+    }
+
+    /// How far partitions are, of those whose committed offset says so.
+    pub fn standings(&self) -> Vec<(TopicPartition, Standing)> {
+        let told = self.offsets.iter().filter(|(_, found)| !found.finished);
+        told.filter_map(|(partition, found)| Some((partition.clone(), found.standing?))).collect()
     }
 
     /// A topic was deleted: its offsets go.

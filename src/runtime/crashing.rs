@@ -26,6 +26,10 @@ impl<L: Log> Log for CrashingLog<L> {
         self.inner.start(positions)
     }
 
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError> {
+        self.inner.pause(partition, paused)
+    }
+
     fn release(&mut self) -> Result<(), LogError> {
         self.crash.hit("during_revoke");
         self.inner.release()

@@ -11,6 +11,8 @@ use crate::state::apply::ApplyError;
 use crate::task::{FlushJob, Flushed, RestoreError, RestoreHost, RestoreRequest, Restored, TaskId, restore};
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Metrics, Monotonic};
+use crate::worker::alignment::Standing;
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{LogAdmin, LogError};
 
 /// What the workers of a process share.
@@ -19,6 +21,8 @@ pub struct Shared {
     pub stores: Leases,
     /// The admin client; its calls take turns.
     pub admin: Arc<Mutex<KafkaAdmin>>,
+    /// How far each one's partitions are, for the others.
+    pub neighbours: Neighbours,
     /// Where it is counted.
     pub metrics: Arc<Metrics>,
     /// Where tests crash.
@@ -93,6 +97,12 @@ impl RestoreHost for Host<'_> {
 pub fn run_flush(shared: &Shared, job: FlushJob) -> Result<Flushed, ApplyError> {
     shared.crash.hit("before_flush");
     job.run(&|| shared.crash.hit("during_flush"))
+}
+
+/// Asks how far the partitions are that are aligned with others.
+pub fn run_ask(shared: &Shared, application: &str) -> Result<Vec<(TopicPartition, Standing)>, LogError> {
+    let mut admin = shared.admin.lock().unwrap_or_else(PoisonError::into_inner);
+    admin.standings(application)
 }
 
 /// Cuts a changelog.

@@ -36,6 +36,7 @@ use crate::task::TaskLimits;
 use crate::telemetry::crash::CrashPoints;
 use crate::telemetry::{Health, Metrics, Monotonic, monotonic};
 use crate::topology::plan::Plan;
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{LogAdmin, LogError};
 use crate::worker::topics::{self, TopicError, Topics};
 use crate::worker::{WorkerSpec, bounded};
@@ -191,6 +192,7 @@ impl Process<'_> {
         let shared = Arc::new(Shared {
             stores: Leases::new(Box::new(stores)),
             admin,
+            neighbours: Neighbours::default(),
             metrics,
             crash: options.crash_points.clone(),
             now,
@@ -360,6 +362,7 @@ fn worker_spec(
     let share = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX) / workers;
     let cache_bytes_max = share(settings.state.cache_bytes_max);
     Ok(WorkerSpec {
+        application: plan.name.clone(),
         stages: topics::stages(plan, topics).map_err(failed)?,
         bounded: options.bounded,
         drop_state: options.drop_state.clone(),

@@ -138,6 +138,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::worker::alignment::Standing;
     use crate::worker::port::{TopicDescription, TopicSpec};
 
     /// A cluster as far as a reset sees it.
@@ -180,6 +181,9 @@ mod tests {
         }
         fn finished_partitions(&mut self, _: &str) -> Result<Vec<TopicPartition>, LogError> {
             unreachable!("a reset does not ask what is finished")
+        }
+        fn standings(&mut self, _: &str) -> Result<Vec<(TopicPartition, Standing)>, LogError> {
+            unreachable!("a reset does not ask how far partitions are")
         }
         fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError> {
             assert_eq!(group, "a");

@@ -8,7 +8,7 @@ use actix::prelude::*;
 
 use super::coordinator::{Coordinator, Share, WorkerEnded, WorkerFinished};
 use super::crashing::CrashingLog;
-use super::jobs::{Shared, run_cut, run_flush, run_restore};
+use super::jobs::{Shared, run_ask, run_cut, run_flush, run_restore};
 use crate::kafka::{KafkaChangelogReader, KafkaLog, KafkaTransactionLog};
 use crate::operator::Counters;
 use crate::record::TopicPartition;
@@ -97,7 +97,11 @@ impl WorkerActor {
         WorkerActor {
             metrics: parts.shared.metrics.worker(parts.index),
             index: parts.index,
-            worker: Worker::new(parts.spec, CrashingLog::new(log, parts.shared.crash.clone())),
+            worker: Worker::new(
+                parts.spec,
+                CrashingLog::new(log, parts.shared.crash.clone()),
+                &parts.shared.neighbours,
+            ),
             transactions: Some(parts.transactions),
             reader: Some(parts.reader),
             shared: parts.shared,
@@ -197,6 +201,9 @@ impl WorkerActor {
             }
             Job::Flush { epoch, task, job } => self.block_on(context, move || {
                 (JobDone::Flushed { epoch, task, result: run_flush(&shared, job) }, Returned::Nothing)
+            }),
+            Job::Ask { epoch, application } => self.block_on(context, move || {
+                (JobDone::Asked { epoch, result: run_ask(&shared, &application) }, Returned::Nothing)
             }),
             Job::Cut { epoch, task, partition, offset } => self.block_on(context, move || {
                 let result = run_cut(&shared, &partition, offset);
@@ -348,6 +355,9 @@ fn report_task(task: &mut Task, series: &TaskMetrics) {
     }
     if let Some(idle) = task.is_idle() {
         series.set_idle(idle);
+    }
+    if let Some(held_back_ms) = task.held_back_ms() {
+        series.set_alignment(task.drift_ms(), held_back_ms);
     }
     if let Some(tasks) = task.upstream_tasks_unheard() {
         series.set_upstream_tasks_unheard(tasks);

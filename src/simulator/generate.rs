@@ -76,6 +76,9 @@ pub struct Source {
     pub calm: bool,
     /// When a partition has had nothing for so long, it is not waited for. It may come late then.
     pub idle_timeout_ms: Option<i64>,
+    /// The group that its partitions are aligned in, and how far they may be apart. Of those that might have to be
+    /// waited for at the end for ever there is none.
+    pub alignment: Option<(String, i64)>,
 }
 
 /// An operator.

@@ -16,7 +16,7 @@ use crate::simulator::scenario::CommitPoint;
 use crate::simulator::shared::{Shared, give_stack_back, take_stack};
 use crate::simulator::trace::Who;
 use crate::task::{RestoreHost, TaskId, restore};
-use crate::worker::port::{ChangelogReader, CommitError};
+use crate::worker::port::{ChangelogReader, CommitError, LogAdmin};
 use crate::worker::{Job, JobDone};
 
 /// How long making a producer may take.
@@ -212,6 +212,15 @@ pub fn begin(
                 Finished { done: JobDone::Flushed { epoch, task, result }, clients: Clients::default() }
             };
             (coroutine(stack, shared, who, None, run), "flush")
+        }
+        Job::Ask { epoch, application } => {
+            let cluster = shared.cluster.clone();
+            let run = move |link: &JobLink<'_>| {
+                link.pause(link.shared.now_ms());
+                let result = ModelAdmin::new(&cluster).standings(&application);
+                Finished { done: JobDone::Asked { epoch, result }, clients: Clients::default() }
+            };
+            (coroutine(stack, shared, who, None, run), "ask")
         }
         Job::Cut { epoch, task, partition, offset } => {
             let cluster = shared.cluster.clone();

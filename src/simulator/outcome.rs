@@ -140,6 +140,7 @@ impl World {
                 drop_state: Vec::new(),
                 repartitioned_by: task.stage.repartitioned_by.clone(),
                 idle_timeout_ms: task.stage.idle_timeout_ms,
+                alignment: task.stage.alignment.clone(),
                 sends_to: task.stage.sends_to.clone(),
             }),
             operators: task.stage.operators.clone(),

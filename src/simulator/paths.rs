@@ -8,7 +8,7 @@ use crate::worker::JobDone;
 use crate::worker::port::CommitError;
 
 /// Paths that a campaign has to have taken: one that was never taken is a finding.
-pub const PATHS: [&str; 33] = [
+pub const PATHS: [&str; 35] = [
     "commit acknowledged",
     "commit in doubt",
     "commit of no owner",
@@ -42,6 +42,8 @@ pub const PATHS: [&str; 33] = [
     "topology changed",
     "repartition topic cut",
     "source that may be idle looked at",
+    "partition paused",
+    "partition resumed",
 ];
 
 /// Notes what became of a job.
@@ -84,6 +86,10 @@ pub fn of_job_done(done: &JobDone, who: Who, shared: &Shared) {
         }
         JobDone::Looked { task, result: Err(error), .. } => {
             shared.note(who, "source not looked at", || format!("{task}: {error}"));
+        }
+        JobDone::Asked { result: Ok(_), .. } => {}
+        JobDone::Asked { result: Err(error), .. } => {
+            shared.note(who, "nobody told how far others are", || error.to_string())
         }
         JobDone::Cut { partition, result: Ok(log_start), .. }
             if partition.topic.ends_with(".repartition") =>

@@ -1,5 +1,7 @@
 //! A simulated process: workers with their clients and jobs, and a disk.
 
+mod aligned;
+
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use crate::simulator::shared::Shared;
 use crate::simulator::trace::Who;
 use crate::task::TaskId;
 use crate::worker::bounded::{LOOK_INTERVAL_MS, unfinished};
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{Log, LogError, LogEvent};
 use crate::worker::{Exit, Job, JobDone, Phase, Rebuilds, Step, Worker, WorkerEvent, WorkerSpec};
 
@@ -100,6 +103,12 @@ impl Log for FaultyLog {
         }
     }
 
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError> {
+        let what = if paused { "partition paused" } else { "partition resumed" };
+        self.shared.note(self.who, what, || partition.to_string());
+        self.inner.pause(partition, paused)
+    }
+
     fn release(&mut self) -> Result<(), LogError> {
         self.inner.release()
     }
@@ -152,7 +161,7 @@ pub struct Told {
 }
 
 impl Seat {
-    fn new(common: &Common, identity: usize, number: usize, worker: usize) -> Seat {
+    fn new(common: &Common, neighbours: &Neighbours, identity: usize, number: usize, worker: usize) -> Seat {
         let cluster = &common.shared.cluster;
         let client = common.client(identity, worker);
         let inner = ModelLog::new(cluster, &client, &common.sources);
@@ -163,7 +172,7 @@ impl Seat {
         let log = FaultyLog { inner, shared, who, revoked: Cell::new(false), fetches: 0 };
         Seat {
             who,
-            worker: Worker::new(common.spec.clone(), log),
+            worker: Worker::new(common.spec.clone(), log, neighbours),
             clients: Clients { producer: Some(producer), reader: Some(reader) },
             running: Vec::new(),
             finished: Vec::new(),
@@ -172,11 +181,13 @@ impl Seat {
         }
     }
 
-    /// Lets the worker do a step.
-    pub fn step(&mut self, common: &Common, disk: &Disk) -> Result<Told, String> {
+    /// Lets the worker do a step; `told` is what the others of its process have told it.
+    fn step(&mut self, common: &Common, disk: &Disk, told: &aligned::Told) -> Result<Told, String> {
         let over = self.intake_over_limit(&common.spec);
+        let ahead = self.too_far_ahead(&common.spec, told);
         let step = self.worker.step(common.shared.now_ms(), common.shared.clock_ms());
         self.check_intake(&common.spec, over)?;
+        self.check_alignment(&ahead)?;
         if self.worker.log().revoked.take() && self.worker.phase() == Phase::Committing {
             common.shared.note(self.who, "commit ends while partitions are wanted back", String::new);
         }
@@ -254,10 +265,11 @@ impl Seat {
         let twice = match job {
             Job::Init | Job::Commit { .. } => runs("init") || runs("commit"),
             Job::Restore { .. } | Job::Look { .. } => runs("restore") || runs("look"),
+            Job::Ask { .. } => runs("ask"),
             Job::Flush { .. } | Job::Cut { .. } => false,
         };
         if twice {
-            return Err(format!("{}: two jobs at once that need the same client", self.who));
+            return Err(format!("{}: two jobs at once of which there may be one", self.who));
         }
         if let Job::Flush { task, .. } = job
             && self.running.iter().any(|running| running.flushes.as_ref() == Some(task))
@@ -300,7 +312,12 @@ impl Seat {
     /// pinned is at most the limit, one batch, and one checkpoint. What those weigh is up to the records
     /// and to how much the buffers of hash tables grow, which no bound that is worth checking foresees.
     fn check_intake(&mut self, spec: &WorkerSpec, over: Option<Intake>) -> Result<(), String> {
-        let waiting: usize = self.worker.tasks_mut().map(|task| task.queued_records()).sum();
+        // What is paused waits beside that, of each task for itself.
+        let waiting = self.worker.tasks_mut().map(|task| (task.is_paused(), task.queued_records()));
+        let (paused, others): (Vec<_>, Vec<_>) = waiting.partition(|(paused, _)| *paused);
+        let of_others: usize = others.iter().map(|(_, waiting)| waiting).sum();
+        let of_paused = paused.iter().map(|(_, waiting)| *waiting).max().unwrap_or_default();
+        let waiting = of_others.max(of_paused);
         if waiting >= 2 * spec.batch_records_max {
             let batch = spec.batch_records_max;
             return Err(format!("{}: {waiting} records wait, with batches of {batch}", self.who));
@@ -356,6 +373,7 @@ pub struct Process {
     pub disk: Disk,
     /// Its workers.
     pub seats: Vec<Seat>,
+    neighbours: Neighbours,
     /// It is paused until then.
     pub frozen_until_ms: Option<u64>,
     /// It was paused, and has neither committed nor been fenced since.
@@ -377,8 +395,11 @@ pub struct Process {
 impl Process {
     /// A process that starts.
     pub fn start(common: &Common, number: usize, identity: usize, disk: Disk, workers: usize) -> Process {
+        let neighbours = Neighbours::default();
+        let seat = |worker| Seat::new(common, &neighbours, identity, number, worker);
         Process {
-            seats: (0..workers).map(|worker| Seat::new(common, identity, number, worker)).collect(),
+            seats: (0..workers).map(seat).collect(),
+            neighbours,
             number,
             identity,
             disk,
@@ -391,6 +412,12 @@ impl Process {
             finished: false,
             orphans: Vec::new(),
         }
+    }
+
+    /// Lets one of its workers do a step.
+    pub fn step(&mut self, common: &Common, at: usize) -> Result<Told, String> {
+        let told = self.told_by_others(at);
+        self.seats[at].step(common, &self.disk, &told)
     }
 
     /// Pauses it, as SIGSTOP does, or wakes it.
@@ -453,7 +480,7 @@ impl Process {
 
     /// Puts a new worker in the place of one whose consumer is broken. Its jobs run on.
     pub fn rebuild(&mut self, common: &Common, at: usize) {
-        let seat = Seat::new(common, self.identity, self.number, at);
+        let seat = Seat::new(common, &self.neighbours, self.identity, self.number, at);
         let old = std::mem::replace(&mut self.seats[at], seat);
         self.seats[at].rebuilds = old.rebuilds;
         self.orphans.extend(old.running);

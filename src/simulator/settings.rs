@@ -36,6 +36,7 @@ pub fn small_spec(chance: &mut Random) -> WorkerSpec {
 pub fn plain_spec(pace: Pace) -> WorkerSpec {
     let one_by_one = pace == Pace::OneByOne;
     WorkerSpec {
+        application: String::new(),
         stages: Vec::new(),
         bounded: false,
         drop_state: Vec::new(),

@@ -22,8 +22,8 @@ use crate::simulator::shared::{FaultSource, Shared};
 use crate::simulator::trace::{Trace, Who};
 use crate::topology::plan::{Plan, Start};
 use crate::worker::port::{LogAdmin, TopicSpec};
-use crate::worker::topics;
-use crate::worker::{Exit, WorkerEvent, WorkerSpec};
+use crate::worker::topics::{self, Topics};
+use crate::worker::{Exit, StageSpec, WorkerEvent, WorkerSpec};
 
 /// Replicas are not modelled: topologies may ask for as many as they like.
 const BROKERS: i32 = 100;
@@ -94,6 +94,16 @@ pub struct Change {
     pub after: usize,
 }
 
+/// The stages of a plan. Where nobody waits until sources are idle, partitions are not aligned: one that has no more
+/// records would hold the others back for ever.
+fn stages(scenario: &Scenario, plan: &Arc<Plan>, topics: &Topics) -> Result<Vec<StageSpec>, String> {
+    let mut stages = topics::stages(plan, topics).map_err(|error| error.to_string())?;
+    if !scenario.until_idle {
+        stages.iter_mut().for_each(|stage| stage.alignment = None);
+    }
+    Ok(stages)
+}
+
 impl World {
     /// Prepares a scenario. `left_out` are the numbers of faults that do not strike; with `story`, all is
     /// told.
@@ -113,7 +123,8 @@ impl World {
         let fault_seed = random.fork("faults").bits();
         let mut chance = random.fork("settings");
         let spec = WorkerSpec {
-            stages: topics::stages(plan, &topics).map_err(|error| error.to_string())?,
+            application: plan.name.clone(),
+            stages: stages(scenario, plan, &topics)?,
             bounded: scenario.bounded,
             ..if seeded { small_spec(&mut chance) } else { plain_spec(scenario.pace) }
         };
@@ -307,11 +318,11 @@ impl World {
 
     /// Whether there is more to do at once.
     fn step(&mut self, at: usize, seat: usize) -> Result<bool, String> {
-        let Process { seats, disk, .. } = &mut self.processes[at];
-        if seats[seat].stopped {
+        let process = &mut self.processes[at];
+        if process.seats[seat].stopped {
             return Ok(false);
         }
-        let told = seats[seat].step(&self.common, disk)?;
+        let told = process.step(&self.common, seat)?;
         let busy = told.busy;
         self.hear(at, seat, told)?;
         Ok(busy)

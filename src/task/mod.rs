@@ -17,7 +17,7 @@ pub use running::{Contribution, Task, TaskLimits};
 pub use unflushed::{FlushJob, Flushed};
 
 use crate::record::TopicPartition;
-use crate::topology::plan::Start;
+use crate::topology::plan::{Alignment, Start};
 use crate::worker::port::TopicId;
 
 /// A task's name: its stage and its partition number.
@@ -56,6 +56,8 @@ pub struct TaskSpec {
     /// When the source has had nothing for so long, the stages behind it do not wait for it any more; `None`: they
     /// always do.
     pub idle_timeout_ms: Option<u64>,
+    /// How its source is aligned with others.
+    pub alignment: Option<Alignment>,
     /// The topics through which it sends to later stages.
     pub sends_to: Vec<String>,
 }

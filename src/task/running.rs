@@ -1,6 +1,8 @@
 //! A running task: takes records, keeps its state, contributes to checkpoints.
 
+mod aligned;
 mod checkpoint;
+mod idle;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -21,6 +23,7 @@ use crate::state::header::Header;
 use crate::state::key;
 use crate::state::store::{Store, StoreError};
 use crate::topology::plan::Start;
+use crate::worker::alignment::Standing;
 use crate::worker::port::{OutputRecord, TopicId};
 
 /// The bounds that a task keeps.
@@ -88,6 +91,8 @@ pub struct Contribution {
     pub next_offset: i64,
     /// Whether a bounded run is over for this task with this checkpoint.
     pub finished: bool,
+    /// How far it is, for those that it is aligned with.
+    pub standing: Option<Standing>,
 }
 
 /// The part of a task that only a task with state has.
@@ -125,6 +130,7 @@ struct SourceCuts {
 /// What was prepared and waits for its commit.
 struct Pending {
     next_offset: i64,
+    standing: Option<Standing>,
     counters: Counters,
     /// Of a task with state.
     changes: Option<Changes>,
@@ -150,11 +156,9 @@ pub struct Task {
     pipeline: Box<dyn Pipeline>,
     durable: Option<Durable>,
     cuts: SourceCuts,
-    /// Since then there has been nothing to process, and nothing to read.
-    drained_since_ms: Option<u64>,
-    /// The broker has confirmed that.
-    is_drained: bool,
+    drained: idle::Drained,
     idle: bool,
+    aligned: aligned::Aligned,
     queue: VecDeque<Queued>,
     queued_records: usize,
     arena: Bump,
@@ -230,9 +234,9 @@ impl Task {
         Ok(Task {
             staged,
             cuts: SourceCuts::default(),
-            drained_since_ms: None,
-            is_drained: false,
+            drained: idle::Drained::default(),
             idle: false,
+            aligned: aligned::Aligned::default(),
             spec,
             limits,
             pipeline,
@@ -353,7 +357,7 @@ impl Task {
             return Ok(0);
         }
         while taken < records_max && !self.resume && !self.staged.is_full() {
-            if self.queue.is_empty() {
+            if self.queue.is_empty() || self.is_held_back() {
                 break;
             }
             let done = self.process_some(records_max - taken)?;
@@ -426,44 +430,6 @@ impl Task {
         (self.resume && !self.anchor_due) || (self.ended && !self.finished)
     }
 
-    /// Learns whether the source has no record behind those that were [handed over](Task::enqueue). A source that has
-    /// had nothing to process for a while is idle; as long as anything waits, it is not, however long that takes.
-    pub fn source_drained(&mut self, drained: bool, now_ms: u64) {
-        // Nor is it while something is due by the clock or with the checkpoint, whose rows come then.
-        let is_due = self.staged.due_ms().is_some() || self.staged.holds_back();
-        let waits = self.is_going_on() || self.staged.is_full() || is_due;
-        let drained = drained && self.queue.is_empty() && !waits;
-        self.drained_since_ms = self.drained_since_ms.or(Some(now_ms)).filter(|_| drained);
-        self.is_drained &= drained;
-        self.idle = self.is_drained || (drained && self.pipeline.is_idle());
-        self.staged.set_idle(self.idle);
-    }
-
-    /// Whether the source is idle if its broker has nothing more, which is to be [asked](Task::looked).
-    pub fn may_be_idle(&self, now_ms: u64) -> bool {
-        let (Some(timeout_ms), Some(since_ms)) = (self.spec.idle_timeout_ms, self.drained_since_ms) else {
-            return false;
-        };
-        !self.is_drained && now_ms >= since_ms + timeout_ms
-    }
-
-    /// Learns whether the broker has nothing more. If it has, or does not answer, the time begins anew; so it does if
-    /// something came while it was asked.
-    pub fn looked(&mut self, drained: bool, now_ms: u64) {
-        self.is_drained = drained && self.may_be_idle(now_ms);
-        self.drained_since_ms = self.drained_since_ms.filter(|_| drained);
-    }
-
-    /// Whether stages behind a change of keys wait for its watermark.
-    pub fn sends(&self) -> bool {
-        self.staged.has_exchanges()
-    }
-
-    /// Whether its source will be idle if nothing more comes: a simulation waits for that.
-    pub fn awaits_idleness(&self) -> bool {
-        self.spec.idle_timeout_ms.is_some() && self.staged.has_exchanges() && !self.idle && !self.finished
-    }
-
     /// Whether a checkpoint would change anything.
     pub fn is_dirty(&mut self, now_ms: u64) -> bool {
         self.next_offset != self.committed_offset
@@ -473,6 +439,7 @@ impl Task {
             || self.staged.is_sending_due(now_ms, self.limits.watermark_interval_ms)
             || self.dirty_bytes() > 0
             || self.finished != self.committed_finished
+            || self.standing() != self.aligned.committed
             || self.durable.as_ref().is_some_and(|durable| durable.header_stale)
             || (self.end_offset.is_some()
                 && self.durable.as_ref().is_some_and(|durable| durable.checkpoint == 0))

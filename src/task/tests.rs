@@ -109,6 +109,7 @@ fn transaction_at(task: &mut Task, now_ms: u64) -> Option<Transaction> {
             partition: contribution.source,
             next_offset: contribution.next_offset,
             finished: contribution.finished,
+            standing: contribution.standing,
         }],
     })
 }

@@ -21,6 +21,7 @@ use prometheus_client::registry::Registry;
 
 use super::series::{Known, Labels, Live, encode_counters, encode_gauges};
 use super::{Health, Monotonic};
+use crate::time::MIN_TIME_MS;
 
 /// The media type of [`Metrics::encode`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -195,6 +196,8 @@ impl SourceMetrics {
 pub struct TaskMetrics {
     watermark_ms: Known,
     idle: Known,
+    alignment_drift_ms: Known,
+    alignment_held_ms: Known,
     upstream_tasks_unheard: Known,
     restore_records: AtomicU64,
     restore_progress_ratio: Gauge<f64, AtomicU64>,
@@ -209,6 +212,8 @@ impl TaskMetrics {
         TaskMetrics {
             watermark_ms: Known::not_yet(),
             idle: Known::not_yet(),
+            alignment_drift_ms: Known::not_yet(),
+            alignment_held_ms: Known::not_yet(),
             upstream_tasks_unheard: Known::not_yet(),
             restore_records: AtomicU64::new(0),
             restore_progress_ratio: Gauge::default(),
@@ -227,6 +232,13 @@ impl TaskMetrics {
     /// Whether the stages behind a change of keys do not wait for the task.
     pub fn set_idle(&self, idle: bool) {
         self.idle.set(i64::from(idle));
+    }
+
+    /// How far the task's watermark is ahead of the least that it is aligned with, if there is one, and for how long
+    /// it was held back in all.
+    pub fn set_alignment(&self, drift_ms: Option<i64>, held_back_ms: u64) {
+        self.alignment_drift_ms.set(drift_ms.unwrap_or(MIN_TIME_MS));
+        self.alignment_held_ms.set(clamped(held_back_ms));
     }
 
     /// How many of the tasks before a change of keys have not said anything yet.
@@ -260,6 +272,10 @@ impl TaskMetrics {
     pub fn set_flushed(&self, offset: i64) {
         self.flushed_offset.set(offset);
     }
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
 }
 
 fn clamped(value: u64) -> i64 {
@@ -331,6 +347,16 @@ impl AllSeries {
         })?;
         encode_gauges(e, "thalweg_idle", "1 if later stages do not wait for the task.", &all, |t| {
             t.idle.get()
+        })?;
+        let help = "How far the watermark is ahead of the least that it is aligned with.";
+        encode_gauges(e, "thalweg_alignment_drift_seconds", help, &all, |t| {
+            t.alignment_drift_ms.get().map(seconds)
+        })?;
+        let aligned = all.iter().filter(|(_, task)| task.alignment_held_ms.get().is_some());
+        let aligned = aligned.cloned().collect();
+        let help = "How long the task waited for those that it is aligned with.";
+        encode_counters(e, "thalweg_alignment_held_seconds", help, &aligned, |t| {
+            t.alignment_held_ms.get().map(seconds).unwrap_or_default()
         })?;
         let help = "Upstream tasks that have told no watermark yet.";
         encode_gauges(e, "thalweg_upstream_tasks_unheard", help, &all, |t| t.upstream_tasks_unheard.get())?;

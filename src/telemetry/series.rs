@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeMetric};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -90,12 +90,12 @@ pub(super) fn encode_gauges<const N: usize, S, V: EncodeGaugeValue>(
 }
 
 /// Writes a counter for each series. `name` is without the `_total` that a counter's name ends with.
-pub(super) fn encode_counters<const N: usize, S>(
+pub(super) fn encode_counters<const N: usize, S, V: EncodeCounterValue>(
     encoder: &mut DescriptorEncoder,
     name: &str,
     help: &str,
     series: &Snapshot<N, S>,
-    value: impl Fn(&S) -> u64,
+    value: impl Fn(&S) -> V,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (labels, series) in series {

@@ -108,6 +108,7 @@ fn full_scrape() -> String {
     source.set_lag(0);
     let task = metrics.task("orders", 0);
     task.set_watermark(0);
+    task.set_alignment(Some(1_500), 2_250);
     task.add_restored(10, 0.5);
     task.set_state_bytes(1);
     task.set_cache_bytes(2);

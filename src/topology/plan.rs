@@ -94,8 +94,19 @@ pub struct SourcePlan {
     pub schema: SourceSchema,
     /// How it is dated.
     pub event_time: EventTimePlan,
+    /// How its partitions wait for one another, and for those of other sources.
+    pub alignment: Option<Alignment>,
     /// What becomes of records that cannot be decoded or dated.
     pub on_error: OnError,
+}
+
+/// How a source is aligned with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alignment {
+    /// The sources of one group wait for one another.
+    pub group: Arc<str>,
+    /// A partition whose watermark is further ahead of the group's least one is not read.
+    pub max_drift_ms: i64,
 }
 
 /// What dates a record.

@@ -6,7 +6,7 @@ use crate::expression::Expression;
 use crate::record::{EACH, Field, FieldForm, SourceField, SourceSchema, Type, shown_path};
 
 use super::diagnostic::{Span, known_names, nearest, quoted};
-use super::plan::{EventTime, EventTimePlan, OnError, SourcePlan, Start};
+use super::plan::{Alignment, EventTime, EventTimePlan, OnError, SourcePlan, Start};
 use super::reader::{Fields, Reader, Text};
 use super::stream::{Stream, check_field_name};
 use super::yaml::{Data, Entry, Node};
@@ -20,6 +20,9 @@ const MAX_AHEAD_MS: i64 = 24 * 60 * 60 * 1000;
 
 const KEYS: [&str; 8] =
     ["topic", "partitioned_by", "format", "schema", "event_time", "start", "on_error", "create"];
+
+const EVENT_TIME_KEYS: [&str; 7] =
+    ["field", "expression", "punctuated", "max_out_of_orderness", "max_ahead", "idle_timeout", "alignment"];
 
 /// A field's type as the file names it.
 const TYPES: [(&str, Type, FieldForm); 6] = [
@@ -77,6 +80,7 @@ pub(super) fn read_source(entry: &Entry, reader: &mut Reader) -> SourceDraft {
                 max_ahead_ms: MAX_AHEAD_MS,
                 idle_timeout_ms: None,
             },
+            alignment: None,
             on_error: OnError::Fail,
         },
         stream: Stream::opaque(),
@@ -284,8 +288,7 @@ fn read_event_time(fields: &Fields, draft: &mut SourceDraft, reader: &mut Reader
     let Some(entry) = fields.entry("event_time") else { return };
     let what = format!("`event_time` of {}", fields.what);
     let Some(inner) = reader.fields(&entry.value, &what, entry.key_span) else { return };
-    let keys = ["field", "expression", "punctuated", "max_out_of_orderness", "max_ahead", "idle_timeout"];
-    reader.check_keys(&inner, &keys);
+    reader.check_keys(&inner, &EVENT_TIME_KEYS);
     if let Some(punctuated) = read_expression(&inner, "punctuated", Type::Bool, &draft.stream, reader) {
         draft.plan.event_time.punctuated = Some(punctuated);
         // Whoever marks records has waited already.
@@ -303,6 +306,7 @@ fn read_event_time(fields: &Fields, draft: &mut SourceDraft, reader: &mut Reader
         draft.plan.event_time.idle_timeout_ms =
             reader.length(node, "`idle_timeout`", "as in `idle_timeout: 30s`");
     }
+    draft.plan.alignment = read_alignment(&inner, reader);
     if let (Some(_), Some(expression)) = (inner.entry("field"), inner.entry("expression")) {
         reader
             .problems
@@ -325,6 +329,24 @@ fn read_event_time(fields: &Fields, draft: &mut SourceDraft, reader: &mut Reader
             )
             .help("it guards an event time that is taken from a `field` or computed");
     }
+}
+
+/// `alignment: { group, max_drift }`.
+fn read_alignment(event_time: &Fields, reader: &mut Reader) -> Option<Alignment> {
+    let entry = event_time.entry("alignment")?;
+    let what = format!("`alignment` in {}", event_time.what);
+    let fields = reader.fields(&entry.value, &what, entry.key_span)?;
+    reader.check_keys(&fields, &["group", "max_drift"]);
+    let help = "name the group; sources that name the same one wait for one another";
+    let group = reader.required(&fields, "group", help).and_then(|node| reader.text(node, "`group`"));
+    if let Some(group) = &group {
+        reader.check_id(&group.value, group.span, "a group's name");
+    }
+    let help = "as in `max_drift: 1m`: a partition further ahead of the group's slowest one waits for it";
+    let max_drift_ms = reader
+        .required(&fields, "max_drift", help)
+        .and_then(|node| reader.length(node, "`max_drift`", "as in `max_drift: 1m`"));
+    Some(Alignment { group: group?.value.as_str().into(), max_drift_ms: max_drift_ms? })
 }
 
 /// An expression of a type, on the source's rows.

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::alignment::Standing;
 use super::port::{CommitError, LogError, Member, Receipt, Transaction};
 use crate::operator::Counters;
 use crate::record::TopicPartition;
 use crate::state::apply::ApplyError;
 use crate::task::{FlushJob, Flushed, RestoreError, RestoreRequest, Restored, TaskId};
 
-/// Work that blocks. At most one `Init` or `Commit` and one `Restore` or `Look` of a worker run at a time; per
+/// Work that blocks. At most one `Init` or `Commit`, one `Restore` or `Look` and one `Ask` of a worker run at a time; per
 /// task, at most one `Flush`, and one `Cut` of each of its topics.
 pub enum Job {
     /// [`TransactionLog::init`](super::port::TransactionLog::init).
@@ -47,6 +48,13 @@ pub enum Job {
         task: TaskId,
         /// Where to look.
         partition: TopicPartition,
+    },
+    /// [`LogAdmin::standings`](super::port::LogAdmin::standings).
+    Ask {
+        /// To be handed back.
+        epoch: u64,
+        /// The consumer group.
+        application: String,
     },
     /// [`LogAdmin::delete_records`](super::port::LogAdmin::delete_records).
     Cut {
@@ -93,6 +101,13 @@ pub enum JobDone {
         task: TaskId,
         /// The offset behind all that can be read.
         result: Result<i64, LogError>,
+    },
+    /// Of [`Job::Ask`].
+    Asked {
+        /// The job's.
+        epoch: u64,
+        /// How far partitions are, of those that have committed that.
+        result: Result<Vec<(TopicPartition, Standing)>, LogError>,
     },
     /// Of [`Job::Cut`].
     Cut {

@@ -8,9 +8,11 @@
 //! when no commit is running, and on any doubt drops everything in memory and starts over from what is
 //! committed.
 
+pub mod alignment;
 pub mod bounded;
 mod job;
 mod machine;
+pub mod neighbours;
 mod phase;
 pub mod port;
 mod rebuilds;

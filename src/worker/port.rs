@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub use crate::record::{OutputRecord, TopicId};
 
+use super::alignment::Standing;
 use crate::record::{Records, TopicPartition};
 
 /// The group member that an assignment was made to. A commit is valid only under it.
@@ -65,6 +66,9 @@ pub trait Log {
     /// Starts reading each partition at its offset. Called when the tasks are restored: once per
     /// assignment, and once more after each recovery, when what was fetched before is dropped.
     fn start(&mut self, positions: &[(TopicPartition, i64)]) -> Result<(), LogError>;
+    /// Takes no more records of a started partition, and hands out none that have arrived and were not fetched; or goes
+    /// on with it, behind the last that was fetched. Forgotten at the next start and release.
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError>;
     /// Gives all partitions back and answers a revocation. What was fetched is dropped.
     fn release(&mut self) -> Result<(), LogError>;
     /// Up to `records_max` records that have arrived, in offset order per partition, one element per
@@ -103,12 +107,15 @@ pub struct SourceOffset {
     /// Whether a bounded run has finished the partition. The mark is committed with the offset, as its
     /// metadata; the next commit of the partition without it takes it away.
     pub finished: bool,
+    /// Of a source that is aligned with others: how far it is, for the others. Committed with the offset, as its
+    /// metadata, unless the partition is finished.
+    pub standing: Option<Standing>,
 }
 
 impl From<(TopicPartition, i64)> for SourceOffset {
     /// An offset without a mark.
     fn from((partition, next_offset): (TopicPartition, i64)) -> Self {
-        SourceOffset { partition, next_offset, finished: false }
+        SourceOffset { partition, next_offset, finished: false, standing: None }
     }
 }
 
@@ -222,6 +229,9 @@ pub trait LogAdmin {
     fn group_offsets(&mut self, group: &str) -> Result<Vec<(TopicPartition, i64)>, LogError>;
     /// The partitions whose committed offset is marked as [finished](Transaction::finished).
     fn finished_partitions(&mut self, group: &str) -> Result<Vec<TopicPartition>, LogError>;
+    /// How far the partitions are that are aligned with others, of those that have committed that: as of their last
+    /// commit. A transaction that is open on them is not waited for.
+    fn standings(&mut self, group: &str) -> Result<Vec<(TopicPartition, Standing)>, LogError>;
     /// The members of a group; empty when it is idle or unknown.
     fn group_members(&mut self, group: &str) -> Result<Vec<String>, LogError>;
     /// Deletes a group and its offsets. An unknown group is no error.

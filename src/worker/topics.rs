@@ -247,6 +247,10 @@ pub fn stages(plan: &Arc<Plan>, topics: &Topics) -> Result<Vec<StageSpec>, Build
             },
             start,
             idle_timeout_ms: idle_timeout_ms.and_then(|ms| u64::try_from(ms).ok()),
+            alignment: match stage {
+                StageInput::Source(source) => source.alignment.clone(),
+                StageInput::Repartition(_) => None,
+            },
             sends_to: plan.sends_of(number).map(|repartition| plan.repartition_topic(repartition)).collect(),
             changelog: changelog.as_ref().map(|log| (log.name.clone(), log.id, log.record_bytes_max)),
             operators: stateful_operators(plan, number),

@@ -3,7 +3,7 @@
 use thalweg::record::TopicPartition;
 use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, OutputRecord, TransactionLog};
 
-use crate::common::{Pair, class, create, ends, fetch, output, read, seen, single, values};
+use crate::common::{Pair, assigned, class, create, ends, fetch, output, read, seen, single, start, values};
 use crate::world::{Steps, Who, World};
 
 pub fn a_commit_is_seen_whole_with_its_offsets<W: World>(world: &W) {
@@ -346,4 +346,73 @@ pub fn outputs_and_changes_of_one_partition_keep_their_order<W: World>(world: &W
     world.until_is([0, 12, 12], || ends(&mut reader, &log));
     let seen = read(&mut reader, &log, 0, 6).unwrap();
     assert_eq!(seen, values(&[(0, "a"), (1, "b"), (2, "c"), (3, "d"), (4, "e")]));
+}
+
+pub fn a_partition_that_was_paused_goes_on_behind_what_was_fetched<W: World>(world: &W) {
+    let topic = create(world, "pause", 2);
+    let [paused, other] = [0, 1].map(|partition| TopicPartition::new(&topic, partition));
+    let who = Who::of(&world.unique("pause"), "0");
+    let mut log = world.log(&who, &[topic.clone()]);
+    assigned(world, &mut log);
+    let mut producer = world.steps(&Who::of(&world.unique("pause"), "writer"));
+    producer.init().unwrap();
+    let mut written = 0;
+    let mut write = |count: usize| {
+        producer.begin().unwrap();
+        for _ in 0..count {
+            producer.write(&paused, &written.to_string()).unwrap();
+            producer.write(&other, &written.to_string()).unwrap();
+            written += 1;
+        }
+        producer.commit().unwrap();
+        written
+    };
+    write(20);
+    start(&mut log, &[paused.clone(), other.clone()]);
+    let mut found = [Vec::new(), Vec::new()];
+    for round in 0..6 {
+        // Some are fetched, and the consumer has the others.
+        let before = found[0].len();
+        world.until("records", || {
+            assert!(log.poll().unwrap().is_none());
+            take(&mut log, 3, &mut found);
+            (found[0].len() > before).then_some(())
+        });
+        log.pause(&paused, true).unwrap();
+        let (held, all) = (found[0].len(), write(5 + round));
+        world.until("those of the other partition", || {
+            assert!(log.poll().unwrap().is_none());
+            take(&mut log, 1_000, &mut found);
+            (found[1].len() >= all).then_some(())
+        });
+        assert_eq!(found[0].len(), held, "nothing comes of a partition that is paused");
+        log.pause(&paused, false).unwrap();
+    }
+    let all = write(1);
+    world.until("all that was paused", || {
+        assert!(log.poll().unwrap().is_none());
+        take(&mut log, 1_000, &mut found);
+        (found[0].len() >= all).then_some(())
+    });
+    let expected: Vec<String> = (0..all).map(|value| value.to_string()).collect();
+    assert_eq!(found[0], expected);
+    // A new start forgets it.
+    log.pause(&paused, true).unwrap();
+    start(&mut log, std::slice::from_ref(&paused));
+    let mut again = [Vec::new(), Vec::new()];
+    world.until("all once more", || {
+        take(&mut log, 1_000, &mut again);
+        (again[0].len() >= all).then_some(())
+    });
+    assert_eq!(again[0], expected);
+}
+
+/// Adds the values of what has arrived, by partition.
+fn take(log: &mut impl Log, records_max: usize, found: &mut [Vec<String>; 2]) {
+    for batch in log.fetch(records_max).unwrap() {
+        for record in seen(&*batch) {
+            let value = String::from_utf8(record.value.unwrap()).unwrap();
+            found[record.partition.partition as usize].push(value);
+        }
+    }
 }

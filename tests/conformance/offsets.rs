@@ -1,6 +1,7 @@
 //! Offsets that are committed in transactions, with the checks of the coordinator and without.
 
 use thalweg::record::TopicPartition;
+use thalweg::worker::alignment::Standing;
 use thalweg::worker::port::{ChangelogReader, Log, LogAdmin, SourceOffset, Transaction, TransactionLog};
 
 use crate::common::{Pair, class, commit_class, create, single};
@@ -44,7 +45,7 @@ pub fn a_partition_is_marked_as_finished_by_the_commit_of_its_offset<W: World>(w
     let with_marks = |of: &[TopicPartition]| {
         let all = [(other.clone(), 5), (source.clone(), 1)].map(|(partition, next_offset)| {
             let finished = of.contains(&partition);
-            SourceOffset { partition, next_offset, finished }
+            SourceOffset { finished, ..SourceOffset::from((partition, next_offset)) }
         });
         Transaction { offsets: all.to_vec(), ..Transaction::default() }
     };
@@ -65,6 +66,31 @@ pub fn a_partition_is_marked_as_finished_by_the_commit_of_its_offset<W: World>(w
     both.retain(|partition| *partition != pair.source);
     pair.commit(pair.transaction(2));
     world.until_is(both, finished);
+}
+
+/// It counts once its transaction is committed, until a later commit of the partition says something else or nothing.
+pub fn how_far_a_partition_is_comes_with_its_offset<W: World>(world: &W) {
+    let mut pair = Pair::new(world, "standing");
+    let (group, source) = (pair.who.group.clone(), pair.source.clone());
+    let told = || world.admin().standings(&group).unwrap();
+    assert_eq!(told(), [], "an unknown group");
+    let transaction = |next_offset, standing, finished| {
+        let offset = SourceOffset { standing, finished, ..(source.clone(), next_offset).into() };
+        Transaction { offsets: vec![offset], ..Transaction::default() }
+    };
+    for (next_offset, idle) in [(1, false), (1, true), (2, false)] {
+        let standing = Standing { watermark_ms: 1_767_225_600_000 + next_offset, idle };
+        pair.commit(transaction(next_offset, Some(standing), false));
+        world.until_is(vec![(source.clone(), standing)], told);
+    }
+    pair.commit(pair.transaction(3));
+    world.until_is(Vec::new(), told);
+    let standing = Some(Standing { watermark_ms: -1, idle: false });
+    pair.commit(transaction(4, standing, false));
+    world.until_is(1, || told().len());
+    pair.commit(transaction(4, standing, true));
+    world.until_is(Vec::new(), told);
+    assert_eq!(world.admin().finished_partitions(&group).unwrap(), [source.clone()]);
 }
 
 /// The coordinator checks nothing for somebody without a generation and a member id: the ports must

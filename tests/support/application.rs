@@ -573,6 +573,14 @@ impl Application {
         }
     }
 
+    /// With the partitions of its source no further apart than `max_drift`.
+    pub fn aligned(self, max_drift: &str) -> Application {
+        let aligned = format!("5s, alignment: {{ group: orders, max_drift: {max_drift} }} }}");
+        let yaml = std::fs::read_to_string(&self.file).expect("the topology file");
+        std::fs::write(&self.file, yaml.replacen("5s }", &aligned, 1)).expect("the topology file");
+        self
+    }
+
     /// The changelog topic of its source's stage.
     pub fn changelog(&self) -> String {
         format!("thalweg.{}.orders.changelog", self.name)

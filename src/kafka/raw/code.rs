@@ -35,6 +35,15 @@ unsafe extern "C" {
         partitions: *mut *mut rd::rd_kafka_topic_partition_list_t,
     ) -> c_int;
 
+    pub fn rd_kafka_pause_partitions(
+        rk: *mut rd::rd_kafka_t,
+        partitions: *mut rd::rd_kafka_topic_partition_list_t,
+    ) -> c_int;
+    pub fn rd_kafka_resume_partitions(
+        rk: *mut rd::rd_kafka_t,
+        partitions: *mut rd::rd_kafka_topic_partition_list_t,
+    ) -> c_int;
+
     pub fn rd_kafka_committed(
         rk: *mut rd::rd_kafka_t,
         partitions: *mut rd::rd_kafka_topic_partition_list_t,

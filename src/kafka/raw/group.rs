@@ -4,6 +4,7 @@
 //! metadata and lists that come back are owned and freed once.
 #![allow(unsafe_code)]
 
+use std::ffi::c_int;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use rdkafka::bindings as rd;
 use super::client::Client;
 use super::code;
 use super::error::{Failure, string};
-use super::list::list;
+use super::list::{list, partitions_of};
 use super::queue::Queue;
 use crate::record::TopicPartition;
 use crate::worker::port::Member;
@@ -43,6 +44,26 @@ impl Client {
         let list = list.as_ref().map_or(ptr::null_mut(), |list| list.ptr());
         // SAFETY: null or a live list, copied by the call.
         Failure::check(unsafe { code::rd_kafka_assign(self.ptr(), list) })
+    }
+
+    /// Pauses partitions, or goes on with them behind the last record that was taken from a queue. What had arrived and
+    /// was not taken is fetched again then; none of it is taken while they are paused. A partition that the client does
+    /// not know any more is not paused, so there is nothing to go on with. Waits for the client's main thread:
+    /// microseconds.
+    pub fn pause(&self, partitions: &[TopicPartition], paused: bool) -> Result<(), Failure> {
+        let list = list(partitions.iter().map(|partition| (partition, 0)))?;
+        // SAFETY: a live list, in which the call notes errors.
+        Failure::check(unsafe {
+            match paused {
+                true => code::rd_kafka_pause_partitions(self.ptr(), list.ptr()),
+                false => code::rd_kafka_resume_partitions(self.ptr(), list.ptr()),
+            }
+        })?;
+        // SAFETY: the list is alive.
+        let told = unsafe { partitions_of(list.ptr()) };
+        let unknown = rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION as c_int;
+        let mut told = told.iter().filter(|element| paused || element.err != unknown);
+        told.try_for_each(|element| Failure::check(element.err))
     }
 
     /// Returns when the client's main thread has done what was asked of it before: what an `assign`

@@ -198,9 +198,8 @@ fn sending_offsets_ends_in_time_while_the_coordinator_of_the_group_is_away() {
     producer.begin().unwrap();
     // SAFETY: the number of a broker that is there.
     unsafe { rd::rd_kafka_mock_broker_set_down(cluster(&producer), 2) };
-    let offsets =
-        [SourceOffset { partition: TopicPartition::new("topic", 0), next_offset: 1, finished: false }];
-    let failure = producer.send_offsets(&offsets, "", &membership, 2_000).unwrap_err();
+    let offsets = [SourceOffset::from((TopicPartition::new("topic", 0), 1))];
+    let failure = producer.send_offsets(&offsets, |_| None, &membership, 2_000).unwrap_err();
     assert_eq!(failure.code, Code::OperationTimedOut, "{failure:?}");
     assert!(
         failure.text.contains("did not come back"),

@@ -32,8 +32,8 @@ impl Client {
         unsafe { Failure::check_owned(rd::rd_kafka_begin_transaction(self.ptr())) }
     }
 
-    /// Adds the offsets to the transaction, as the member that `membership` was taken from. Those of finished
-    /// partitions get `mark` for their metadata.
+    /// Adds the offsets to the transaction, as the member that `membership` was taken from. Each gets what
+    /// there is of `metadata` for it.
     ///
     /// While librdkafka looks for the group's coordinator it keeps no time limit (its issue 5456), and if that
     /// broker is gone from the cluster's metadata it looks no more until some other connection changes (5511). So
@@ -43,14 +43,17 @@ impl Client {
     pub fn send_offsets(
         self: &Arc<Self>,
         offsets: &[SourceOffset],
-        mark: &str,
+        metadata: impl Fn(&SourceOffset) -> Option<String>,
         membership: &Arc<Membership>,
         timeout_ms: u64,
     ) -> Result<(), Failure> {
         let list = list(offsets.iter().map(|offset| (&offset.partition, offset.next_offset)))?;
-        for SourceOffset { partition, .. } in offsets.iter().filter(|offset| offset.finished) {
-            if let Some(mut element) = list.find_partition(&partition.topic, partition.partition) {
-                element.set_metadata(mark);
+        for offset in offsets {
+            let SourceOffset { partition, .. } = offset;
+            if let Some(metadata) = metadata(offset)
+                && let Some(mut element) = list.find_partition(&partition.topic, partition.partition)
+            {
+                element.set_metadata(metadata);
             }
         }
         let (client, membership) = (self.clone(), membership.clone());

@@ -12,7 +12,10 @@ impl Maker<'_> {
         let on_error = self.on_error(&id);
         self.calm = self.random.fork("calm").one_in(3);
         self.idles = self.calm && self.random.fork("idles").one_in(3);
-        let idle_timeout_ms = self.idles.then(|| 50 + self.random.fork("idle timeout").below(3_000) as i64);
+        let alignment = self.alignment(&id);
+        // Where no key changes behind it nothing depends on whether it is idle.
+        let idles = self.idles || (alignment.is_some() && !self.generated.bounded);
+        let idle_timeout_ms = idles.then(|| 50 + self.random.fork("idle timeout").below(3_000) as i64);
         let latest = self.random.fork("start").one_in(8) && !self.calm;
         let start = if latest { Start::Latest } else { Start::Earliest };
         let random = &mut *self.random;
@@ -75,6 +78,7 @@ impl Maker<'_> {
             start,
             calm: self.calm,
             idle_timeout_ms,
+            alignment,
             partitioned_by,
             fields,
             id,
@@ -93,5 +97,15 @@ impl Maker<'_> {
             size_ms: None,
             readers: 0,
         });
+    }
+
+    /// How a source is aligned. What never ends and is never idle would hold back others for ever; and behind a source
+    /// that may be idle all is less exactly known where keys change.
+    fn alignment(&self, id: &str) -> Option<(String, i64)> {
+        let mut random = self.random.fork("alignment");
+        let may_be = self.generated.bounded || self.idles || !self.calm;
+        let group = if random.one_in(4) { id } else { "all" };
+        let max_drift_ms = *random.pick(&[1, 700, 4_000]);
+        (may_be && random.one_in(2)).then(|| (group.to_owned(), max_drift_ms))
     }
 }

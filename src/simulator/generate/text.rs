@@ -97,6 +97,9 @@ impl Generated {
         if let Some(timeout_ms) = source.idle_timeout_ms {
             let _ = write!(out, ", idle_timeout: {timeout_ms}ms");
         }
+        if let Some((group, max_drift_ms)) = &source.alignment {
+            let _ = write!(out, ", alignment: {{ group: {group}, max_drift: {max_drift_ms}ms }}");
+        }
         out.push_str(" }\n");
         on_error(&source.on_error, out);
     }

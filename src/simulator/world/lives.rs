@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Change, Down, RESTART_MS, World};
+use super::{Change, Down, RESTART_MS, World, stages};
 use crate::model::clients::ModelAdmin;
 use crate::record::TopicPartition;
 use crate::simulator::disk::{Disk, Kind};
@@ -41,7 +41,7 @@ impl World {
         let topics = topics::prepare(&mut admin, &change.plan, self.scenario.bounded, 1, None)
             .map_err(|error| error.to_string())?;
         self.common.spec = Arc::new(WorkerSpec {
-            stages: topics::stages(&change.plan, &topics).map_err(|error| error.to_string())?,
+            stages: stages(&self.scenario, &change.plan, &topics)?,
             drop_state: change.drop_state,
             ..(*self.common.spec).clone()
         });

@@ -39,8 +39,10 @@ impl Task {
             source: self.spec.source.clone(),
             next_offset: self.next_offset,
             finished: self.finished,
+            standing: self.standing(),
         };
-        self.pending = Some(Pending { next_offset: self.next_offset, counters, changes });
+        let (next_offset, standing) = (self.next_offset, contribution.standing);
+        self.pending = Some(Pending { next_offset, standing, counters, changes });
         Ok(Some(contribution))
     }
 
@@ -125,6 +127,7 @@ impl Task {
             )));
         }
         self.committed_offset = pending.next_offset;
+        self.aligned.committed = pending.standing;
         self.anchor_due = false;
         self.committed_finished =
             pending.changes.as_ref().map_or(self.finished, |changes| changes.header.finished);

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::block::{Block, BlockHeader};
+use crate::topology::plan::Alignment;
 use crate::worker::tests::topology::record;
 
 const TIMEOUT_MS: u64 = 1_000;
@@ -198,4 +199,31 @@ fn a_source_is_not_idle_while_its_rows_are_due_by_the_clock() {
     let blocks = sent(&cluster, &mut task, 10_000);
     assert_eq!(blocks.iter().map(|block| block.rows).sum::<u32>(), 1);
     assert!(!is_idle(&mut task, 10_000) && is_idle(&mut task, 11_000));
+}
+
+/// Those that are aligned with its source get no rows: they wait only while it has something to read.
+#[test]
+fn what_is_due_by_the_clock_holds_up_no_aligned_partition() {
+    let (cluster, stores) = (Cluster::default(), MemoryStores::new());
+    let alignment = Some(Alignment { group: "g".into(), max_drift_ms: 0 });
+    let spec = TaskSpec { idle_timeout_ms: Some(TIMEOUT_MS), alignment, ..task_spec(0) };
+    let mut task = task_of(&cluster, &stores, spec, by_the_clock).unwrap();
+    task.tell_time(5_000);
+    processed(&cluster, &mut task, 1_000);
+    sent(&cluster, &mut task, 5_000);
+    let is_idle = |task: &mut Task, now_ms| {
+        task.source_drained(true, now_ms);
+        if task.may_be_idle(now_ms) {
+            task.looked(true, now_ms);
+            task.source_drained(true, now_ms);
+        }
+        (task.is_idle(), task.standing().map(|standing| standing.idle))
+    };
+    assert_eq!(is_idle(&mut task, 5_000), (Some(false), Some(false)));
+    assert_eq!(is_idle(&mut task, 6_000), (Some(false), Some(true)), "a row of the window is to come");
+    task.tell_time(10_000);
+    task.run(10).unwrap();
+    sent(&cluster, &mut task, 10_000);
+    assert_eq!(is_idle(&mut task, 10_000), (Some(false), Some(true)));
+    assert_eq!(is_idle(&mut task, 11_000), (Some(true), Some(true)));
 }

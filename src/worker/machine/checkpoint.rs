@@ -38,6 +38,7 @@ impl<L: Log> Worker<L> {
                     partition: contribution.source,
                     next_offset: contribution.next_offset,
                     finished: contribution.finished,
+                    standing: contribution.standing,
                 });
             }
             tasks.push((id.clone(), changes));

@@ -55,6 +55,7 @@ impl<L: Log> Worker<L> {
         }
         if self.phase == Phase::Committing && !is_planted(Bug::ReleaseDuringCommit) {
             self.release_due = true;
+            self.known.forget_own();
             return Ok(());
         }
         self.release()
@@ -82,6 +83,7 @@ impl<L: Log> Worker<L> {
         self.restored.clear();
         self.to_restore.clear();
         self.checkpoint = None;
+        self.known.forget_own();
     }
 
     /// Leaves the group, unless something has to be committed first.

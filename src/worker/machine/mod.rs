@@ -5,9 +5,11 @@
 //! - `group`: partitions are assigned and given back; the group is left.
 //! - `restoring`: the producer and the tasks are made, at first and after any doubt.
 //! - `running`: records are fetched and processed.
+//! - `aligning`: partitions that are ahead of others wait for them.
 //! - `checkpoint`: what was processed is committed.
 //! - `stores`: what was committed is flushed, and the log is cut.
 
+mod aligning;
 mod checkpoint;
 mod group;
 mod restoring;
@@ -19,13 +21,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::job::{Exit, Job, JobDone, WorkerEvent};
+use super::neighbours::Neighbours;
 use super::phase::Phase;
 use super::port::{Log, LogError, Member, TopicId};
 use crate::operator::PipelineFactory;
 use crate::planted::{Bug, is_planted};
 use crate::record::TopicPartition;
 use crate::task::{Restored, Task, TaskId, TaskLimits, TaskSpec};
-use crate::topology::plan::Start;
+use crate::topology::plan::{Alignment, Start};
 
 /// A stage, as a worker sees it.
 #[derive(Clone)]
@@ -40,6 +43,8 @@ pub struct StageSpec {
     pub start: Start,
     /// When a partition has had nothing for so long, the stages behind it do not wait for it any more.
     pub idle_timeout_ms: Option<u64>,
+    /// How it is aligned with other sources.
+    pub alignment: Option<Alignment>,
     /// The topics through which it sends to later stages.
     pub sends_to: Vec<String>,
     /// Its changelog topic, that topic's identity and largest record; `None` without state.
@@ -53,6 +58,8 @@ pub struct StageSpec {
 /// What a worker is told.
 #[derive(Clone)]
 pub struct WorkerSpec {
+    /// The application's name: its consumer group.
+    pub application: String,
     /// The stages of the topology.
     pub stages: Vec<StageSpec>,
     /// Whether this is a bounded run.
@@ -126,6 +133,7 @@ pub struct Worker<L> {
     cancelled: Arc<AtomicBool>,
     /// Stores found corrupt, with what was found: the next restore sets them aside.
     corrupt: BTreeMap<TaskId, String>,
+    known: aligning::Known,
     checkpoint: Option<Checkpoint>,
     /// The group wants the partitions back once the commit has returned.
     release_due: bool,
@@ -140,8 +148,8 @@ pub struct Worker<L> {
 }
 
 impl<L: Log> Worker<L> {
-    /// A worker that reads `log`. It begins with a [`Job::Init`].
-    pub fn new(spec: Arc<WorkerSpec>, log: L) -> Self {
+    /// A worker that reads `log`, beside others in its process. It begins with a [`Job::Init`].
+    pub fn new(spec: Arc<WorkerSpec>, log: L, neighbours: &Neighbours) -> Self {
         Worker {
             spec,
             log,
@@ -157,6 +165,7 @@ impl<L: Log> Worker<L> {
             look_running: false,
             cancelled: Arc::default(),
             corrupt: BTreeMap::new(),
+            known: aligning::Known::new(neighbours),
             checkpoint: None,
             release_due: false,
             init_running: false,
@@ -214,8 +223,7 @@ impl<L: Log> Worker<L> {
     /// since the Unix epoch.
     pub fn step(&mut self, now_ms: u64, clock_ms: i64) -> Step {
         if let Err(exit) = self.try_step(now_ms, clock_ms) {
-            self.cancelled.store(true, Ordering::Relaxed);
-            self.step.exit = Some(exit);
+            self.exit(exit);
         }
         std::mem::take(&mut self.step)
     }
@@ -252,17 +260,27 @@ impl<L: Log> Worker<L> {
                 self.looked(epoch, &task, result, now_ms);
                 Ok(())
             }
+            JobDone::Asked { epoch, result } => {
+                self.asked(epoch, result, now_ms);
+                Ok(())
+            }
             JobDone::Cut { epoch, task, partition, result } => {
                 self.cut_done(epoch, &task, &partition, result);
                 Ok(())
             }
         };
         if let Err(exit) = result {
-            self.cancelled.store(true, Ordering::Relaxed);
-            self.step.exit = Some(exit);
+            self.exit(exit);
         }
         self.step.busy = true;
         std::mem::take(&mut self.step)
+    }
+
+    /// It ends: nobody is to wait for it.
+    fn exit(&mut self, exit: Exit) {
+        self.cancelled.store(true, Ordering::Relaxed);
+        self.known.forget_own();
+        self.step.exit = Some(exit);
     }
 
     fn become_phase(&mut self, next: Phase) {

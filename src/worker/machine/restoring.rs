@@ -88,6 +88,7 @@ impl<L: Log> Worker<L> {
             drop_state: self.spec.drop_state.clone(),
             repartitioned_by: stage.repartitioned_by.clone(),
             idle_timeout_ms: stage.idle_timeout_ms,
+            alignment: stage.alignment.clone(),
             sends_to: stage.sends_to.clone(),
         }
     }

@@ -6,6 +6,7 @@ use crate::planted::{Bug, is_planted};
 use crate::state::store::StoreError;
 use crate::task::{Task, TaskId};
 use crate::worker::job::{Exit, Job};
+use crate::worker::phase::Phase;
 use crate::worker::port::{Log, LogError};
 
 impl<L: Log> Worker<L> {
@@ -21,9 +22,14 @@ impl<L: Log> Worker<L> {
             // What is pinned has to reach the stores first; nothing that would pin more is done.
             return Ok(());
         }
+        self.align(now_ms)?;
+        if self.phase != Phase::Running {
+            return Ok(());
+        }
         self.fetch()?;
         self.look_for_idle_sources(now_ms);
         self.process(clock_ms)?;
+        self.tell_neighbours();
         self.cut_sources(now_ms);
         Ok(())
     }
@@ -32,7 +38,7 @@ impl<L: Log> Worker<L> {
     /// nothing knows nothing, so before a source counts as idle its broker is asked.
     fn look_for_idle_sources(&mut self, now_ms: u64) {
         for (id, task) in &mut self.tasks {
-            if !task.sends() {
+            if !task.is_waited_for() {
                 continue;
             }
             let source = &task.spec().source;
@@ -59,10 +65,16 @@ impl<L: Log> Worker<L> {
             || (self.stopping && self.tasks.values_mut().any(|task| task.is_dirty(now_ms)))
     }
 
+    /// Whether as much waits with these tasks as may: nothing more is fetched for them.
+    pub(super) fn is_batch_waiting(&self, of: impl Fn(&Task) -> bool) -> bool {
+        let waiting = || self.tasks.values().filter(|task| of(task));
+        let records: usize = waiting().map(Task::queued_records).sum();
+        let bytes: usize = waiting().map(Task::queued_bytes).sum();
+        records >= self.spec.batch_records_max || bytes >= self.spec.batch_bytes_max
+    }
+
     fn fetch(&mut self) -> Result<(), Exit> {
-        let queued: usize = self.tasks.values().map(Task::queued_records).sum();
-        let bytes: usize = self.tasks.values().map(Task::queued_bytes).sum();
-        if queued >= self.spec.batch_records_max || bytes >= self.spec.batch_bytes_max {
+        if self.is_batch_waiting(|task| !task.is_paused()) {
             return Ok(());
         }
         let fetched = match self.log.fetch(self.spec.batch_records_max) {

@@ -1,12 +1,13 @@
 //! A small cluster in memory, driven by the tests: partitions with transactions, committed offsets of one
 //! group, and nothing that happens by itself.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::record::{Records, SourceRecord, TopicPartition};
+use crate::worker::alignment::Standing;
 use crate::worker::port::{
-    Apply, ChangelogReader, CommitError, Log, LogError, LogEvent, Member, Receipt, Transaction,
+    Apply, ChangelogReader, CommitError, Log, LogError, LogEvent, Member, Receipt, SourceOffset, Transaction,
     TransactionLog,
 };
 
@@ -60,7 +61,7 @@ impl Partition {
 struct Open {
     prepared: bool,
     partitions: Vec<TopicPartition>,
-    offsets: Vec<(TopicPartition, i64)>,
+    offsets: Vec<SourceOffset>,
 }
 
 /// Called before each look-up, with its name.
@@ -73,6 +74,8 @@ pub struct Content {
     open: BTreeMap<i64, Open>,
     /// The group's committed offsets.
     pub group: BTreeMap<TopicPartition, i64>,
+    /// How far its partitions are, of those that tell.
+    pub standings: BTreeMap<TopicPartition, Standing>,
     /// The group's members, as they are now.
     pub members: Vec<Member>,
     /// What the next look-up of this name fails with.
@@ -116,9 +119,7 @@ impl Content {
         let offsets = changes
             .map(|(partition, records)| records.iter().map(|record| put(self, partition, record)).collect())
             .collect();
-        let sent = transaction.offsets.iter().cloned();
-        let offsets_sent = sent.map(|sent| (sent.partition, sent.next_offset)).collect();
-        let open = Open { prepared: false, partitions, offsets: offsets_sent };
+        let open = Open { prepared: false, partitions, offsets: transaction.offsets.clone() };
         self.open.insert(producer, open);
         offsets
     }
@@ -134,7 +135,17 @@ impl Content {
             entries.push(Entry { state: State::Marker, value: Vec::new() });
         }
         if commit {
-            self.group.extend(open.offsets);
+            self.commit_offsets(open.offsets);
+        }
+    }
+
+    fn commit_offsets(&mut self, offsets: Vec<SourceOffset>) {
+        for SourceOffset { partition, next_offset, finished, standing } in offsets {
+            self.group.insert(partition.clone(), next_offset);
+            match standing.filter(|_| !finished) {
+                Some(standing) => self.standings.insert(partition, standing),
+                None => self.standings.remove(&partition),
+            };
         }
     }
 
@@ -148,7 +159,8 @@ impl Content {
     /// The group has the offsets of a producer's decided transaction; its markers are still missing.
     pub fn land_offsets(&mut self, producer: i64) {
         if let Some(open) = self.open.get_mut(&producer).filter(|open| open.prepared) {
-            self.group.extend(std::mem::take(&mut open.offsets));
+            let offsets = std::mem::take(&mut open.offsets);
+            self.commit_offsets(offsets);
         }
     }
 
@@ -281,7 +293,7 @@ impl ChangelogReader for Cluster {
         _limit_ms: u64,
     ) -> Result<Vec<Option<i64>>, LogError> {
         let content = self.look_up("committed")?;
-        let touches = |open: &Open| open.offsets.iter().any(|(partition, _)| partitions.contains(partition));
+        let touches = |open: &Open| open.offsets.iter().any(|sent| partitions.contains(&sent.partition));
         if content.open.values().any(touches) {
             return Err(LogError::Retry("a transaction is open on the group's offsets".into()));
         }
@@ -384,6 +396,8 @@ pub struct Consumer {
     pub assigned: Option<Member>,
     /// Where it reads.
     pub positions: BTreeMap<TopicPartition, i64>,
+    /// What it takes nothing of for now.
+    pub paused: BTreeSet<TopicPartition>,
     /// A commit of its worker is running.
     pub committing: bool,
     /// How often it was released.
@@ -436,6 +450,19 @@ impl Log for TestLog {
         let mut consumer = self.consumer();
         assert!(consumer.assigned.is_some(), "started without an assignment");
         consumer.positions = positions.iter().cloned().collect();
+        consumer.paused.clear();
+        Ok(())
+    }
+
+    fn pause(&mut self, partition: &TopicPartition, paused: bool) -> Result<(), LogError> {
+        let mut consumer = self.consumer();
+        assert!(consumer.positions.contains_key(partition), "{partition} was not started");
+        let turned = if paused {
+            consumer.paused.insert(partition.clone())
+        } else {
+            consumer.paused.remove(partition)
+        };
+        assert!(turned, "{partition} is paused already, or not paused");
         Ok(())
     }
 
@@ -456,7 +483,10 @@ impl Log for TestLog {
         consumer.fetches += 1;
         let mut left = records_max;
         let mut fetched = Vec::new();
-        for (partition, position) in &mut consumer.positions {
+        let Consumer { positions, paused, .. } = &mut *consumer;
+        for (partition, position) in
+            positions.iter_mut().filter(|(partition, _)| !paused.contains(*partition))
+        {
             let mut records = Vec::new();
             let stable = content.last_stable(partition);
             while *position < stable && left > 0 {

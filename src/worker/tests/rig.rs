@@ -7,6 +7,7 @@ use super::topology::{out, record, source, worker_spec};
 use crate::record::TopicPartition;
 use crate::state::memory::MemoryStores;
 use crate::task::{RestoreHost, TaskId, restore};
+use crate::worker::neighbours::Neighbours;
 use crate::worker::port::{ChangelogReader, LogEvent, Member, TransactionLog};
 use crate::worker::{Exit, Job, JobDone, Phase, Worker, WorkerEvent, WorkerSpec};
 
@@ -39,12 +40,17 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(change: impl FnOnce(&mut WorkerSpec)) -> Self {
+        Rig::beside(&Neighbours::default(), change)
+    }
+
+    /// A worker of a process that may have others.
+    pub fn beside(neighbours: &Neighbours, change: impl FnOnce(&mut WorkerSpec)) -> Self {
         let cluster = Cluster::default();
         let log = TestLog::new(&cluster);
         let mut spec = worker_spec();
         change(&mut spec);
         Rig {
-            worker: Worker::new(Arc::new(spec), log.clone()),
+            worker: Worker::new(Arc::new(spec), log.clone(), neighbours),
             producer: cluster.producer(1),
             cluster,
             log,
@@ -116,6 +122,11 @@ impl Rig {
             Job::Look { epoch, task, partition } => {
                 let result = ChangelogReader::last_stable_offset(&mut self.cluster, &partition);
                 JobDone::Looked { epoch, task, result }
+            }
+            Job::Ask { epoch, application } => {
+                assert_eq!(application, "sums");
+                let result = Ok(self.cluster.content().standings.clone().into_iter().collect());
+                JobDone::Asked { epoch, result }
             }
             Job::Cut { epoch, task, partition, offset } => {
                 let result = Ok(self.cluster.content().cut(&partition, offset));

@@ -105,6 +105,7 @@ pub fn task_spec(number: i32) -> TaskSpec {
         drop_state: Vec::new(),
         repartitioned_by: None,
         idle_timeout_ms: None,
+        alignment: None,
         sends_to: Vec::new(),
     }
 }
@@ -113,12 +114,14 @@ pub fn task_spec(number: i32) -> TaskSpec {
 pub fn worker_spec() -> WorkerSpec {
     let (operators, pipelines) = stage(|text| text);
     WorkerSpec {
+        application: "sums".into(),
         stages: vec![StageSpec {
             id: "in".into(),
             topic: "in".into(),
             repartitioned_by: None,
             start: Start::Earliest,
             idle_timeout_ms: None,
+            alignment: None,
             sends_to: Vec::new(),
             changelog: Some(("log".into(), TOPIC_ID, 1 << 20)),
             operators,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::record::TopicPartition;
+use crate::worker::alignment::Standing;
 
 /// A cluster as far as the checks see it.
 #[derive(Default)]
@@ -51,6 +52,9 @@ impl LogAdmin for Cluster {
     }
     fn finished_partitions(&mut self, _: &str) -> Result<Vec<TopicPartition>, LogError> {
         unreachable!("a start does not ask what is finished")
+    }
+    fn standings(&mut self, _: &str) -> Result<Vec<(TopicPartition, Standing)>, LogError> {
+        unreachable!("a start does not ask how far partitions are")
     }
     fn group_members(&mut self, _: &str) -> Result<Vec<String>, LogError> {
         unreachable!("a start asks for no members")
