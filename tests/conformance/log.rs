@@ -352,7 +352,7 @@ pub fn a_partition_that_was_paused_goes_on_behind_what_was_fetched<W: World>(wor
     let topic = create(world, "pause", 2);
     let [paused, other] = [0, 1].map(|partition| TopicPartition::new(&topic, partition));
     let who = Who::of(&world.unique("pause"), "0");
-    let mut log = world.log(&who, &[topic.clone()]);
+    let mut log = world.log(&who, std::slice::from_ref(&topic));
     assigned(world, &mut log);
     let mut producer = world.steps(&Who::of(&world.unique("pause"), "writer"));
     producer.init().unwrap();
