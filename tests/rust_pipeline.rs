@@ -94,6 +94,7 @@ fn pipeline() -> Box<dyn Pipeline> {
         windows: AlignedWindows::tumbling(WINDOW_MS),
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
+        changelog: false,
         early: None,
         late: LateRecords::Write(target("late")),
     };

@@ -1,6 +1,8 @@
 //! What holds for every operator: its results depend neither on how its input is cut into checkpoints,
 //! nor on where a checkpoint is full, nor on how often it is restored or what is evicted meanwhile.
 
+mod by_time;
+
 use std::sync::Arc;
 
 use bumpalo::Bump;
@@ -51,6 +53,8 @@ const WHOLE: Cut = Cut {
 };
 /// No run needs more: one that does goes round in circles.
 const CHECKPOINTS_MAX: usize = 2_000;
+/// How long a record takes by the clock.
+const RECORD_MS: i64 = 10;
 const TOPIC: [u8; 16] = [9; 16];
 
 type Make = dyn Fn() -> Box<dyn Pipeline>;
@@ -164,6 +168,10 @@ impl Run<'_> {
             let (taken, progress) = self.pipeline.process_run(&run, &Bump::new(), &mut self.staged).unwrap();
             next += taken;
             self.settle(progress);
+            if self.staged.tell_time(next as i64 * RECORD_MS) {
+                let progress = self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap();
+                self.settle(progress);
+            }
             if next % self.cut.records == 0 {
                 self.checkpoint();
                 let progress = self.pipeline.resume(&Bump::new(), &mut self.staged).unwrap();
@@ -190,24 +198,34 @@ impl Run<'_> {
     }
 }
 
-/// The results are those of a run in one piece, however it is cut; returns them.
-fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, [u64; 3]) {
-    let inputs: Vec<Input> =
-        inputs.into_iter().zip(0..).map(|(input, offset)| Input { offset, ..input }).collect();
-    let expected = Run::new(make, WHOLE).run(&inputs);
+/// All ways in which a run is cut.
+fn cuts() -> Vec<Cut> {
+    let mut cuts = Vec::new();
     for records in [usize::MAX, 1, 3] {
         for (rows, rows_per_call) in
             [(usize::MAX, usize::MAX), (1, usize::MAX), (2, usize::MAX), (usize::MAX, 1), (3, 2)]
         {
             for after in [After::Nothing, After::Eviction, After::Restore] {
-                for together in [1, 5] {
-                    let cut = Cut { records, together, rows, rows_per_call, after };
-                    assert_eq!(Run::new(make, cut).run(&inputs), expected, "{cut:?} of {inputs:?}");
-                }
+                let cut = |together| Cut { records, together, rows, rows_per_call, after };
+                cuts.extend([1, 5].map(cut));
             }
         }
     }
+    cuts
+}
+
+/// The results are those of a run in one piece, however it is cut; returns them.
+fn conforms(make: &Make, inputs: Vec<Input>) -> (Vec<OutputRecord>, [u64; 3]) {
+    let inputs = numbered(inputs);
+    let expected = Run::new(make, WHOLE).run(&inputs);
+    for cut in cuts() {
+        assert_eq!(Run::new(make, cut).run(&inputs), expected, "{cut:?} of {inputs:?}");
+    }
     expected
+}
+
+fn numbered(inputs: Vec<Input>) -> Vec<Input> {
+    inputs.into_iter().zip(0..).map(|(input, offset)| Input { offset, ..input }).collect()
 }
 
 fn all_aggregates() -> Vec<AggregatePlan> {
@@ -459,6 +477,16 @@ proptest! {
     }
 
     #[test]
+    fn changelogs_conform(
+        windows in prop_oneof![Just(tumbling(10)), Just(sliding(12, 4)), Just(session(4)), Just(session(10))],
+        emit in prop_oneof![Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
+        inputs in vec(input(), 0..30),
+    ) {
+        let window = Windowed { changelog: true, windows, ..window(emit) };
+        conforms(&move || windowed_as(&window), inputs);
+    }
+
+    #[test]
     fn sessions_of_rows_with_their_own_gaps_conform(
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
         inputs in vec(input(), 0..30),
@@ -488,6 +516,7 @@ proptest! {
         trigger in prop_oneof![
             (1..5_i64, 1..5_i64).prop_map(|(size, slide)| TriggerPlan::Count(CountWindows::sliding(size, slide))),
             (triggers(), any::<bool>()).prop_map(|(fires, purge)| TriggerPlan::Global { fires, purge }),
+            Just(TriggerPlan::Changelog),
         ],
         ttl_ms in prop_oneof![Just(None), Just(Some(7))],
         inputs in vec(input(), 0..40),

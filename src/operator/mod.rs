@@ -43,7 +43,7 @@ pub use staged::{Counters, OutputTarget, Staged};
 pub use window::{
     Aggregator, Condition, EarlyRecords, EmitRows, Fires, Firing, GlobalTrigger, GlobalWindowOperator,
     GlobalWindowSpec, Kept, KeptCodec, KeySelector, LateRecords, LocalAggregate, PartialResult, RowCondition,
-    RowGap, RowKey, RowResults, Session, SessionCodec, SessionGap, SessionOperator, WindowOperator,
+    RowGap, RowKey, RowKind, RowResults, Session, SessionCodec, SessionGap, SessionOperator, WindowOperator,
     WindowResult, WindowSpec, local_row_windows, row_trigger, row_windows,
 };
 

@@ -3,7 +3,9 @@
 mod across;
 mod branch;
 mod calendar;
+mod changelog;
 mod deduplicate;
+mod early;
 mod errors;
 mod flat_map;
 mod global;
@@ -233,6 +235,9 @@ impl Gathered {
         let mut fields = vec![input.fields[0].clone()];
         fields.extend(["window_start", "window_end"].map(|name| field(name, Type::Timestamp, false)));
         fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
+        if let TriggerPlan::Changelog = self.trigger {
+            fields.push(field("op", Type::String, false));
+        }
         Schema { fields }
     }
 
@@ -241,7 +246,7 @@ impl Gathered {
         let spec = GlobalWindowSpec { id, fingerprint, ttl_ms: self.ttl_ms };
         let panes = match &self.trigger {
             TriggerPlan::Count(windows) => windows.panes(),
-            TriggerPlan::Global { .. } => 1,
+            TriggerPlan::Global { .. } | TriggerPlan::Changelog => 1,
         };
         let aggregates = || RowAggregates::new(self.aggregates.clone()).in_panes(panes as usize);
         let results = RowResults::new(&self.schema(input), 1, aggregates(), Vec::new());
@@ -278,6 +283,7 @@ pub(super) struct Windowed {
     pub time: TimeDomain,
     pub allowed_lateness_ms: i64,
     pub emit: EmitRows,
+    pub changelog: bool,
     pub early: Option<EarlyFiring>,
     pub early_when: Option<Arc<Expression>>,
     pub purge: bool,
@@ -302,6 +308,7 @@ impl Windowed {
             time,
             allowed_lateness_ms: 0,
             emit,
+            changelog: false,
             early: None,
             early_when: None,
             purge: false,
@@ -320,8 +327,10 @@ impl Windowed {
         if self.early.is_some() {
             fields.push(field("early", Type::Bool, false));
         }
-        if self.emit != EmitRows::OnClose {
-            fields.push(field("mark", Type::Bool, false));
+        match self.emit {
+            _ if self.changelog => fields.push(field("op", Type::String, false)),
+            EmitRows::OnClose => {}
+            EmitRows::OnTime | EmitRows::OnUpdate => fields.push(field("mark", Type::Bool, false)),
         }
         Schema { fields }
     }
@@ -334,10 +343,12 @@ impl Windowed {
             windows: (),
             allowed_lateness_ms: self.allowed_lateness_ms,
             emit: self.emit,
+            changelog: self.changelog,
             early: self.early,
             late: self.late.clone(),
         };
         let mark = match self.emit {
+            _ if self.changelog => None,
             EmitRows::OnClose => None,
             EmitRows::OnTime => Some(Firing::Refinement),
             EmitRows::OnUpdate => Some(Firing::Close),

@@ -63,6 +63,7 @@
 //!         windows: AlignedWindows::tumbling(60_000),
 //!         allowed_lateness_ms: 0,
 //!         emit: EmitRows::OnClose,
+//!         changelog: false,
 //!         early: None,
 //!         late: LateRecords::Drop,
 //!     };

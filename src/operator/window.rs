@@ -8,6 +8,7 @@
 //! What else is kept per key for a length of event time lies as sessions do (`expiring`).
 
 mod aligned;
+mod changelog;
 mod early;
 mod expiring;
 mod global;
@@ -34,6 +35,7 @@ use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, EarlyFiring, TimeDomain, WindowRange};
 
 pub use aligned::WindowOperator;
+pub use changelog::RowKind;
 pub use early::EarlyRecords;
 pub(super) use expiring::{Expiring, ExpiringSpec, Retention};
 pub use global::{
@@ -75,6 +77,11 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     /// Adds what `later` holds, the value over records of a later pane. On an error the value does not matter any
     /// more.
     fn merge(&self, value: &mut Self::Value, later: &Self::Value) -> Result<(), EvaluationError>;
+    /// The same value once more.
+    fn copied(&self, value: &Self::Value) -> Result<Self::Value, EvaluationError> {
+        let mut copy = self.create();
+        self.merge(&mut copy, value).map(|()| copy)
+    }
 }
 
 /// Makes a record of a window's value.
@@ -116,6 +123,8 @@ pub enum Firing {
     Refinement,
     /// It closed: no further record follows.
     Close,
+    /// There is a changelog, and this is what the record does.
+    Changelog(RowKind),
 }
 
 /// What becomes of late records, which are counted in any case.
@@ -142,6 +151,9 @@ pub struct WindowSpec<W = AlignedWindows> {
     pub allowed_lateness_ms: i64,
     /// When it makes records.
     pub emit: EmitRows,
+    /// Whether they are a changelog, with no early ones: each record takes back, or takes the place of, what was told before, and
+    /// none comes at the close that changes nothing.
+    pub changelog: bool,
     /// When it makes records of windows that are not over as well; of windows that overlap it makes none. To count
     /// records is up to the [`Aggregator`].
     pub early: Option<EarlyFiring>,
@@ -152,8 +164,9 @@ pub struct WindowSpec<W = AlignedWindows> {
 impl<W> WindowSpec<W> {
     /// The same of other windows.
     pub fn with_windows<V>(self, windows: V) -> WindowSpec<V> {
-        let WindowSpec { id, fingerprint, time, allowed_lateness_ms, emit, early, late, .. } = self;
-        WindowSpec { id, fingerprint, windows, time, allowed_lateness_ms, emit, early, late }
+        let WindowSpec { id, fingerprint, time, allowed_lateness_ms, emit, changelog, early, late, .. } =
+            self;
+        WindowSpec { id, fingerprint, windows, time, allowed_lateness_ms, emit, changelog, early, late }
     }
 
     /// Windows that end at or before this instant are due when the watermark is at `watermark_ms`.
@@ -169,9 +182,14 @@ impl<W> WindowSpec<W> {
         watermark_ms.saturating_sub(self.allowed_lateness_ms)
     }
 
-    /// What a window makes when it is due.
-    fn due_firing(&self) -> Firing {
-        if self.emit == EmitRows::OnTime { Firing::OnTime } else { Firing::Close }
+    /// What a window makes when it is due; `None` if all has been told.
+    fn due_firing(&self) -> Option<Firing> {
+        match self.emit {
+            EmitRows::OnUpdate if self.changelog => None,
+            _ if self.changelog => Some(Firing::Changelog(RowKind::Insert)),
+            EmitRows::OnTime => Some(Firing::OnTime),
+            EmitRows::OnClose | EmitRows::OnUpdate => Some(Firing::Close),
+        }
     }
 
     /// Counts a late record, which stands for `rows`, and writes it where it belongs.

@@ -252,6 +252,8 @@ pub struct Window {
     pub allowed_lateness_ms: i64,
     /// When it makes rows.
     pub emit: Emit,
+    /// Whether they are a changelog.
+    pub changelog: bool,
     /// When early ones.
     pub early: Option<EarlyFiring>,
     /// After which rows, if it is for those to say.
@@ -412,7 +414,7 @@ struct Maker<'r> {
 }
 
 /// The fields that windows add to their key and aggregates.
-const OF_WINDOWS: [&str; 5] = ["window_start", "window_end", "early", "refinement", "final"];
+const OF_WINDOWS: [&str; 6] = ["window_start", "window_end", "early", "refinement", "final", "op"];
 
 fn field(name: &str, ty: Type, nullable: bool) -> Field {
     Field { name: name.to_owned(), ty, nullable, form: FieldForm::Plain }

@@ -2,6 +2,7 @@
 //! SEMANTICS and the documents alone. It shares no code with the engine's operators, formats, expressions
 //! and windows.
 
+mod changelog;
 mod compare;
 mod decode;
 mod evaluate;
@@ -13,6 +14,7 @@ mod group;
 pub mod json;
 mod kept;
 mod keyed;
+mod refined;
 mod rekeyed;
 mod sums;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use fold::Fold;
 use group::result;
 use json::{RFC3339_MS, push_int, push_rfc3339, push_text};
 use kept::Kept;
+use refined::Refined;
 use rekeyed::Sent;
 use sums::Sums;
 
@@ -58,7 +61,7 @@ pub struct Expected {
     /// Of topics of which only this is known.
     pub kept: Vec<Kept>,
     /// Topics of windows that make early rows as well, and the fields that tell the key and the window: how many of these
-    /// come depends on the clock.
+    /// come depends on the clock, or on what is restored.
     pub with_early: BTreeMap<String, Vec<String>>,
     /// Topics of windows that begin anew with them: how many rows these and the others are of is known.
     pub sums: BTreeMap<String, Sums>,
@@ -66,24 +69,6 @@ pub struct Expected {
     pub refined: BTreeMap<String, Refined>,
     /// The same by operator, while they are made.
     tallies: BTreeMap<usize, Sums>,
-}
-
-/// What is known of refinements by the clock.
-#[derive(Clone, Debug)]
-pub struct Refined {
-    /// The fields that tell the key and the window.
-    names: Vec<String>,
-    /// Whether all windows have closed in the end.
-    all_closed: bool,
-}
-
-impl Refined {
-    /// The key and the window of a row.
-    fn window(&self, row: &str) -> Vec<String> {
-        let json = json::Json::parse(row.as_bytes());
-        let member = |name: &String| format!("{:?}", json.as_ref().and_then(|json| json.member(name)));
-        self.names.iter().map(member).collect()
-    }
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -175,14 +160,12 @@ pub fn expected(
         let StreamRef::Operator(index) = sink.input else { continue };
         let OperatorKind::Window(window) = &generated.operators[index].kind else { continue };
         if window.refine_every_ms.is_some() {
-            let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
-            let names = fields.map(|field| field.name.clone()).collect();
-            let refined = Refined { names, all_closed: generated.bounded };
+            let refined = Refined::of(window, &generated.operators[index].fields, generated.bounded);
             expected.refined.insert(sink.topic.clone(), refined);
         }
         if let Some(sums) = tallies.get(&index) {
             expected.sums.insert(sink.topic.clone(), sums.clone());
-        } else if matches!(window.early, Some(EarlyFiring::EveryMs(_))) {
+        } else if matches!(window.early, Some(EarlyFiring::EveryMs(..))) {
             let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
             let names = fields.map(|field| field.name.clone()).collect();
             expected.with_early.insert(sink.topic.clone(), names);
@@ -416,7 +399,8 @@ impl<'t, 'g> Task<'t, 'g> {
             for place in due {
                 let Some(open) = self.windows[index].open.get_mut(&place) else { continue };
                 open.fired = true;
-                if window.purge && open.rows == 0 {
+                let is_told = window.changelog && window.emit == Emit::OnUpdate;
+                if is_told || (window.purge && open.rows == 0) {
                     continue;
                 }
                 let row = result(window, &place, open, window.emit != Emit::OnTime);

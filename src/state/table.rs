@@ -85,6 +85,13 @@ pub struct EntryRef {
     created: bool,
 }
 
+impl EntryRef {
+    /// Whether there was none before.
+    pub fn is_new(self) -> bool {
+        self.created
+    }
+}
+
 impl<C: ValueCodec> WindowTable<C> {
     /// An empty table of the operator called `id`, to be [restored](WindowTable::restore) before use.
     pub fn new(id: &str, codec: C) -> Self {

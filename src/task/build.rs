@@ -239,12 +239,14 @@ impl Builder<'_> {
                 Emit::OnTime => EmitRows::OnTime,
                 Emit::OnUpdate => EmitRows::OnUpdate,
             },
+            changelog: window.changelog,
             early: window.early,
             late: self.late(&window.late)?,
         };
         let keys = row_key(&window.key, input, encoder);
         let windows = (window.windows.clone(), window.gap.clone().map(RowGap));
         let mark = match window.emit {
+            _ if window.changelog => None,
             Emit::OnClose => None,
             Emit::OnTime => Some(Firing::Refinement),
             Emit::OnUpdate => Some(Firing::Close),

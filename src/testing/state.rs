@@ -30,7 +30,7 @@ pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec
         }
         OperatorKind::GlobalWindow(window) => {
             let aggregates = || RowAggregates::new(window.aggregates.clone()).in_panes(window.panes());
-            let reader = StateReader::new(plan, window.key.len(), 0, &aggregates);
+            let reader = StateReader::new(plan, window.key.len(), window.marks(), &aggregates);
             Some((StateReader { ttl_ms: window.ttl_ms, ..reader }, None))
         }
         _ => None,

@@ -96,17 +96,29 @@ impl Variant {
     /// Whether it shows anything in a case whose plain variant ended as `plain`; if not, why.
     pub(super) fn fits(&self, plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String> {
         let emits_early = |window: &WindowPlan| {
-            matches!(window.early, Some(EarlyFiring::EveryMs(_))) || window.refine_every_ms.is_some()
+            matches!(window.early, Some(EarlyFiring::EveryMs(..))) || window.refine_every_ms.is_some()
         };
-        let goes_by_clock =
-            |window: &WindowPlan| window.time == TimeDomain::Processing || emits_early(window);
+        let by_clock = Some(TimeDomain::Processing);
+        let goes_by_clock = |window: &WindowPlan| {
+            window.time == TimeDomain::Processing
+                || early_time(window) == by_clock
+                || window.refine_every_ms.is_some()
+        };
         if let Some(id) = window_that(plan, goes_by_clock).filter(|_| self.pace != Pace::OneByOne) {
             return Err(format!(
                 "its window `{id}` goes by the clock, which shows what `advance` says only if each record is committed \
                  before the next one comes"
             ));
         }
-        if let Some(id) = window_that(plan, emits_early).filter(|_| self.faults != Faults::None) {
+        if let Some(id) = early_by_what_is_sent(plan).filter(|_| self.pace != Pace::OneByOne) {
+            return Err(format!(
+                "it depends on when watermarks are sent there which early rows its window `{id}` makes, behind a change \
+                 of keys"
+            ));
+        }
+        // Partitions may move to processes and workers that come later.
+        let may_start = self.faults != Faults::None || self.processes > 1 || self.workers > 1;
+        if let Some(id) = window_that(plan, emits_early).filter(|_| may_start) {
             return Err(format!("its window `{id}` makes rows of all that is open after a start"));
         }
         match self.faults {
@@ -168,6 +180,26 @@ fn can_be_split(plan: &Plan, case: &Case, plain: &Outcome) -> Result<(), String>
         return Err(format!("it has the window `{}`, and {because}", operator.id));
     }
     Ok(())
+}
+
+/// Whose time the early rows of a window go by, if it is a time.
+fn early_time(window: &WindowPlan) -> Option<TimeDomain> {
+    match window.early {
+        Some(EarlyFiring::EveryMs(_, time)) => Some(time),
+        _ => None,
+    }
+}
+
+/// The id of a window that makes early rows by the watermarks that other stages send.
+fn early_by_what_is_sent(plan: &Plan) -> Option<&str> {
+    let mut operators = plan.operators.iter();
+    let found = operators.find(|operator| match &operator.kind {
+        OperatorKind::Window(window) => {
+            early_time(window) == Some(TimeDomain::Event) && behind_a_change_of_keys(plan, operator)
+        }
+        _ => false,
+    });
+    found.map(|operator| operator.id.as_str())
 }
 
 fn behind_a_change_of_keys(plan: &Plan, operator: &OperatorPlan) -> bool {

@@ -110,10 +110,13 @@ fn scope<'d>(
             continue;
         };
         let mut stream = draft.stream.clone();
-        if let Some(OperatorKind::Window(window)) = &draft.kind {
-            // The marks are of rows that are emitted.
-            stream.schema.fields.truncate(stream.schema.fields.len() - window.marks().count());
-        }
+        // The marks are of rows that are emitted.
+        let marks = match &draft.kind {
+            Some(OperatorKind::Window(window)) => window.marks().count(),
+            Some(OperatorKind::GlobalWindow(window)) => window.marks(),
+            _ => 0,
+        };
+        stream.schema.fields.truncate(stream.schema.fields.len() - marks);
         scope.windows.push((&head.id, stream));
     }
     scope

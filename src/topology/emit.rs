@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::expression::Expression;
-use crate::window::{EarlyFiring, PanedWindows};
+use crate::window::{EarlyFiring, TimeDomain};
 
 use super::operator::check_condition;
-use super::plan::{Emit, Windows};
+use super::plan::Emit;
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
+use super::window::TIMES;
 use super::yaml::{Data, Entry};
 
 /// What `emit` says.
@@ -81,25 +82,6 @@ fn read_refinements(entry: &Entry, then: Option<Emit>, reader: &mut Reader) -> O
     reader.length(every, "`every`", help)
 }
 
-/// Whether windows can make refinements by the clock; reports it if not.
-pub(super) fn check_refinements(
-    fields: &Fields,
-    windows: &Windows,
-    refine_every_ms: Option<i64>,
-    reader: &mut Reader,
-) -> Option<()> {
-    let what = match windows {
-        _ if refine_every_ms.is_none() => return Some(()),
-        Windows::Session(_) => "sessions",
-        Windows::Aligned(windows) if windows.overlap() > 1 => "windows that overlap",
-        Windows::Aligned(_) | Windows::Calendar(_) => return Some(()),
-    };
-    let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
-    let message = format!("{what} make no refinements by the clock");
-    reader.problems.error(span, message).help("`emit: on_time` makes one after each late row");
-    None
-}
-
 fn read_purge(entry: &Entry, then: Option<Emit>, reader: &mut Reader) -> Option<bool> {
     let purge = reader.bool(&entry.value, "`purge`")?;
     if purge && then == Some(Emit::OnTime) {
@@ -114,14 +96,14 @@ fn read_purge(entry: &Entry, then: Option<Emit>, reader: &mut Reader) -> Option<
     Some(purge)
 }
 
-/// `{ every: 10s | rows: 100 | when: … }`
+/// `{ every: 10s, time: processing | event }`, `{ rows: 100 }` or `{ when: … }`
 fn read_early(
     fields: &Fields,
     help: &str,
     input: &Stream,
     reader: &mut Reader,
 ) -> Option<(EarlyFiring, Option<Arc<Expression>>)> {
-    reader.check_keys(fields, &["every", "rows", "when"]);
+    reader.check_keys(fields, &["every", "rows", "when", "time"]);
     let said: Vec<&Entry> = ["every", "rows", "when"].iter().filter_map(|key| fields.entry(key)).collect();
     let [said] = said[..] else {
         match said.get(1) {
@@ -134,8 +116,20 @@ fn read_early(
         }
         return None;
     };
+    if let Some(time) = fields.entry("time").filter(|_| said.key != "every") {
+        let message = format!("early rows by `{}` go by no time", said.key);
+        reader.problems.error(time.key_span, message).help("`time` is that of `every`");
+        return None;
+    }
     Some(match said.key.as_str() {
-        "every" => (EarlyFiring::EveryMs(reader.length(&said.value, "`every`", help)?), None),
+        "every" => {
+            let time = match fields.get("time") {
+                Some(node) => reader.choice(node, "`time`", &TIMES, &[]),
+                None => Some(TimeDomain::Processing),
+            };
+            let every_ms = reader.length(&said.value, "`every`", help)?;
+            (EarlyFiring::EveryMs(every_ms, time?), None)
+        }
         "rows" => {
             let rows = reader.int(&said.value, "`rows`", 1..=i32::MAX)?;
             (EarlyFiring::EveryRows(rows.into()), None)

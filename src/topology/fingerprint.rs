@@ -26,7 +26,7 @@ impl OperatorPlan {
                 let windows = match &window.trigger {
                     TriggerPlan::Count(windows) => count_description(windows),
                     // When it makes rows may be changed: what is kept is the same.
-                    TriggerPlan::Global { .. } => "global".to_owned(),
+                    TriggerPlan::Global { .. } | TriggerPlan::Changelog => "global".to_owned(),
                 };
                 let _ = writeln!(text, "window: {windows}");
                 let _ = writeln!(text, "ttl: {}", window.ttl_ms.map_or("none".to_owned(), duration));

@@ -4,6 +4,8 @@ use crate::operator::pane_bytes;
 use crate::state::key::STATE_RESERVED_BYTES_MAX;
 use crate::window::CountWindows;
 
+use super::changelog::changelog_trigger;
+use super::diagnostic::Span;
 use super::fingerprint::line;
 use super::operator::check_condition;
 use super::plan::{AggregatePlan, FiresPlan, GlobalWindowPlan, OperatorKind, TriggerPlan};
@@ -68,6 +70,7 @@ fn refuse(entry: Option<&Entry>, name: &str, help: &str, reader: &mut Reader) {
 pub(super) fn check_global_window(
     fields: &Fields,
     (key, windows, aggregates): (Option<Vec<usize>>, GlobalWindows, Option<Vec<AggregatePlan>>),
+    changelog: Option<Span>,
     input: &Stream,
     stream: &Stream,
     reader: &mut Reader,
@@ -86,6 +89,7 @@ pub(super) fn check_global_window(
         }
         GlobalWindows::Global => read_trigger(fields, input, stream, reader),
     };
+    let trigger = trigger.and_then(|trigger| changelog_trigger(trigger, changelog, reader));
     let (trigger, ttl_ms) = (trigger?, ttl?);
     let plan = GlobalWindowPlan { key: key?, trigger, aggregates: aggregates?, ttl_ms };
     Some(OperatorKind::GlobalWindow(plan))
@@ -182,6 +186,7 @@ pub(super) fn global_description(window: &GlobalWindowPlan, key: &str) -> String
             };
             (format!("global, {fires}"), *purge)
         }
+        TriggerPlan::Changelog => ("global, a changelog after each row".to_owned(), false),
     };
     let purged = if purge { ", purged then" } else { "" };
     let kept = window.ttl_ms.map_or("for ever".to_owned(), |ttl_ms| format!("for {}", duration(ttl_ms)));

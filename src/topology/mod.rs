@@ -9,6 +9,7 @@
 mod aggregate;
 mod branch;
 pub mod case;
+mod changelog;
 mod check;
 mod diagnostic;
 mod emit;

@@ -52,11 +52,22 @@ const FLAT_MAP_KEYS: [&str; 8] = ["type", "input", "each", "keep", "drop", "posi
 const LAG_KEYS: [&str; 6] = ["type", "input", "key_by", "set", "ttl", "on_error"];
 const MAP_KEYS: [&str; 6] = ["type", "input", "set", "keep", "drop", "on_error"];
 const REPARTITION_KEYS: [&str; 5] = ["type", "input", "key_by", "partitions", "on_error"];
-const WINDOW_KEYS: [&str; 10] =
-    ["type", "input", "key_by", "two_phase", "window", "aggregate", "emit", "late", "ttl", "on_error"];
+const WINDOW_KEYS: [&str; 11] = [
+    "type",
+    "input",
+    "key_by",
+    "two_phase",
+    "window",
+    "aggregate",
+    "emit",
+    "changelog",
+    "late",
+    "ttl",
+    "on_error",
+];
 
 /// The keys of an operator whose type is not known.
-const ALL_KEYS: [&str; 22] = [
+const ALL_KEYS: [&str; 23] = [
     "type",
     "input",
     "inputs",
@@ -71,6 +82,7 @@ const ALL_KEYS: [&str; 22] = [
     "window",
     "aggregate",
     "emit",
+    "changelog",
     "late",
     "within",
     "ttl",

@@ -6,7 +6,7 @@ mod global;
 use std::sync::Arc;
 
 use crate::expression::Expression;
-use crate::record::{Schema, SourceSchema};
+use crate::record::{Schema, SourceSchema, Type};
 use crate::window::{AlignedWindows, Calendar, EarlyFiring, SessionWindows, TimeDomain};
 
 pub use aggregate::{AggregateFunction, AggregatePlan, Parameter};
@@ -254,6 +254,8 @@ pub struct WindowPlan {
     pub aggregates: Vec<AggregatePlan>,
     /// When rows are emitted.
     pub emit: Emit,
+    /// Whether they are a changelog.
+    pub changelog: bool,
     /// When rows are emitted of windows that are not over.
     pub early: Option<EarlyFiring>,
     /// After which rows of the input, if it is for those to say: an expression of type bool.
@@ -289,11 +291,24 @@ impl WindowPlan {
         in_steps || self.purge || matches!(self.early, Some(EarlyFiring::EveryRows(_)))
     }
 
-    /// The bool fields at the end of the rows that tell them apart.
-    pub fn marks(&self) -> impl Iterator<Item = &'static str> {
-        self.early.map(|_| EARLY_MARK).into_iter().chain(self.emit.mark())
+    /// The fields at the end of the rows that tell them apart.
+    pub fn marks(&self) -> impl Iterator<Item = (&'static str, Type)> {
+        marks(self.emit, self.early, self.changelog)
     }
 }
+
+/// The fields at the end of a window's rows that tell them apart.
+pub fn marks(
+    emit: Emit,
+    early: Option<EarlyFiring>,
+    changelog: bool,
+) -> impl Iterator<Item = (&'static str, Type)> {
+    let marks = early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()).filter(move |_| !changelog);
+    changelog.then_some((OP_FIELD, Type::String)).into_iter().chain(marks.map(|mark| (mark, Type::Bool)))
+}
+
+/// The field that says what a row of a changelog does.
+pub const OP_FIELD: &str = "op";
 
 /// The bool field that is true for rows of windows that are not over.
 pub const EARLY_MARK: &str = "early";

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::record::{Field, FieldForm};
-use crate::window::AlignedWindows;
+use crate::window::{AlignedWindows, EarlyFiring, TimeDomain};
 use plan::*;
 
 fn no_environment(_: &str) -> Option<String> {
@@ -95,8 +95,9 @@ fn describe(plan: &Plan) -> String {
         );
         let _ = writeln!(out, "  on error {:?}", operator.on_error);
         if let OperatorKind::Window(window) = &operator.kind {
-            let _ =
-                writeln!(out, "  key slots {:?}, emit {:?}, late {:?}", window.key, window.emit, window.late);
+            let changelog = if window.changelog { " as a changelog" } else { "" };
+            let WindowPlan { key, emit, late, .. } = window;
+            let _ = writeln!(out, "  key slots {key:?}, emit {emit:?}{changelog}, late {late:?}");
         }
         for line in operator.fingerprint().unwrap_or_default().lines() {
             let _ = writeln!(out, "  {line}");
@@ -310,6 +311,35 @@ fn operators_come_after_their_input_and_else_as_in_the_file() {
     assert_eq!(checked.plan.operators[3].inputs, [StreamRef::Operator(2)]);
     assert_eq!(checked.plan.sinks[0].input, StreamRef::Operator(3));
     assert_eq!(checked.warnings.len(), 1, "`c` is unused");
+}
+
+#[test]
+fn early_rows_go_by_the_time_that_is_said_and_refinements_are_of_all_windows() {
+    let window = |kind: &str, emit: &str| {
+        let operator = format!(
+            "type: window\ninput: s\nkey_by: [k]\nwindow: {{ {kind}, allowed_lateness: 1h }}\naggregate: {{ a: count() }}\nemit: \
+             {emit}"
+        );
+        let mut plan = plan_of(&around(&operator));
+        match plan.operators.remove(0).kind {
+            OperatorKind::Window(window) => (window.early, window.emit, window.refine_every_ms),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (time, expected) in [
+        ("", TimeDomain::Processing),
+        (", time: processing", TimeDomain::Processing),
+        (", time: event", TimeDomain::Event),
+    ] {
+        let (early, ..) =
+            window("type: session, gap: 1m", &format!("{{ early: {{ every: 10s{time} }}, then: on_time }}"));
+        assert_eq!(early, Some(EarlyFiring::EveryMs(10_000, expected)));
+    }
+    // A row of 1,440 windows makes none of them at once.
+    for kind in ["type: session, gap: 1m", "type: sliding, size: 1d, slide: 1m"] {
+        let made = window(kind, "{ then: on_time, refinements: { every: 10s } }");
+        assert_eq!(made, (None, Emit::OnTime, Some(10_000)));
+    }
 }
 
 #[test]

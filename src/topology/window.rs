@@ -9,12 +9,13 @@ use crate::window::{
 };
 
 use super::aggregate::{check_aggregates, has_bounded_aggregate};
+use super::changelog::{add_op, check_changelog, read_changelog};
 use super::diagnostic::{Span, nearest};
-use super::emit::{ReadEmit, check_refinements, read_emit};
+use super::emit::{ReadEmit, read_emit};
 use super::fingerprint::line;
 use super::global::{GlobalWindows, check_global_window, read_count, read_global};
 use super::operator::{RepartitionDraft, check_key_by};
-use super::plan::{EARLY_MARK, Emit, Late, OperatorKind, Phase, WindowPlan, Windows};
+use super::plan::{Emit, Late, OperatorKind, Phase, WindowPlan, Windows, marks};
 use super::reader::{Fields, Reader};
 use super::stream::Stream;
 use super::two_phase::{LocalDraft, check_two_phase, split};
@@ -112,10 +113,15 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     }
     // The first of two steps sees rows as they are before they change keys.
     let aggregates = check_aggregates(fields, if two_phase { rows } else { input }, &mut stream, reader);
+    let changelog = read_changelog(fields, reader);
     let windows = match windows {
         Some(ReadWindows::OfTime(windows)) => Some(windows),
         Some(ReadWindows::OfNoTime(windows)) => {
-            let kind = check_global_window(fields, (key, windows, aggregates), input, &stream, reader);
+            let kind =
+                check_global_window(fields, (key, windows, aggregates), changelog, input, &stream, reader);
+            if let Some(span) = changelog {
+                add_op(fields, span, &mut stream, reader);
+            }
             return WindowDraft { kind, stream, repartition, local: None, late_span: None };
         }
         None => None,
@@ -125,20 +131,23 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         reader.problems.error(entry.key_span, message).help("a window of time goes when it has closed");
     }
     let OfWhen { emits, late: (late, late_span) } = of_time.unwrap_or_default();
-    let marks = emits
-        .iter()
-        .flat_map(|ReadEmit { emit, early, .. }| early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()));
-    for mark in marks {
+    if let Some(span) = changelog {
+        add_op(fields, span, &mut stream, reader);
+    }
+    let marked = emits.iter().filter(|_| changelog.is_none());
+    for (mark, ty) in marked.flat_map(|ReadEmit { emit, early, .. }| marks(*emit, *early, false)) {
         let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
-        stream.add(mark, Some(plain(mark, Type::Bool, false)), span, &fields.what, reader);
+        stream.add(mark, Some(plain(mark, ty, false)), span, &fields.what, reader);
     }
     let plan = (|| {
         let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
-        let ReadEmit { emit, early, early_when, purge, refine_every_ms } = emits?;
+        let emits = emits?;
+        check_changelog(changelog, &emits, gap.is_some(), reader)?;
+        let (ReadEmit { emit, early, early_when, purge, refine_every_ms }, changelog) =
+            (emits, changelog.is_some());
         check_time(fields, time, emit, reader)?;
-        check_early(fields, &windows, early, reader)?;
-        check_refinements(fields, &windows, refine_every_ms, reader)?;
-        check_updates(fields, &windows, emit, allowed_lateness_ms, reader)?;
+        check_early(fields, (&windows, time), early, reader)?;
+        check_updates(fields, &windows, (emit, refine_every_ms, changelog), allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
@@ -147,6 +156,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             allowed_lateness_ms,
             aggregates: aggregates?,
             emit,
+            changelog,
             early,
             early_when,
             purge,
@@ -236,7 +246,9 @@ struct OfTime {
     allowed_lateness_ms: i64,
 }
 
-const TIMES: [(&str, TimeDomain); 2] = [("event", TimeDomain::Event), ("processing", TimeDomain::Processing)];
+/// Whose time something goes by.
+pub(super) const TIMES: [(&str, TimeDomain); 2] =
+    [("event", TimeDomain::Event), ("processing", TimeDomain::Processing)];
 
 fn read_windows(fields: &Fields, input: &Stream, reader: &mut Reader) -> Option<ReadWindows> {
     let help = "as in `window: { type: tumbling, size: 1m }`";
@@ -446,16 +458,22 @@ fn check_lengths(
 fn check_updates(
     fields: &Fields,
     windows: &Windows,
-    emit: Emit,
+    (emit, refine_every_ms, changelog): (Emit, Option<i64>, bool),
     allowed_lateness_ms: i64,
     reader: &mut Reader,
 ) -> Option<()> {
     let Windows::Aligned(windows) = windows else { return Some(()) };
     let rows = match emit {
         Emit::OnClose => 0,
+        Emit::OnTime if refine_every_ms.is_some() => 0,
         // Of those that have ended, the ones that are not closed.
         Emit::OnTime => windows.overlap().min(allowed_lateness_ms / windows.step_ms() + 1),
         Emit::OnUpdate => windows.overlap(),
+    };
+    // Of a changelog one takes back what was told.
+    let (rows, each, or) = match changelog {
+        true => (2 * rows, "two", "leave `changelog` out"),
+        false => (rows, "one", "emit `on_close`"),
     };
     if rows <= UPDATES_MAX {
         return Some(());
@@ -465,20 +483,31 @@ fn check_updates(
         .problems
         .error(
             span,
-            format!("a row could make {rows} rows at once, one for each window, more than {UPDATES_MAX}"),
+            format!("a row could make {rows} rows at once, {each} for each window, more than {UPDATES_MAX}"),
         )
-        .help("let windows begin less often, or emit `on_close`");
+        .help(format!("let windows begin less often, or {or}"));
     None
 }
 
 /// Whether windows can emit early rows; reports it if not.
 fn check_early(
     fields: &Fields,
-    windows: &Windows,
+    (windows, time): (&Windows, TimeDomain),
     early: Option<EarlyFiring>,
     reader: &mut Reader,
 ) -> Option<()> {
     match windows {
+        _ if time == TimeDomain::Processing
+            && matches!(early, Some(EarlyFiring::EveryMs(_, TimeDomain::Event))) =>
+        {
+            let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
+            let message = "`early` by event time means nothing in processing time";
+            reader
+                .problems
+                .error(span, message)
+                .help("leave `time: event` out: the clock is the watermark there");
+            None
+        }
         Windows::Aligned(windows) if early.is_some() && windows.overlap() > 1 => {
             let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
             reader

@@ -33,8 +33,8 @@ pub enum TimeDomain {
 /// When a window that is not over makes a row of what it has so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EarlyFiring {
-    /// So often by the clock, in milliseconds, if something has changed.
-    EveryMs(i64),
+    /// So often, in milliseconds, by the watermark or by the process's clock, if something has changed.
+    EveryMs(i64, TimeDomain),
     /// Whenever so many more records have come.
     EveryRows(i64),
     /// After each record of which a condition holds.

@@ -216,6 +216,7 @@ fn expected(rows: &[(String, i64)], window: &Gathered, lag_ms: i64) -> Vec<[i64;
                 (usize::MAX, since == *rows, *purge)
             }
             TriggerPlan::Global { purge, .. } => (usize::MAX, times.len() > 2, *purge),
+            TriggerPlan::Changelog => (usize::MAX, true, false),
         };
         if fires {
             let last = &times[times.len().saturating_sub(size)..];

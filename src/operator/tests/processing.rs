@@ -75,7 +75,7 @@ fn rows_belong_to_the_window_in_which_they_are_processed() {
     assert_eq!(clocked.staged.counters.late, [].into());
 }
 
-fn of_b(row: String) -> String {
+pub(super) fn of_b(row: String) -> String {
     row.replace("\"a\"", "\"b\"")
 }
 
@@ -157,10 +157,10 @@ fn the_end_of_a_bounded_run_ends_them() {
 }
 
 fn early(windows: Windows) -> Windowed {
-    Windowed { windows, early: Some(EarlyFiring::EveryMs(100)), ..Windowed::new("w") }
+    Windowed { windows, early: Some(EarlyFiring::EveryMs(100, TimeDomain::Processing)), ..Windowed::new("w") }
 }
 
-fn marked(start_ms: i64, end_ms: i64, rows: i64, early: bool) -> String {
+pub(super) fn marked(start_ms: i64, end_ms: i64, rows: i64, early: bool) -> String {
     range(start_ms, end_ms, rows, Some(early)).replace("mark", "early")
 }
 
@@ -304,7 +304,9 @@ fn a_window_that_is_firing_makes_no_early_rows() {
 
 #[test]
 fn windows_that_overlap_make_no_early_rows() {
-    for early in [EarlyFiring::EveryRows(1), EarlyFiring::EveryMs(1)] {
+    let times = [TimeDomain::Event, TimeDomain::Processing];
+    let by_time = times.map(|time| EarlyFiring::EveryMs(1, time));
+    for early in [EarlyFiring::EveryRows(1)].into_iter().chain(by_time) {
         let window = Windowed { windows: sliding(10, 5), early: Some(early), ..Windowed::new("w") };
         let mut clocked = Clocked::new(&window);
         clocked.at(1_000);

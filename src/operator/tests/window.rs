@@ -348,7 +348,7 @@ fn a_closing_that_a_checkpoint_cuts_is_part_of_the_state() {
 }
 
 /// Adds up amounts below a hundred.
-struct Small;
+pub(super) struct Small;
 
 impl Aggregate<i64> for Small {
     type Value = i64;
@@ -393,6 +393,7 @@ pub(in crate::operator) fn numbers_by(windows: AlignedWindows) -> Box<dyn Pipeli
         windows,
         allowed_lateness_ms: 0,
         emit: EmitRows::OnClose,
+        changelog: false,
         early: None,
         late: LateRecords::Drop,
     };

@@ -5,7 +5,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use super::early::{Changed, EarlyRecords, Place, Round};
-use super::refining::Refining;
+use super::refining::{Extent, Refines, Refining};
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -15,7 +15,8 @@ use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
 use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
-use crate::state::{EntryRef, Stateful, ValueCodec};
+use crate::state::store::StoreError;
+use crate::state::{EntryRef, Stateful, ValueCodec, WindowTable};
 use crate::time::MIN_TIME_MS;
 use crate::window::{AlignedWindows, PanedWindows, WindowRange};
 
@@ -36,6 +37,36 @@ impl Derived for Quiet {
     }
 }
 
+/// The value over panes, in the order of time.
+pub(super) fn merge<'v, R: RecordType, A: Aggregator<R>>(
+    aggregator: &A,
+    panes: impl IntoIterator<Item = Result<&'v A::Value, EvaluationError>>,
+) -> Result<A::Value, EvaluationError>
+where
+    A::Value: 'v,
+{
+    let mut merged = aggregator.create();
+    panes.into_iter().try_for_each(|value| aggregator.merge(&mut merged, value?))?;
+    Ok(merged)
+}
+
+/// Ends of panes and what was copied of them.
+pub(super) type Panes<V> = Vec<(i64, Result<V, EvaluationError>)>;
+
+/// Those of a key whose ends lie within `ends`.
+pub(super) fn copies<R: RecordType, A: Aggregator<R>>(
+    table: &WindowTable<A>,
+    ends: RangeInclusive<i64>,
+    key: &[u8],
+) -> Result<Panes<A::Value>, StoreError> {
+    let mut panes = Vec::new();
+    table.visit_key(ends, key, |end_ms, value| {
+        panes.push((end_ms, table.codec().copied(value)));
+        ControlFlow::Continue(())
+    })?;
+    Ok(panes)
+}
+
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results, `W` are the windows.
 pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W = AlignedWindows> {
     /// The value of each key and pane.
@@ -44,6 +75,9 @@ pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W =
     keys: K,
     pub(super) outlet: Outlet<O, F>,
     pub(super) key: Vec<u8>,
+    /// Where there is a changelog that tells of a window with the pane of the record at hand: what that held before it, if it
+    /// was there.
+    before: Option<Result<A::Value, EvaluationError>>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -72,6 +106,7 @@ where
             keys,
             outlet: Outlet { results, errors, readers },
             key: Vec::new(),
+            before: None,
         }
     }
 
@@ -80,15 +115,16 @@ where
         WindowOperator { early, ..self }
     }
 
-    /// With refinements by the clock, so often, and not after each record; not of windows that overlap.
+    /// With refinements by the clock, so often, and not after each record; not in a changelog.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
-        let every_ms = every_ms.filter(|_| self.state.spec.windows.overlap() == 1);
+        let WindowSpec { emit, changelog, .. } = self.state.spec;
+        let every_ms = every_ms.filter(|_| emit == EmitRows::OnTime && !changelog);
         self.state.refining = every_ms.map(Refining::new);
         self
     }
 
     /// Where the ends of a window's panes lie.
-    fn panes(&self, window: WindowRange) -> RangeInclusive<i64> {
+    pub(super) fn panes(&self, window: WindowRange) -> RangeInclusive<i64> {
         let (first_ms, last_ms) = self.state.spec.windows.panes(window).into_inner();
         let forgotten = is_planted(Bug::PaneForgotten) && first_ms < last_ms;
         first_ms + i64::from(forgotten)..=last_ms
@@ -108,9 +144,14 @@ where
             Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
+        let WindowState { spec, fired, .. } = &self.state;
+        let is_told = spec.changelog && (spec.emit == EmitRows::OnUpdate || pane_end_ms <= fired.end_ms);
         let entry = self.state.table.entry(pane_end_ms, &self.key, A::create)?;
         let (aggregator, value) = self.state.table.value_mut(entry);
         let heap_before = aggregator.heap_bytes(value);
+        if is_told {
+            self.before = (!entry.is_new()).then(|| aggregator.copied(value));
+        }
         if let Err(error) = aggregator.add(value, input) {
             self.state.table.take_back(entry);
             return Ok(Err(error));
@@ -128,7 +169,7 @@ where
     }
 
     /// Makes the records that follow an update of the key's value in a pane: one for each window that takes records
-    /// and makes some on update, or has ended.
+    /// and makes some on update, or has ended; of a changelog those that lead to it from what was told.
     fn updated(
         &mut self,
         pane_end_ms: i64,
@@ -146,44 +187,59 @@ where
             windows.ends_after(pane_end_ms, closed_ms).take_while(|end_ms| *end_ms <= until_ms).peekable();
         let Some(first_ms) = ends.peek() else { return Ok(()) };
         let first = windows.ending_at(*first_ms);
-        if firing == Firing::Refinement && self.state.refining.is_some() {
-            drop(ends);
-            self.refine_later(first.end_ms, context);
+        if let Some(refining) = self.state.refining.as_mut().filter(|_| firing == Firing::Refinement) {
+            let fired = Extent { after_ms: closed_ms, until_ms };
+            ends.for_each(|end_ms| refining.note(end_ms, &self.key, fired));
+            context.staged.wake_at(refining.set_due(context.clock_ms));
             return Ok(());
         }
+        let (key, changelog, before) = (&self.key[..], self.state.spec.changelog, self.before.take());
         if windows.overlap() == 1 {
-            let row = (&self.key[..], first, Ok(self.state.table.value(entry)), firing);
-            return self.outlet.emit(row, context);
+            let value = Ok(self.state.table.value(entry));
+            if !changelog {
+                return self.outlet.emit((key, first, value, firing), context);
+            }
+            let told = before.as_ref().and_then(|before| Some((first, before.as_ref().ok()?)));
+            return self.outlet.emit_change(key, told, (first, value), context);
         }
         // Each pane is looked up once, however many of the windows have it.
-        let aggregator = self.state.table.codec();
-        let mut panes = Vec::new();
         let last_ms = windows.last_end(pane_end_ms).unwrap_or(pane_end_ms);
         let within = *self.panes(first).start()..=last_ms;
-        self.state.table.visit_key(within, &self.key, |end_ms, value| {
-            let mut copy = aggregator.create();
-            let copied = aggregator.merge(&mut copy, value);
-            panes.push((end_ms, copied.map(|()| copy)));
-            ControlFlow::Continue(())
-        })?;
+        let aggregator = self.state.table.codec();
+        let panes = copies(&self.state.table, within, key)?;
         for end_ms in ends {
             let window = windows.ending_at(end_ms);
             let within = self.panes(window);
-            let mut merged = self.state.table.codec().create();
-            let mut of_window = panes.iter().filter(|(pane_end_ms, _)| within.contains(pane_end_ms));
-            let sum = of_window.try_for_each(|(_, value)| {
-                self.state.table.codec().merge(&mut merged, value.as_ref().map_err(Clone::clone)?)
-            });
-            self.outlet.emit((&self.key, window, sum.map(|()| &merged), firing), context)?;
+            let of_window = || panes.iter().filter(|(end_ms, _)| within.contains(end_ms));
+            let values = of_window().map(|(_, value)| value.as_ref().map_err(Clone::clone));
+            let sum = merge(aggregator, values);
+            let value = sum.as_ref().map_err(Clone::clone);
+            if !changelog {
+                self.outlet.emit((key, window, value, firing), context)?;
+                continue;
+            }
+            let was = |(end_ms, value)| if end_ms == pane_end_ms { before.as_ref() } else { Some(value) };
+            let mut told = of_window().filter_map(|(end_ms, value)| was((*end_ms, value))).peekable();
+            let told = told
+                .peek()
+                .is_some()
+                .then(|| merge(aggregator, told.map(|value| value.as_ref().map_err(Clone::clone))));
+            let told = told.as_ref().and_then(|told| Some((window, told.as_ref().ok()?)));
+            self.outlet.emit_change(key, told, (window, value), context)?;
         }
         Ok(())
     }
 
     /// The end of the next window to fire, whether it is due or not.
     fn next_end(&self) -> Option<i64> {
-        let (windows, fired_ms) = (&self.state.spec.windows, self.state.fired.end_ms);
-        let fires = |pane_end_ms| windows.next_end(pane_end_ms, fired_ms);
-        fires(self.state.table.first_end_where(|pane_end_ms| fires(pane_end_ms).is_some())?)
+        self.next_end_after(self.state.fired.end_ms)
+    }
+
+    /// The end of the first window after `after_ms` of which there is a pane.
+    pub(super) fn next_end_after(&self, after_ms: i64) -> Option<i64> {
+        let windows = &self.state.spec.windows;
+        let next = |pane_end_ms| windows.next_end(pane_end_ms, after_ms);
+        next(self.state.table.first_end_where(|pane_end_ms| next(pane_end_ms).is_some())?)
     }
 
     /// Fires the windows that are due and closes those that have ended long enough ago.
@@ -217,35 +273,51 @@ where
 
     /// Makes the records of the window that ends at `end_ms`, from where it was left, and closes what ends with it.
     fn fire<'b>(&mut self, end_ms: i64, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
-        let window = self.state.spec.windows.ending_at(end_ms);
-        let firing = self.state.spec.due_firing();
+        let Some(firing) = self.state.spec.due_firing() else {
+            (self.state.fired.end_ms, self.state.fired.from) = (end_ms, Vec::new());
+            self.remove(|operator, end_ms| operator.state.is_closed(end_ms));
+            return Ok(Progress::Done);
+        };
         let from = std::mem::take(&mut self.state.fired.from);
-        let panes = self.panes(window);
-        let (outlet, next, early) = (&mut self.outlet, &mut self.state.fired.from, &self.early);
-        let flow =
-            self.state.table.visit::<OperatorError>(panes, &from, &mut |aggregator, key, values| {
-                let row = match values {
-                    [value] if early.is_empty(aggregator, value) => Ok(()),
-                    [value] => outlet.emit((key, window, Ok(*value), firing), context),
-                    _ => {
-                        let mut merged = aggregator.create();
-                        let sum = values.iter().try_for_each(|value| aggregator.merge(&mut merged, value));
-                        outlet.emit((key, window, sum.map(|()| &merged), firing), context)
-                    }
-                };
-                row?;
-                if context.made_row_of(values.len()) {
-                    *next = behind(key);
-                    return Ok(ControlFlow::Break(()));
-                }
-                Ok(ControlFlow::Continue(()))
-            })?;
-        if flow.is_break() {
+        if let Some(next) = self.emit_all(end_ms, &from, firing, context)? {
+            self.state.fired.from = next;
             return Ok(Progress::Full);
         }
         self.state.fired.end_ms = end_ms;
         self.remove(|operator, end_ms| operator.state.is_closed(end_ms));
         Ok(Progress::Done)
+    }
+
+    /// Makes the records of the window that ends at `end_ms`, from a key on. Returns at which key there are more when a
+    /// call's limit is reached.
+    pub(super) fn emit_all(
+        &mut self,
+        end_ms: i64,
+        from: &[u8],
+        firing: Firing,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Vec<u8>>, OperatorError> {
+        let window = self.state.spec.windows.ending_at(end_ms);
+        let panes = self.panes(window);
+        let (outlet, early, mut next) = (&mut self.outlet, &self.early, None);
+        let flow = self.state.table.visit::<OperatorError>(panes, from, &mut |aggregator, key, values| {
+            match values {
+                [value] if early.is_empty(aggregator, value) => {}
+                [value] => outlet.emit((key, window, Ok(*value), firing), context)?,
+                _ => {
+                    let merged = merge(aggregator, values.iter().map(|value| Ok(*value)));
+                    let value = merged.as_ref().map_err(Clone::clone);
+                    outlet.emit((key, window, value, firing), context)?;
+                }
+            }
+            if context.made_row_of(values.len()) {
+                next = Some(behind(key));
+                return Ok(ControlFlow::Break(()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        debug_assert_eq!(flow.is_break(), next.is_some());
+        Ok(next)
     }
 
     /// Makes the early record of a window that ends at `end_ms` if with its last record it has one. Windows that do not
@@ -273,7 +345,7 @@ where
         Ok(())
     }
 
-    /// Makes the early records that are due by the clock.
+    /// Makes the early records that are due by a time.
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
@@ -432,10 +504,11 @@ where
         watermark_ms: i64,
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
-        self.state.advance(watermark_ms, context);
-        if self.refine(self.state.closed_ms(), context)? == Progress::Full {
+        let time_ms = self.state.time_at(watermark_ms, context);
+        if self.refine(self.state.spec.closed_ms(time_ms), context)? == Progress::Full {
             return Ok(Progress::Full);
         }
+        self.state.fired.watermark_ms = time_ms;
         if self.state.fired.watermark_ms >= self.state.derived.until_ms
             && self.fire_due(context)? == Progress::Full
         {
@@ -459,7 +532,10 @@ where
             if self.fire(end_ms, context)? == Progress::Full {
                 return Ok(Progress::Full);
             }
-            self.remove(|_, _| true);
+            // Who is restored in between makes refinements of all that has fired: they take all of their panes.
+            if self.state.refining.is_none() {
+                self.remove(|_, _| true);
+            }
         }
         self.remove(|_, _| true);
         self.outlet.readers.finish(context)

@@ -1,4 +1,4 @@
-//! Early rows: what windows that are not over have so far, made now and then by the clock.
+//! Early rows: what windows that are not over have so far, made now and then, by the clock or by the watermark.
 //!
 //! What has changed since the last time is remembered, but no part of the state: an operator that does not know it,
 //! since it has just been restored or too much has changed, makes a row of every window that is not over.
@@ -11,8 +11,10 @@ use hashbrown::HashSet;
 
 use super::{Aggregator, Condition};
 use crate::expression::EvaluationError;
+use crate::operator::Context;
 use crate::record::{Event, RecordType};
-use crate::window::EarlyFiring;
+use crate::time::MIN_TIME_MS;
+use crate::window::{EarlyFiring, TimeDomain};
 
 /// So many keys and windows that have changed are remembered.
 pub(super) const CHANGED_MAX: usize = 16_384;
@@ -53,6 +55,8 @@ pub(super) const KEYS_AT_ONCE: usize = 256;
 /// What early rows are due of.
 pub(super) struct Early {
     every_ms: i64,
+    /// Whose time they go by.
+    time: TimeDomain,
     /// When the next are due; `None`: nothing has changed.
     due_ms: Option<i64>,
     /// The keys that have changed, by their windows' ends.
@@ -85,27 +89,43 @@ pub(super) struct Place {
 
 /// When something is due that is so every so often, and perhaps at `due_ms` already: at multiples of the interval, that of
 /// all keys at once. A clock that was ahead may have been set back.
-pub(super) fn next_due(every_ms: i64, due_ms: Option<i64>, clock_ms: i64) -> i64 {
-    let next_ms = clock_ms - clock_ms.rem_euclid(every_ms) + every_ms;
+pub(super) fn next_due(every_ms: i64, due_ms: Option<i64>, now_ms: i64) -> i64 {
+    let next_ms = now_ms - now_ms.rem_euclid(every_ms) + every_ms;
     due_ms.filter(|due_ms| *due_ms < next_ms).unwrap_or(next_ms)
 }
 
 impl Early {
-    /// What is needed of it, if it goes by the clock.
+    /// What is needed of it, if it goes by a time.
     pub fn of(firing: Option<EarlyFiring>) -> Option<Early> {
         match firing {
-            Some(EarlyFiring::EveryMs(every_ms)) => Some(Early::new(every_ms.max(1))),
+            Some(EarlyFiring::EveryMs(every_ms, time)) => Some(Early::new(every_ms.max(1), time)),
             Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) | None => None,
         }
     }
 
     /// Every so often; nothing is known of what has changed.
-    fn new(every_ms: i64) -> Early {
-        Early { every_ms, due_ms: None, changed: BTreeMap::new(), count: 0, bytes: 0, all: true, round: None }
+    fn new(every_ms: i64, time: TimeDomain) -> Early {
+        let changed = BTreeMap::new();
+        Early { every_ms, time, due_ms: None, changed, count: 0, bytes: 0, all: true, round: None }
     }
 
-    /// A key has changed in the window that ends at `end_ms`. Returns when its row is due.
-    pub fn note(&mut self, end_ms: i64, key: &[u8], clock_ms: i64) -> i64 {
+    /// What it is by the time that these rows go by.
+    pub fn now_ms(&self, watermark_ms: i64, context: &Context<'_, '_>) -> i64 {
+        match self.time {
+            TimeDomain::Event => watermark_ms,
+            TimeDomain::Processing => context.clock_ms,
+        }
+    }
+
+    /// Asks to be told the time when rows are due. A watermark comes by itself.
+    pub fn wake(&self, context: &mut Context<'_, '_>) {
+        if self.time == TimeDomain::Processing {
+            context.staged.wake_at(self.due_ms);
+        }
+    }
+
+    /// A key has changed in the window that ends at `end_ms`.
+    pub fn note(&mut self, end_ms: i64, key: &[u8], now_ms: i64) {
         if !self.all {
             // Fixed seeds: the order of the set never shows, and a run can be repeated exactly.
             let seeded = || HashSet::with_hasher(RandomState::with_seeds(0x6561, 0x726c, 0x7920, 0x726f));
@@ -119,7 +139,7 @@ impl Early {
                 self.forget();
             }
         }
-        self.set_due(clock_ms)
+        self.set_due(now_ms);
     }
 
     /// The window of a key that ended at `end_ms` has become a part of another one.
@@ -137,26 +157,28 @@ impl Early {
 
     /// Nothing is known of what has changed any more.
     pub fn forget(&mut self) {
-        *self = Early { due_ms: self.due_ms, round: self.round.take(), ..Early::new(self.every_ms) };
+        let anew = Early::new(self.every_ms, self.time);
+        *self = Early { due_ms: self.due_ms, round: self.round.take(), ..anew };
     }
 
-    fn set_due(&mut self, clock_ms: i64) -> i64 {
-        let due_ms = next_due(self.every_ms, self.due_ms, clock_ms);
-        self.due_ms = Some(due_ms);
-        due_ms
+    /// Before there is a watermark nobody knows which multiple of the interval comes next.
+    fn set_due(&mut self, now_ms: i64) {
+        if now_ms > MIN_TIME_MS {
+            self.due_ms = Some(next_due(self.every_ms, self.due_ms, now_ms));
+        }
     }
 
-    /// What is to be made now that the clock shows this. It is given [back](Early::go_on_with) if it is left in the
-    /// middle.
-    pub fn round(&mut self, clock_ms: i64) -> Option<Round> {
+    /// What is to be made now that it is so late. It is given [back](Early::go_on_with) if it is left in the middle.
+    pub fn round(&mut self, now_ms: i64) -> Option<Round> {
         if let Some(round) = self.round.take() {
             return Some(round);
         }
         if self.due_ms.is_none() && self.all {
-            self.set_due(clock_ms);
+            self.set_due(now_ms);
         }
-        self.due_ms.take_if(|due_ms| *due_ms <= clock_ms)?;
-        let Early { changed, all, .. } = std::mem::replace(self, Early::new(self.every_ms));
+        self.due_ms.take_if(|due_ms| *due_ms <= now_ms)?;
+        let anew = Early::new(self.every_ms, self.time);
+        let Early { changed, all, .. } = std::mem::replace(self, anew);
         self.all = false;
         if all {
             return Some(Round::All(Place { end_ms: i64::MIN, from: Vec::new() }));
@@ -172,11 +194,6 @@ impl Early {
     /// Goes on with this the next time.
     pub fn go_on_with(&mut self, round: Round) {
         self.round = Some(round);
-    }
-
-    /// When rows are due; `None`: nothing has changed.
-    pub fn due_ms(&self) -> Option<i64> {
-        self.due_ms
     }
 
     /// Memory in use, about.
@@ -204,12 +221,13 @@ mod tests {
 
     #[test]
     fn nothing_is_known_at_first_and_what_has_changed_later() {
-        let mut early = Early::new(10);
+        let mut early = Early::new(10, TimeDomain::Processing);
         assert!(early.round(103).is_none());
-        assert_eq!(early.due_ms(), Some(110));
+        assert_eq!(early.due_ms, Some(110));
         assert!(matches!(early.round(110), Some(Round::All(Place { end_ms: i64::MIN, .. }))));
-        assert_eq!(early.due_ms(), None);
-        assert_eq!(early.note(7, b"b", 112), 120);
+        assert_eq!(early.due_ms, None);
+        early.note(7, b"b", 112);
+        assert_eq!(early.due_ms, Some(120));
         early.note(5, b"c", 113);
         early.note(7, b"a", 114);
         early.note(7, b"b", 131);
@@ -222,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_has_become_a_part_of_another_is_forgotten() {
-        let mut early = Early::new(10);
+        let mut early = Early::new(10, TimeDomain::Processing);
         assert!(early.round(0).is_none() && early.round(10).is_some());
         early.note(5, b"a", 11);
         early.forget_one(5, b"a");
@@ -233,16 +251,29 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_ahead_is_followed_back() {
-        let mut early = Early::new(10);
+        let mut early = Early::new(10, TimeDomain::Processing);
         assert!(early.round(0).is_none() && early.round(10).is_some());
-        assert_eq!(early.note(5, b"a", 1_000_001), 1_000_010);
-        assert_eq!(early.note(5, b"a", 21), 30);
+        early.note(5, b"a", 1_000_001);
+        assert_eq!(early.due_ms, Some(1_000_010));
+        early.note(5, b"a", 21);
+        assert_eq!(early.due_ms, Some(30));
         assert_eq!(changed(early.round(30)).len(), 1);
     }
 
     #[test]
+    fn before_there_is_a_watermark_nothing_is_due() {
+        let mut early = Early::new(10, TimeDomain::Event);
+        early.note(5, b"a", MIN_TIME_MS);
+        assert!(early.round(MIN_TIME_MS).is_none());
+        assert!(early.round(23).is_none(), "nobody knows whether that is the first time behind 20");
+        assert!(early.round(29).is_none());
+        assert!(matches!(early.round(57), Some(Round::All(_))));
+        assert!(early.round(90).is_none());
+    }
+
+    #[test]
     fn memory_is_bounded() {
-        let mut early = Early::new(10);
+        let mut early = Early::new(10, TimeDomain::Processing);
         early.round(0);
         early.round(10);
         for key in 0..2 * CHANGED_MAX {

@@ -83,6 +83,7 @@ impl<C: ValueCodec> Expiring<C> {
             time: TimeDomain::Event,
             allowed_lateness_ms: 0,
             emit: EmitRows::OnClose,
+            changelog: false,
             early: None,
             late,
         };

@@ -42,6 +42,9 @@ pub enum GlobalTrigger<I: RecordType, O: RecordType> {
         /// Whether it begins anew then.
         purge: bool,
     },
+    /// The same, and its records are a changelog: after each record, one that takes back what was told, and one that takes its
+    /// place.
+    Changelog,
 }
 
 /// After which records a window of all records makes one.
@@ -115,6 +118,13 @@ impl<V> Kept<V> {
         Ok(())
     }
 
+    /// What was told of it, if a record is made after each one that is added to its one pane.
+    fn told<R: RecordType, A: Aggregator<R, Value = V>>(&self, aggregator: &A) -> Option<Pane<V>> {
+        let Pane { range, value } = self.panes.last()?;
+        // What cannot be put together could not be told either.
+        Some(Pane { range: *range, value: aggregator.copied(value).ok()? })
+    }
+
     /// A record was made of it: all but the last `panes` panes go.
     fn fired(&mut self, panes: usize) {
         self.rows = 0;
@@ -159,9 +169,10 @@ impl<I: RecordType, O: RecordType, F> Firings<I, O, F> {
         F: WindowResult<A::Value, O>,
     {
         let Taken { input, time_ms, is_due } = taken;
-        let pane = match &self.trigger {
-            GlobalTrigger::Count(windows) => windows.pane_of(kept.rows),
-            GlobalTrigger::Global { .. } => PaneOf::Last,
+        let (pane, told) = match &self.trigger {
+            GlobalTrigger::Count(windows) => (windows.pane_of(kept.rows), None),
+            GlobalTrigger::Global { .. } => (PaneOf::Last, None),
+            GlobalTrigger::Changelog => (PaneOf::Last, kept.told::<I, A>(aggregator)),
         };
         if let Err(error) = kept.add::<I, A>(aggregator, pane, input, time_ms) {
             return Ok(Err(error));
@@ -173,6 +184,13 @@ impl<I: RecordType, O: RecordType, F> Firings<I, O, F> {
                 kept.fired(panes);
             }
             GlobalTrigger::Count(_) => {}
+            GlobalTrigger::Changelog => {
+                let told = told.as_ref().map(|pane| (pane.range, &pane.value));
+                if let Some(pane) = kept.panes.last() {
+                    self.outlet.emit_change(key, told, (pane.range, Ok(&pane.value)), context)?;
+                }
+                kept.fired(1);
+            }
             GlobalTrigger::Global { fires, purge } => {
                 let (panes, is_due) = (
                     usize::from(!purge),
@@ -382,6 +400,7 @@ pub fn row_trigger(trigger: &TriggerPlan) -> GlobalTrigger<Dynamic, Dynamic> {
             };
             GlobalTrigger::Global { fires, purge: *purge }
         }
+        TriggerPlan::Changelog => GlobalTrigger::Changelog,
     }
 }
 

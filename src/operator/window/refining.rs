@@ -2,11 +2,12 @@
 //!
 //! Which windows have changed since they fired is remembered in memory alone. Where an operator does not know, since it
 //! has just been restored, or it was too much, it makes a refinement of each window that had fired by then. What is
-//! outstanding is made before its window closes.
+//! outstanding is made before its window closes: before the watermark with which it does is a part of the state, so that
+//! whoever is restored knows by it which windows have closed, and have made all that they make.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 
+use super::aligned::{copies, merge};
 use super::early::{CHANGED_BYTES, CHANGED_BYTES_MAX, CHANGED_MAX, Place, next_due};
 use super::{Aggregator, Firing, KeySelector, WindowOperator, WindowResult};
 use crate::operator::{Context, OperatorError, Progress};
@@ -28,10 +29,32 @@ pub(super) struct Refining {
 
 /// Windows of which nobody knows whether they have changed.
 struct Unknown {
-    /// From here on.
+    /// From where this lies on.
     from: Place,
     /// Those that end here or before.
     until_ms: i64,
+}
+
+/// Windows that end within a stretch of time.
+#[derive(Clone, Copy)]
+pub(super) struct Extent {
+    /// They end later than this.
+    pub after_ms: i64,
+    /// They end here or before.
+    pub until_ms: i64,
+}
+
+impl Unknown {
+    /// Those of an extent, if it is one.
+    fn of(Extent { after_ms, until_ms }: Extent) -> Option<Unknown> {
+        let from = Place { end_ms: after_ms.saturating_add(1), from: Vec::new() };
+        (after_ms < until_ms).then_some(Unknown { from, until_ms })
+    }
+
+    /// Whether one that ends at `end_ms` is one of them. What lies together is left behind together.
+    fn has(&self, end_ms: i64) -> bool {
+        (self.from.end_ms..=self.until_ms).contains(&end_ms)
+    }
 }
 
 impl Refining {
@@ -41,11 +64,9 @@ impl Refining {
         Refining { every_ms, due_ms: None, in_round: false, changed, bytes: 0, unknown: None }
     }
 
-    /// The same, when windows have fired that end at or before this instant, and nothing is known of them.
-    pub fn forget(&mut self, fired_ms: Option<i64>) {
-        let from = Place { end_ms: i64::MIN, from: Vec::new() };
-        let unknown = fired_ms.map(|until_ms| Unknown { from, until_ms });
-        *self = Refining { due_ms: self.due_ms, unknown, ..Refining::new(self.every_ms) };
+    /// The same, when these windows have fired and are not closed, and nothing is known of them.
+    pub fn forget(&mut self, fired: Extent) {
+        *self = Refining { due_ms: self.due_ms, unknown: Unknown::of(fired), ..Refining::new(self.every_ms) };
     }
 
     /// Memory in use, about, in bytes.
@@ -53,21 +74,28 @@ impl Refining {
         self.bytes
     }
 
-    /// A key has changed in a window that has fired, as all have that end at or before `fired_ms`.
-    fn note(&mut self, end_ms: i64, key: &[u8], fired_ms: i64) {
-        if self.unknown.as_ref().is_some_and(|unknown| end_ms <= unknown.until_ms) {
+    /// A key has changed in a window that has fired. `fired` are all that have and are not closed.
+    pub fn note(&mut self, end_ms: i64, key: &[u8], fired: Extent) {
+        if self.unknown.as_ref().is_some_and(|unknown| unknown.has(end_ms)) {
             return;
         }
         if self.changed.insert((end_ms, key.into())) {
             self.bytes += CHANGED_BYTES + key.len();
         }
         if self.changed.len() > CHANGED_MAX || self.bytes > CHANGED_BYTES_MAX {
-            self.forget(Some(fired_ms));
+            self.forget(fired);
+        }
+    }
+
+    /// The window of a key that ended at `end_ms` has become a part of another one.
+    pub fn forget_one(&mut self, end_ms: i64, key: &[u8]) {
+        if self.changed.remove(&(end_ms, key.into())) {
+            self.bytes -= CHANGED_BYTES + key.len();
         }
     }
 
     /// When refinements are due.
-    fn set_due(&mut self, clock_ms: i64) -> Option<i64> {
+    pub fn set_due(&mut self, clock_ms: i64) -> Option<i64> {
         if self.changed.is_empty() && self.unknown.is_none() {
             self.due_ms = None;
             return None;
@@ -85,31 +113,35 @@ impl Refining {
     }
 }
 
-impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
-where
-    R: RecordType,
-    O: RecordType,
-    K: KeySelector<R>,
-    A: Aggregator<R>,
-    F: WindowResult<A::Value, O>,
-    W: PanedWindows,
-{
-    /// Notes that the key has changed in a window that has fired.
-    pub(super) fn refine_later(&mut self, end_ms: i64, context: &mut Context<'_, '_>) {
-        if let Some(refining) = self.state.refining.as_mut() {
-            refining.note(end_ms, &self.key, self.state.fired.end_ms);
-            context.staged.wake_at(refining.set_due(context.clock_ms));
-        }
-    }
+/// An operator whose windows make refinements by the clock.
+pub(super) trait Refines {
+    /// What they are due of, if they are made so.
+    fn refining(&mut self) -> &mut Option<Refining>;
+
+    /// The end under which windows that end then lie, together with those that end a little earlier.
+    fn lies_under(&self, end_ms: i64) -> i64;
+
+    /// Makes that of a key's window, and says of how many parts it is.
+    fn refine_one(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        context: &mut Context<'_, '_>,
+    ) -> Result<usize, OperatorError>;
+
+    /// Makes those of all windows that lie at `place` or behind it, end at or before `until_ms` and are not closed, until a
+    /// call's limit is reached. Returns where that is.
+    fn refine_all(
+        &mut self,
+        place: Place,
+        until_ms: i64,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Place>, OperatorError>;
 
     /// Makes the refinements that are due by the clock, and those of windows that end at or before `closed_ms`, which
     /// close.
-    pub(super) fn refine(
-        &mut self,
-        closed_ms: i64,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Progress, OperatorError> {
-        let Some(mut refining) = self.state.refining.take() else { return Ok(Progress::Done) };
+    fn refine(&mut self, closed_ms: i64, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
+        let Some(mut refining) = self.refining().take() else { return Ok(Progress::Done) };
         refining.in_round |= refining.due_ms.is_some_and(|due_ms| due_ms <= context.clock_ms);
         let until_ms = if refining.in_round { i64::MAX } else { closed_ms };
         let progress = self.refine_until(&mut refining, until_ms, context);
@@ -118,7 +150,7 @@ where
             refining.in_round = false;
             context.staged.wake_at(refining.set_due(context.clock_ms));
         }
-        self.state.refining = Some(refining);
+        *self.refining() = Some(refining);
         progress
     }
 
@@ -130,34 +162,80 @@ where
         context: &mut Context<'_, '_>,
     ) -> Result<Progress, OperatorError> {
         while let Some((end_ms, key)) = refining.pop(until_ms) {
-            let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
-            let mut emitted = Ok(());
-            self.state.table.visit_key(end_ms..=end_ms, &key, |_, value| {
-                emitted = outlet.emit((&key, window, Ok(value), Firing::Refinement), context);
-                ControlFlow::Continue(())
-            })?;
-            emitted?;
-            if context.made_row() {
+            let parts = self.refine_one(end_ms, &key, context)?;
+            // One of which there is nothing to tell was looked for all the same.
+            if context.made_row_of(parts.max(1)) {
                 return Ok(Progress::Full);
             }
         }
         let Some(Unknown { from, until_ms: all_ms }) = refining.unknown.take() else {
             return Ok(Progress::Done);
         };
-        let outlet = &mut self.outlet;
-        let ends = i64::MIN..=until_ms.min(all_ms);
-        let left = self.state.fire_within(ends, from, context, &mut |under, key, values, context| {
-            // Windows that do not overlap are a pane each.
-            let window = under.windows.ending_at(under.end_ms);
-            let mut values = values.iter();
-            values.try_for_each(|value| outlet.emit((key, window, Ok(*value), Firing::Refinement), context))
-        })?;
+        // What lies together with one that closes makes its own now, too.
+        let made_ms = self.lies_under(until_ms);
+        let left = self.refine_all(from, made_ms.min(all_ms), context)?;
         let progress = if left.is_some() { Progress::Full } else { Progress::Done };
-        if left.is_some() || until_ms < all_ms {
-            // What closes now has made its own, and takes no more.
-            let from = left.unwrap_or(Place { end_ms: until_ms.saturating_add(1), from: Vec::new() });
+        if left.is_some() || made_ms < all_ms {
+            let from = left.unwrap_or(Place { end_ms: made_ms.saturating_add(1), from: Vec::new() });
             refining.unknown = Some(Unknown { from, until_ms: all_ms });
         }
         Ok(progress)
+    }
+}
+
+impl<R, O, K, A, F, W> Refines for WindowOperator<R, O, K, A, F, W>
+where
+    R: RecordType,
+    O: RecordType,
+    K: KeySelector<R>,
+    A: Aggregator<R>,
+    F: WindowResult<A::Value, O>,
+    W: PanedWindows,
+{
+    fn refining(&mut self) -> &mut Option<Refining> {
+        &mut self.state.refining
+    }
+
+    /// Each is known by its end, wherever its panes lie.
+    fn lies_under(&self, end_ms: i64) -> i64 {
+        end_ms
+    }
+
+    fn refine_one(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        context: &mut Context<'_, '_>,
+    ) -> Result<usize, OperatorError> {
+        let window = self.state.spec.windows.ending_at(end_ms);
+        let panes = copies(&self.state.table, self.panes(window), key)?;
+        let merged = match &panes[..] {
+            [] => return Ok(0),
+            [_] => None,
+            panes => {
+                let values = panes.iter().map(|(_, value)| value.as_ref().map_err(Clone::clone));
+                Some(merge(self.state.table.codec(), values))
+            }
+        };
+        let value = merged.as_ref().unwrap_or(&panes[0].1).as_ref().map_err(Clone::clone);
+        self.outlet.emit((key, window, value, Firing::Refinement), context)?;
+        Ok(panes.len())
+    }
+
+    fn refine_all(
+        &mut self,
+        mut place: Place,
+        until_ms: i64,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Place>, OperatorError> {
+        let before = |place: &Place| place.end_ms.saturating_sub(1);
+        while let Some(end_ms) = self.next_end_after(before(&place)).filter(|end_ms| *end_ms <= until_ms) {
+            let from = if end_ms == place.end_ms { place.from } else { Vec::new() };
+            if let Some(from) = self.emit_all(end_ms, &from, Firing::Refinement, context)? {
+                return Ok(Some(Place { end_ms, from }));
+            }
+            place = Place { end_ms: end_ms + 1, from: Vec::new() };
+        }
+        Ok(None)
     }
 }

@@ -67,7 +67,7 @@ pub(in crate::operator) fn begin_row<'b>(
     Ok(row)
 }
 
-/// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps marks.
+/// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps marks, or what a row of a changelog does.
 pub struct RowResults {
     key_fields: usize,
     aggregates: RowAggregates,
@@ -79,7 +79,7 @@ pub struct RowResults {
 
 impl RowResults {
     /// Rows of `schema`, of whose fields the first `key_fields` are the key's. The last ones are
-    /// bools, one for each of `marks`, that are true for rows of that firing.
+    /// bools, one for each of `marks`, that are true for rows of that firing; or one string for what a row of a changelog does.
     pub fn new(schema: &Schema, key_fields: usize, aggregates: RowAggregates, marks: Vec<Firing>) -> Self {
         let head = Schema { fields: schema.fields[..key_fields + 2].to_vec() };
         let (row_fields, head) = (schema.fields.len(), Encoder::new(&head));
@@ -116,6 +116,9 @@ impl WindowResult<Accumulators, Dynamic> for RowResults {
         for (marked, mark) in self.marks.iter().rev().zip(results.iter_mut().rev()) {
             *mark = Slot::Bool(firing == *marked);
         }
+        if let (Firing::Changelog(kind), Some(op)) = (firing, results.last_mut()) {
+            *op = Slot::String(kind.name());
+        }
         Ok(row)
     }
 
@@ -150,7 +153,7 @@ pub fn row_windows<A: Aggregator<Dynamic, Value = Accumulators> + 'static>(
         Windows::Session(windows) => {
             let spec = spec.with_windows(windows);
             let sessions = SessionOperator::new(spec, keys, aggregates, results, errors, readers);
-            let sessions = sessions.with_early(early);
+            let sessions = sessions.with_early(early).with_refinements(refine_every_ms);
             Box::new(sessions.with_gaps(gap.map(|gap| Box::new(gap) as Box<dyn SessionGap<Dynamic>>)))
         }
     }

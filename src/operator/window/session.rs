@@ -8,21 +8,24 @@
 //! A record looks for its session in the buckets from its own time on, until it has found one that ends later: as many
 //! look-ups as there are gaps between it and that, or the newest record of all.
 
+mod changelog;
 mod codec;
+mod early;
+mod joined;
+mod refining;
 mod timers;
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::ops::{ControlFlow, RangeInclusive};
+use std::ops::ControlFlow;
 
 use bumpalo::Bump;
-use smallvec::SmallVec;
 
-use super::early::{Changed, EarlyRecords, Place, Round};
+use super::early::EarlyRecords;
+use super::refining::Refines;
 use super::state::WindowState;
 use super::{
-    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
-    prefetch, select,
+    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
 };
 use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
@@ -30,8 +33,10 @@ use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
 use crate::state::store::StoreError;
 use crate::state::{Stateful, ValueCodec, WindowTable};
-use crate::window::{EarlyFiring, SessionWindows, WindowRange};
+use crate::window::{SessionWindows, WindowRange};
+use changelog::Told;
 pub use codec::{Session, SessionCodec};
+use joined::Joined;
 use timers::Timers;
 
 /// For how long a record keeps its session open.
@@ -93,16 +98,6 @@ pub struct SessionOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F> {
     key: Vec<u8>,
 }
 
-/// What a record joins.
-struct Joined {
-    /// The open sessions that it touches, in the order of time.
-    sessions: SmallVec<[WindowRange; 2]>,
-    /// Of how many records the largest of them is.
-    rows: i64,
-    /// The one that they and it are then.
-    whole: WindowRange,
-}
-
 impl<R, O, K, A, F> SessionOperator<R, O, K, A, F>
 where
     R: RecordType,
@@ -154,45 +149,6 @@ where
         Ok(WindowRange { start_ms: event.time_ms, end_ms: event.time_ms + gap_ms })
     }
 
-    /// The buckets in which a session may end that a window which begins at `start_ms` touches.
-    fn buckets_from(&self, start_ms: i64) -> RangeInclusive<i64> {
-        self.state.spec.windows.bucket_end(start_ms)..=i64::MAX
-    }
-
-    /// What a record that is the window `alone` by itself joins.
-    fn join(&self, alone: WindowRange) -> Result<Joined, StoreError> {
-        let mut joined = Joined { sessions: SmallVec::new(), rows: 0, whole: alone };
-        let mut damaged = None;
-        self.state.table.visit_key(
-            self.buckets_from(alone.start_ms),
-            &self.key,
-            |bucket_end_ms, session| {
-                let Some(Session { range, value }) = session else { return ControlFlow::Continue(()) };
-                if self.is_damaged(*range, bucket_end_ms) {
-                    damaged = Some(*range);
-                    return ControlFlow::Break(());
-                }
-                if self.state.is_closed(range.end_ms) && !is_planted(Bug::ClosedSessionJoined) {
-                    return ControlFlow::Continue(());
-                }
-                if range.touches(&alone) {
-                    joined.sessions.push(*range);
-                    joined.rows = joined.rows.max(self.state.table.codec().0.rows(value));
-                    joined.whole = joined.whole.cover(range);
-                    if is_planted(Bug::SessionsNotJoined) {
-                        return ControlFlow::Break(());
-                    }
-                }
-                // Open sessions do not touch: those behind one that ends later are too far away.
-                if range.end_ms < alone.end_ms { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            },
-        )?;
-        match damaged {
-            Some(range) => Err(damage(range)),
-            None => Ok(joined),
-        }
-    }
-
     /// Whether a session cannot be one of this bucket.
     fn is_damaged(&self, range: WindowRange, bucket_end_ms: i64) -> bool {
         let windows = &self.state.spec.windows;
@@ -235,33 +191,6 @@ where
         change(&mut self.state.table, bucket_end_ms, &self.key, changes)
     }
 
-    /// The value of the sessions that a record makes one. It is added to the first of them, as if there were no
-    /// other; then the others are.
-    fn merged(
-        &self,
-        input: A::Input<'_>,
-        joined: &Joined,
-    ) -> Result<Result<A::Value, EvaluationError>, StoreError> {
-        let aggregator = &self.state.table.codec().0;
-        let mut merged = aggregator.create();
-        let mut sum = Ok(());
-        let mut input = Some(input);
-        for range in &joined.sessions {
-            self.visit(&self.key, range.end_ms, |session| {
-                if sum.is_ok() {
-                    sum = aggregator.merge(&mut merged, &session.value);
-                }
-            })?;
-            if let Some(input) = input.take().filter(|_| sum.is_ok()) {
-                sum = aggregator.add(&mut merged, input);
-            }
-        }
-        if let Some(input) = input {
-            sum = aggregator.add(&mut merged, input);
-        }
-        Ok(sum.map(|()| merged))
-    }
-
     /// Shows `visit` the session of `key` that ends at `end_ms`, if there is one.
     fn visit(
         &self,
@@ -286,8 +215,16 @@ where
         }
     }
 
-    /// Makes the record that follows an update of a session.
-    fn updated(&mut self, range: WindowRange, context: &mut Context<'_, '_>) -> Result<(), OperatorError> {
+    /// Makes the record that follows an update of a session; of a changelog those that lead to it from what was told.
+    fn updated(
+        &mut self,
+        range: WindowRange,
+        told: Told<A::Value>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        if self.state.spec.changelog {
+            return self.tell(range, told, context);
+        }
         let firing = match self.state.spec.emit {
             EmitRows::OnUpdate => Firing::Update,
             EmitRows::OnTime if range.end_ms <= self.state.fired.end_ms => Firing::Refinement,
@@ -347,19 +284,6 @@ where
         Ok(is_made)
     }
 
-    /// Has the session of `key` that ends at `end_ms` begin anew with what it counts, if sessions do with early records.
-    fn purge(&mut self, end_ms: i64, key: &[u8]) -> Result<(), StoreError> {
-        if !self.early.purge {
-            return Ok(());
-        }
-        let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
-        change(&mut self.state.table, bucket_end_ms, key, |aggregator, session| {
-            if let Some(session) = session {
-                session.value = aggregator.create();
-            }
-        })
-    }
-
     /// Fires the sessions that end at or before `due_ms`.
     fn fire(&mut self, due_ms: i64, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         while let Some(bucket_end_ms) =
@@ -371,7 +295,10 @@ where
                 _ => self.timers(bucket_end_ms)?,
             };
             while let Some((end_ms, key)) = timers.pop(due_ms) {
-                if self.fire_one(end_ms, &key, self.state.spec.due_firing(), context)? && context.made_row() {
+                if let Some(firing) = self.state.spec.due_firing()
+                    && self.fire_one(end_ms, &key, firing, context)?
+                    && context.made_row()
+                {
                     (self.state.fired.end_ms, self.state.fired.from) = (end_ms - 1, behind(&key));
                     self.state.derived = Some(timers);
                     return Ok(Progress::Full);
@@ -388,100 +315,6 @@ where
             (self.state.fired.end_ms, self.state.fired.from) = (due_ms, Vec::new());
         }
         Ok(Progress::Done)
-    }
-
-    /// Makes the early record of a session if with its last record it has one.
-    fn fire_counted(
-        &mut self,
-        joined: &Joined,
-        is_due: bool,
-        context: &mut Context<'_, '_>,
-    ) -> Result<(), OperatorError> {
-        let WindowState { spec, table, fired, .. } = &self.state;
-        let end_ms = joined.whole.end_ms;
-        let counts = matches!(spec.early, Some(EarlyFiring::EveryRows(_)));
-        if end_ms <= fired.end_ms || !(counts || is_due) {
-            return Ok(());
-        }
-        let (key, outlet, aggregator) = (&self.key[..], &mut self.outlet, &table.codec().0);
-        let mut emitted = None;
-        visit_session(table, spec.windows.bucket_end(end_ms), key, end_ms, |session| {
-            if is_due || is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
-                let row = (key, session.range, Ok(&session.value), Firing::Early);
-                emitted = Some(outlet.emit(row, context));
-            }
-        })?;
-        if let Some(emitted) = emitted {
-            emitted?;
-            let key = std::mem::take(&mut self.key);
-            self.purge(end_ms, &key)?;
-            self.key = key;
-        }
-        Ok(())
-    }
-
-    /// Makes the early records that are due by the clock.
-    fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
-        let left = match self.state.early_round(context) {
-            Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
-            Some(Round::All(place)) => {
-                let outlet = &mut self.outlet;
-                let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
-                    let mut sessions = values.iter().filter_map(|session| session.as_ref());
-                    sessions.try_for_each(|Session { range, value }| {
-                        match unfired.fired.has(range.end_ms, key) {
-                            true => Ok(()),
-                            false => outlet.emit((key, *range, Ok(value), Firing::Early), context),
-                        }
-                    })
-                })?;
-                left.map(Round::All)
-            }
-            None => None,
-        };
-        Ok(self.state.early_left(left))
-    }
-
-    /// Early records of these sessions' ends and keys, the last one first; what is left over. Those that have grown
-    /// since stand there again with another end.
-    fn fire_changed(
-        &mut self,
-        mut changed: Changed,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Changed>, OperatorError> {
-        while let Some((end_ms, key)) = changed.pop() {
-            if self.state.fired.has(end_ms, &key) {
-                continue;
-            }
-            self.fire_one(end_ms, &key, Firing::Early, context)?;
-            // One of which there is nothing to tell was read all the same.
-            if context.made_row() {
-                return Ok(Some(changed));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Early records of all sessions that have not fired, from `place` on, which begin anew; where there are more.
-    fn purge_all(
-        &mut self,
-        place: Place,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Place>, OperatorError> {
-        let mut next = Some(place);
-        while let Some(place) = next.take() {
-            let end_of = |session: &Option<Session<A::Value>>| session.as_ref().map(|it| it.range.end_ms);
-            let (found, more) = self.state.unfired(place, end_of)?;
-            next = more;
-            if let Some(mut left) = self.fire_changed(found, context)? {
-                let bucket_end = |end_ms| self.state.spec.windows.bucket_end(end_ms);
-                let of_key =
-                    |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms: bucket_end(end_ms), from: key.into() };
-                return Ok(left.pop().map(of_key).or(next));
-            }
-        }
-        Ok(None)
     }
 
     /// No session ends before this instant; `None` if there is none that has not fired.
@@ -521,7 +354,7 @@ where
     ) -> Result<(), OperatorError> {
         let event = self.state.dated(event, context);
         let selected = select(&self.keys, &event.record, &mut self.key);
-        let mut is_due = false;
+        let (mut is_due, mut told) = (false, Told::new());
         let added = match selected.and_then(|()| self.alone(&event, context.arena)) {
             Ok(alone) => {
                 let joined = self.join(alone)?;
@@ -533,7 +366,10 @@ where
                     self.state.table.codec().0.input(&event, context.arena)
                 });
                 match checked {
-                    Ok(input) => self.add(input, &joined)?.map(|()| joined),
+                    Ok(input) => {
+                        told = self.told(&joined)?;
+                        self.add(input, &joined)?.map(|()| joined)
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -546,7 +382,10 @@ where
                 let before = joined.sessions.iter().map(|session| session.end_ms);
                 self.state.changed(joined.whole.end_ms, before, &self.key, context);
                 self.fire_counted(&joined, is_due, context)?;
-                self.updated(joined.whole, context)
+                match self.refine_later(&joined, context) {
+                    true => Ok(()),
+                    false => self.updated(joined.whole, told, context),
+                }
             }
             Err(error) => {
                 let render = || self.keys.render(&event.record);
@@ -566,7 +405,11 @@ where
         watermark_ms: i64,
         context: &mut Context<'_, 'b>,
     ) -> Result<Progress, OperatorError> {
-        self.state.advance(watermark_ms, context);
+        let time_ms = self.state.time_at(watermark_ms, context);
+        if self.refine(self.state.spec.closed_ms(time_ms), context)? == Progress::Full {
+            return Ok(Progress::Full);
+        }
+        self.state.fired.watermark_ms = time_ms;
         if self.fire(self.state.spec.due_ms(self.state.fired.watermark_ms), context)? == Progress::Full {
             return Ok(Progress::Full);
         }
@@ -581,7 +424,9 @@ where
     }
 
     fn finish<'b>(&mut self, context: &mut Context<'_, 'b>) -> Result<Progress, OperatorError> {
-        if self.fire(i64::MAX, context)? == Progress::Full {
+        if self.refine(i64::MAX, context)? == Progress::Full
+            || self.fire(i64::MAX, context)? == Progress::Full
+        {
             return Ok(Progress::Full);
         }
         self.remove(|_, _| true);

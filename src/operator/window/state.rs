@@ -4,7 +4,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use std::sync::Arc;
 
 use super::early::{Changed, Early, KEYS_AT_ONCE, Place, Round};
-use super::refining::Refining;
+use super::refining::{Extent, Refining};
 use super::{Fired, WindowSpec, behind};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::{Event, RecordType};
@@ -37,9 +37,9 @@ pub(super) struct WindowState<W, C: ValueCodec, D> {
     pub table: WindowTable<C>,
     pub fired: Fired,
     pub derived: D,
-    /// Where rows are made by the clock of windows that are not over.
+    /// Where rows are made by a time of windows that are not over.
     pub early: Option<Early>,
-    /// Where refinements are made by the clock.
+    /// Where refinements are made now and then by the clock.
     pub refining: Option<Refining>,
 }
 
@@ -47,6 +47,7 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     /// Nothing, to be restored before use.
     pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
         let table = WindowTable::new(&spec.id, codec);
+        let spec = WindowSpec { early: spec.early.filter(|_| !spec.changelog), ..spec };
         let early = Early::of(spec.early);
         WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early, refining: None }
     }
@@ -61,13 +62,13 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         }
     }
 
-    /// Time has come to the watermark; in processing time to what the clock shows, whatever the watermark.
-    pub fn advance(&mut self, watermark_ms: i64, context: &Context<'_, '_>) {
+    /// How far time has come with a watermark; in processing time what the clock shows, whatever the watermark.
+    pub fn time_at(&self, watermark_ms: i64, context: &Context<'_, '_>) -> i64 {
         let at_ms = match self.spec.time {
             TimeDomain::Event => watermark_ms,
             TimeDomain::Processing => context.clock_ms,
         };
-        self.fired.watermark_ms = self.fired.watermark_ms.max(at_ms);
+        self.fired.watermark_ms.max(at_ms)
     }
 
     /// In processing time: asks to be told the time when the next window is due, which `due_ms` knows. And when early
@@ -76,9 +77,7 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         if self.spec.time == TimeDomain::Processing {
             context.staged.wake_at(due_ms());
         }
-        if let Some(early) = &self.early {
-            context.staged.wake_at(early.due_ms());
-        }
+        self.early.iter().for_each(|early| early.wake(context));
     }
 
     /// `key` has changed in the window that ends at `end_ms`, and not in those of it that ended at `before`, which are a
@@ -94,8 +93,8 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
             before
                 .filter(|before_ms| *before_ms != end_ms)
                 .for_each(|before_ms| early.forget_one(before_ms, key));
-            let due_ms = early.note(end_ms, key, context.clock_ms);
-            context.staged.wake_at(Some(due_ms));
+            early.note(end_ms, key, early.now_ms(self.fired.watermark_ms, context));
+            early.wake(context);
         }
     }
 
@@ -103,7 +102,8 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     /// is not for these to know.
     pub fn early_round(&mut self, context: &Context<'_, '_>) -> Option<Round> {
         let is_firing = !self.fired.from.is_empty();
-        self.early.as_mut().filter(|_| !is_firing)?.round(context.clock_ms)
+        let early = self.early.as_mut().filter(|_| !is_firing)?;
+        early.round(early.now_ms(self.fired.watermark_ms, context))
     }
 
     /// Shows `emit` the entries of all windows that have not fired, from `place` on, until a call's limit is reached.
@@ -215,6 +215,11 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         end_ms <= self.closed_ms()
     }
 
+    /// Which windows have fired and are not closed.
+    pub fn extent(&self) -> Extent {
+        Extent { after_ms: self.closed_ms(), until_ms: self.fired.end_ms }
+    }
+
     /// Windows that end at or before this instant are closed: rows of open ones lie at or after it.
     pub fn closed_ms(&self) -> i64 {
         self.spec.closed_ms(self.fired.watermark_ms)
@@ -254,9 +259,8 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
         self.fired = Fired::restored(saved, &self.spec);
         self.derived = D::default();
         self.early = Early::of(self.spec.early);
-        let fired_ms = self.fired.end_ms;
-        let has_fired = self.table.first_end_ms().is_some_and(|end_ms| end_ms <= fired_ms);
-        self.refining.iter_mut().for_each(|refining| refining.forget(has_fired.then_some(fired_ms)));
+        let extent = self.extent();
+        self.refining.iter_mut().for_each(|refining| refining.forget(extent));
         Ok(())
     }
 
@@ -294,7 +298,10 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
             // It comes last: whoever needs it again reads entries anew.
             self.derived = D::default();
             self.early.iter_mut().for_each(Early::forget);
-            self.refining.iter_mut().for_each(|refining| refining.forget(Some(self.fired.end_ms)));
+            let extent = self.extent();
+            // Walking through all that has fired it remembers nothing, and goes on where it is.
+            let remembers = self.refining.iter_mut().filter(|refining| refining.bytes() > 0);
+            remembers.for_each(|refining| refining.forget(extent));
         }
     }
 }

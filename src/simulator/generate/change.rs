@@ -25,9 +25,9 @@ impl Generated {
         let mut places = Vec::new();
         for (number, operator) in self.operators.iter().enumerate() {
             let OperatorKind::Window(window) = &operator.kind else { continue };
-            let by_clock = matches!(window.early, Some(EarlyFiring::EveryMs(_)));
-            let by_clock = (window.purge && by_clock) || window.refine_every_ms.is_some();
-            if window.time == TimeDomain::Processing || by_clock {
+            let by_time = matches!(window.early, Some(EarlyFiring::EveryMs(..)));
+            let by_time = (window.purge && by_time) || window.refine_every_ms.is_some();
+            if window.time == TimeDomain::Processing || by_time {
                 continue; // what its open windows have counted when they are given up is not known
             }
             let aggregates = window.aggregates.iter().enumerate();

@@ -4,7 +4,7 @@ use super::aggregate::{aggregate, count};
 use super::formula::{Binary, Formula, Scope, Value};
 use super::{Aggregate, Maker, OperatorKind, Stream, field};
 use crate::record::{Field, Type};
-use crate::topology::plan::AggregateFunction;
+use crate::topology::plan::{AggregateFunction, OP_FIELD};
 
 /// A keyed window that no time closes.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub enum Trigger {
     When(Formula),
     /// If this is true of its row.
     Having(Formula),
+    /// After each; its rows are a changelog.
+    Changelog,
 }
 
 /// How many shares of an entry there may be.
@@ -101,6 +103,13 @@ impl Maker<'_> {
             }
         };
         let purge = !matches!(trigger, Trigger::Count { .. }) && random.one_in(2);
+        let trigger = match trigger {
+            Trigger::Rows(_) if !purge && random.fork("changelog").one_in(2) => {
+                fields.push(field(OP_FIELD, Type::String, false));
+                Trigger::Changelog
+            }
+            trigger => trigger,
+        };
         let ttl_ms = *random.pick(&[None, None, Some(1), Some(500), Some(2_000), Some(10_000)]);
         let made = Stream { fields, meta: false, carried, ..input.clone() };
         (OperatorKind::GlobalWindow(GlobalWindow { key, trigger, purge, ttl_ms, aggregates }), made)

@@ -231,7 +231,8 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
     };
     let _ = writeln!(out, "    window: {{ {lengths}{length} }}");
     let early = window.early.map(|early| match early {
-        EarlyFiring::EveryMs(every_ms) => format!("every: {every_ms}ms"),
+        EarlyFiring::EveryMs(every_ms, TimeDomain::Processing) => format!("every: {every_ms}ms"),
+        EarlyFiring::EveryMs(every_ms, TimeDomain::Event) => format!("every: {every_ms}ms, time: event"),
         EarlyFiring::EveryRows(rows) => format!("rows: {rows}"),
         EarlyFiring::When => {
             let condition = window.early_when.as_ref().map_or(String::new(), |formula| cel(formula, fields));
@@ -258,6 +259,9 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
         Emit::OnTime => out.push_str("    emit: on_time\n"),
         Emit::OnUpdate => out.push_str("    emit: on_update\n"),
     }
+    if window.changelog {
+        out.push_str("    changelog: true\n");
+    }
     if let Some(topic) = &window.late {
         let _ = writeln!(out, "    late: {{ topic: {topic} }}");
     }
@@ -278,6 +282,10 @@ fn render_global(window: &GlobalWindow, fields: &[Field], made: &[Field], out: &
         Trigger::Rows(rows) => Some(format!("rows: {rows}")),
         Trigger::When(formula) => Some(format!("when: {}", quoted(&cel(formula, fields)))),
         Trigger::Having(formula) => Some(format!("having: {}", quoted(&cel(formula, made)))),
+        Trigger::Changelog => {
+            out.push_str("    changelog: true\n");
+            Some("on_update".to_owned())
+        }
     };
     let _ = match fires {
         None => Ok(()),

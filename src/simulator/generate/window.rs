@@ -4,7 +4,7 @@ use super::aggregate::{aggregate, count, takes_any};
 use super::formula::Scope;
 use super::{Aggregate, Maker, OF_WINDOWS, OperatorKind, Repartition, Shape, Stream, Window, field};
 use crate::record::{Field, Type};
-use crate::topology::plan::{AggregateFunction, EARLY_MARK, Emit};
+use crate::topology::plan::{AggregateFunction, Emit, marks};
 use crate::window::{CalendarUnit, EarlyFiring, TimeDomain};
 
 const UNITS: [CalendarUnit; 5] =
@@ -143,7 +143,11 @@ impl Maker<'_> {
         };
         let may_be_early = !overlaps && !only_counts && emit != Emit::OnUpdate;
         let early = match random.below(8) {
-            0 if may_be_early => Some(EarlyFiring::EveryMs(*random.pick(&[50, 700, 5_000]))),
+            0 if may_be_early => {
+                let by_watermark = random.fork("early").one_in(2);
+                let time = if by_watermark { TimeDomain::Event } else { TimeDomain::Processing };
+                Some(EarlyFiring::EveryMs(*random.pick(&[50, 700, 5_000]), time))
+            }
             // That shows in which order rows came, too.
             1 if may_be_early && !input.rekeyed => Some(EarlyFiring::EveryRows(*random.pick(&[1, 2, 3, 7]))),
             2 if may_be_early && !input.rekeyed => Some(EarlyFiring::When),
@@ -154,21 +158,27 @@ impl Maker<'_> {
             let depth = 1 + random.below(2) as u32;
             scope.formula(Type::Bool, depth, random)
         });
-        // Of what goes by the clock the sum of its rows is known, if they count them.
+        // Of what goes by a time the sum of its rows is known, if they count them.
         let may_purge = match early {
             None => false,
             // What a window refuses depends on when it began anew.
-            Some(EarlyFiring::EveryMs(_)) => {
+            Some(EarlyFiring::EveryMs(..)) => {
                 counts_first && shape != Shape::Session && aggregates.iter().all(takes_any)
             }
             Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) => true,
         };
         let purge = may_purge && emit == Emit::OnClose && random.one_in(2);
-        let may_refine = emit == Emit::OnTime && !overlaps && shape != Shape::Session && !only_counts;
-        let refine_every_ms = (may_refine && random.one_in(4)).then(|| *random.pick(&[50, 700, 5_000]));
-        for mark in early.map(|_| EARLY_MARK).into_iter().chain(emit.mark()) {
-            fields.push(field(mark, Type::Bool, false));
-        }
+        // Rows that are put together of parts may fail, and how many are made is not known.
+        let never_fails = !overlaps || aggregates.iter().all(takes_any);
+        let may_refine = emit == Emit::OnTime && never_fails && !only_counts;
+        let mut forked = random.fork("refinements");
+        let is_one_part = !overlaps && shape != Shape::Session;
+        let of_parts = if is_one_part { &mut *random } else { &mut forked };
+        let refine_every_ms = (may_refine && of_parts.one_in(4)).then(|| *of_parts.pick(&[50, 700, 5_000]));
+        let may_change =
+            emit != Emit::OnClose && early.is_none() && refine_every_ms.is_none() && gap.is_none();
+        let changelog = may_change && random.fork("changelog").one_in(3);
+        fields.extend(marks(emit, early, changelog).map(|(mark, ty)| field(mark, ty, false)));
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
         let time = if by_clock { TimeDomain::Processing } else { TimeDomain::Event };
         let mut window = Window {
@@ -182,6 +192,7 @@ impl Maker<'_> {
             offset_ms,
             allowed_lateness_ms,
             emit,
+            changelog,
             early,
             early_when,
             purge,
@@ -195,7 +206,7 @@ impl Maker<'_> {
             false => *random.pick(&[None, Some(false)]),
         };
         let of_clock =
-            by_clock || matches!(early, Some(EarlyFiring::EveryMs(_))) || refine_every_ms.is_some();
+            by_clock || matches!(early, Some(EarlyFiring::EveryMs(..))) || refine_every_ms.is_some();
         let size_ms = Some(size_ms);
         let made = Stream { fields, meta: false, carried, of_clock, size_ms, ..input.clone() };
         (OperatorKind::Window(window), made)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::json::Json;
-use super::{ERROR, Expected, Refined, Row, Writer};
+use super::{ERROR, Expected, Row, Writer};
 use crate::simulator::Written;
 use crate::topology::plan::EARLY_MARK;
 
@@ -32,7 +32,7 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
         };
         let writers = expected.topics.get(topic).unwrap_or(&nothing);
         match expected.refined.get(topic) {
-            Some(refined) => compare_refined(topic, refined, writers, rows)?,
+            Some(refined) => refined.check(topic, writers, rows)?,
             None => compare_topic(topic, writers, &rows)?,
         }
     }
@@ -41,43 +41,6 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
         compare_topic(topic, writers, &[])?;
     }
     Ok(())
-}
-
-/// Where refinements are made by the clock nobody knows how many there are, but each tells what its window held then, and
-/// if all windows have closed the last of each is among them. All other rows are as they must be.
-fn compare_refined(
-    topic: &str,
-    refined: &Refined,
-    writers: &BTreeMap<Writer, Vec<Row>>,
-    rows: Vec<&Written>,
-) -> Result<(), String> {
-    const MARK: &str = "\"refinement\":true";
-    let text =
-        |value: &Option<Vec<u8>>| String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned();
-    let (refinements, others): (Vec<&Written>, Vec<&Written>) =
-        rows.into_iter().partition(|row| text(&row.value).contains(MARK));
-    let (mut on_time, mut allowed) = (BTreeMap::new(), BTreeSet::new());
-    let mut last = BTreeMap::new();
-    for (writer, rows) in writers {
-        let kept = rows.iter().filter(|row| !text(&row.value).contains(MARK)).cloned().collect();
-        on_time.insert(writer.clone(), kept);
-        for row in rows.iter().map(|row| text(&row.value)) {
-            if row.contains(MARK) {
-                last.insert((writer.task.partition, refined.window(&row)), row.clone());
-            }
-            // Whoever does not know what has changed makes one of what has not.
-            allowed.insert(row.replace("\"refinement\":false", MARK));
-        }
-    }
-    compare_topic(topic, &on_time, &others)?;
-    let found: BTreeSet<String> = refinements.iter().map(|row| text(&row.value)).collect();
-    if let Some(row) = found.iter().find(|row| !allowed.contains(*row)) {
-        return Err(format!("{topic}: a refinement of what no window held: {row}"));
-    }
-    match last.values().find(|row| refined.all_closed && !found.contains(*row)) {
-        Some(row) => Err(format!("{topic}: a window closed with late rows that no row tells of: {row}")),
-        None => Ok(()),
-    }
 }
 
 /// The rows that are not early. An early one tells what it has so far of a window that has made no other row.
@@ -104,7 +67,12 @@ fn without_early<'r>(topic: &str, names: &[String], rows: &'r [Written]) -> Resu
     Ok(others)
 }
 
-fn compare_topic(topic: &str, writers: &BTreeMap<Writer, Vec<Row>>, rows: &[&Written]) -> Result<(), String> {
+/// Whether the rows of a topic are those of its writers.
+pub(super) fn compare_topic(
+    topic: &str,
+    writers: &BTreeMap<Writer, Vec<Row>>,
+    rows: &[&Written],
+) -> Result<(), String> {
     let mut partitions: BTreeMap<i32, Partition> = BTreeMap::new();
     for (writer, rows) in writers {
         let mut of_partition: BTreeMap<i32, Vec<&Row>> = BTreeMap::new();

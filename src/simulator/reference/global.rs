@@ -1,5 +1,6 @@
 //! Windows that no time closes: all rows of a key are kept since its window began, and looked through each time.
 
+use super::changelog::Told;
 use super::evaluate::{Environment, Failed};
 use super::fold::{Fold, Sample};
 use super::group::{head, key_of, samples};
@@ -41,6 +42,13 @@ impl<'g> Task<'_, 'g> {
         let of_keys = &mut self.windows[index].rows;
         let mut of_key = of_keys.remove(&key).filter(|of_key| !is_forgotten(of_key.newest_ms));
         let mut rows = of_key.as_mut().map_or(Vec::new(), |of_key| std::mem::take(&mut of_key.rows));
+        let told = match &window.trigger {
+            Trigger::Changelog if !rows.is_empty() => result(window, &key, &rows).ok().map(|row| {
+                let (start_ms, end_ms) = range(window, &rows);
+                Told { place: (end_ms, key.clone()), start_ms, row }
+            }),
+            _ => None,
+        };
         rows.push((event.time_ms, samples));
         let last = rows.len() - 1;
         // What its part holds must take it.
@@ -59,7 +67,7 @@ impl<'g> Task<'_, 'g> {
             Trigger::Count { slide, .. } => since == *slide,
             Trigger::Rows(rows) => since == *rows,
             Trigger::When(_) => is_due,
-            Trigger::Having(_) => true,
+            Trigger::Having(_) | Trigger::Changelog => true,
         };
         if fires {
             let row = result(window, &key, &of_key.rows);
@@ -84,8 +92,12 @@ impl<'g> Task<'_, 'g> {
                     of_key = Rows { newest_ms: of_key.newest_ms, ..Rows::default() };
                 }
             }
-            if let Some(row) = row {
-                self.fire(index, operator, &place, start_ms, row);
+            match (row, &window.trigger) {
+                (Some(row), Trigger::Changelog) => {
+                    self.change(index, operator, told, (&place, start_ms), row);
+                }
+                (Some(row), _) => self.fire(index, operator, &place, start_ms, row),
+                (None, _) => {}
             }
         }
         if !is_forgotten(of_key.newest_ms) {
@@ -145,6 +157,9 @@ fn result(window: &GlobalWindow, key: &[KeyPart], rows: &[(i64, Vec<Sample>)]) -
     for (number, aggregate) in window.aggregates.iter().enumerate() {
         let all = folds.iter().try_fold(Fold::default(), |all, part| all.and(aggregate, &part[number]))?;
         row.push(all.result(aggregate));
+    }
+    if let Trigger::Changelog = window.trigger {
+        row.push(Value::Text("insert".into()));
     }
     Ok(row)
 }

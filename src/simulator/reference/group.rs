@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::changelog::told;
 use super::evaluate::{Environment, Failed};
 use super::fold::{Fold, Sample};
 use super::{Event, KeyPart, OpenWindow, Task, key_part, object, windows};
@@ -51,6 +52,7 @@ impl<'g> Task<'_, 'g> {
         for end_ms in open {
             let place = (end_ms, key.clone());
             let is_over = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= end_ms);
+            let told = self.windows[index].open.get(&place).and_then(|open| told(window, &place, open));
             let opened = self.windows[index].open.entry(place.clone()).or_default();
             opened.start_ms = windows::start(window, end_ms);
             opened.parts.insert(part, folds.clone());
@@ -71,7 +73,10 @@ impl<'g> Task<'_, 'g> {
                 if is_early && window.purge {
                     (opened.parts, opened.rows) = (BTreeMap::new(), 0);
                 }
-                self.fire(index, operator, &place, start_ms, row);
+                match window.changelog {
+                    true => self.change(index, operator, told, (&place, start_ms), row),
+                    false => self.fire(index, operator, &place, start_ms, row),
+                }
             }
             self.tally(index, window, &place);
         }
@@ -140,12 +145,22 @@ impl<'g> Task<'_, 'g> {
         if is_early && window.purge {
             (session.parts, session.rows) = (BTreeMap::new(), 0);
         }
+        let mut before = None;
         for old in &joined {
-            self.windows[index].open.remove(old);
+            let Some(open) = self.windows[index].open.remove(old) else { continue };
+            match told(window, old, &open) {
+                Some(told) if row.is_some() && (old.0, told.start_ms) == (end_ms, start_ms) => {
+                    before = Some(told)
+                }
+                Some(told) => self.take_back(index, operator, told),
+                None => {}
+            }
         }
         self.windows[index].open.insert(place.clone(), session);
-        if let Some(row) = row {
-            self.fire(index, operator, &place, start_ms, row);
+        match row {
+            Some(row) if window.changelog => self.change(index, operator, before, (&place, start_ms), row),
+            Some(row) => self.fire(index, operator, &place, start_ms, row),
+            None => {}
         }
         Ok(())
     }
@@ -244,6 +259,10 @@ pub(super) fn result(
             fold = fold.and(aggregate, &part[number])?;
         }
         row.push(fold.result(aggregate));
+    }
+    if window.changelog {
+        row.push(Value::Text("insert".into()));
+        return Ok(row);
     }
     row.extend(window.early.map(|_| Value::Bool(false)));
     row.extend(window.emit.mark().map(|_| Value::Bool(mark)));

@@ -23,7 +23,7 @@ pub struct Sums {
 impl Task<'_, '_> {
     /// A row counts in the window of a key.
     pub(super) fn tally(&mut self, index: usize, window: &Window, place: &(i64, Vec<KeyPart>)) {
-        if !window.purge || !matches!(window.early, Some(EarlyFiring::EveryMs(_))) {
+        if !window.purge || !matches!(window.early, Some(EarlyFiring::EveryMs(..))) {
             return;
         }
         let operator = &self.generated.operators[index];

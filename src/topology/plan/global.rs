@@ -24,8 +24,13 @@ impl GlobalWindowPlan {
     pub fn panes(&self) -> usize {
         match &self.trigger {
             TriggerPlan::Count(windows) => windows.panes() as usize,
-            TriggerPlan::Global { .. } => 1,
+            TriggerPlan::Global { .. } | TriggerPlan::Changelog => 1,
         }
+    }
+
+    /// How many fields at the end of the rows tell them apart.
+    pub fn marks(&self) -> usize {
+        usize::from(matches!(self.trigger, TriggerPlan::Changelog))
     }
 }
 
@@ -41,6 +46,9 @@ pub enum TriggerPlan {
         /// Whether it begins anew then.
         purge: bool,
     },
+    /// The same, and its rows are a changelog: after each row one that takes back what was told, and one that takes its place. Their
+    /// last field is [`OP_FIELD`](super::OP_FIELD).
+    Changelog,
 }
 
 /// After which rows a window of all rows makes one.

@@ -1,0 +1,126 @@
+//! Early records of sessions.
+
+use super::{Joined, Session, SessionOperator, change, visit_session};
+use crate::operator::window::early::{Changed, Place, Round};
+use crate::operator::window::state::WindowState;
+use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult, is_early_at};
+use crate::operator::{Context, OperatorError, Progress};
+use crate::record::RecordType;
+use crate::state::store::StoreError;
+use crate::window::EarlyFiring;
+
+impl<R, O, K, A, F> SessionOperator<R, O, K, A, F>
+where
+    R: RecordType,
+    O: RecordType,
+    K: KeySelector<R>,
+    A: Aggregator<R>,
+    F: WindowResult<A::Value, O>,
+{
+    /// Has the session of `key` that ends at `end_ms` begin anew with what it counts, if sessions do with early records.
+    pub(super) fn purge(&mut self, end_ms: i64, key: &[u8]) -> Result<(), StoreError> {
+        if !self.early.purge {
+            return Ok(());
+        }
+        let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
+        change(&mut self.state.table, bucket_end_ms, key, |aggregator, session| {
+            if let Some(session) = session {
+                session.value = aggregator.create();
+            }
+        })
+    }
+
+    /// Makes the early record of a session if with its last record it has one.
+    pub(super) fn fire_counted(
+        &mut self,
+        joined: &Joined,
+        is_due: bool,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let WindowState { spec, table, fired, .. } = &self.state;
+        let end_ms = joined.whole.end_ms;
+        let counts = matches!(spec.early, Some(EarlyFiring::EveryRows(_)));
+        if end_ms <= fired.end_ms || !(counts || is_due) {
+            return Ok(());
+        }
+        let (key, outlet, aggregator) = (&self.key[..], &mut self.outlet, &table.codec().0);
+        let mut emitted = None;
+        visit_session(table, spec.windows.bucket_end(end_ms), key, end_ms, |session| {
+            if is_due || is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
+                let row = (key, session.range, Ok(&session.value), Firing::Early);
+                emitted = Some(outlet.emit(row, context));
+            }
+        })?;
+        if let Some(emitted) = emitted {
+            emitted?;
+            let key = std::mem::take(&mut self.key);
+            self.purge(end_ms, &key)?;
+            self.key = key;
+        }
+        Ok(())
+    }
+
+    /// Makes the early records that are due by a time.
+    pub(super) fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
+        let left = match self.state.early_round(context) {
+            Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
+            Some(Round::All(place)) => {
+                let outlet = &mut self.outlet;
+                let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
+                    let mut sessions = values.iter().filter_map(|session| session.as_ref());
+                    sessions.try_for_each(|Session { range, value }| {
+                        match unfired.fired.has(range.end_ms, key) {
+                            true => Ok(()),
+                            false => outlet.emit((key, *range, Ok(value), Firing::Early), context),
+                        }
+                    })
+                })?;
+                left.map(Round::All)
+            }
+            None => None,
+        };
+        Ok(self.state.early_left(left))
+    }
+
+    /// Early records of these sessions' ends and keys, the last one first; what is left over. Those that have grown
+    /// since stand there again with another end.
+    fn fire_changed(
+        &mut self,
+        mut changed: Changed,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Changed>, OperatorError> {
+        while let Some((end_ms, key)) = changed.pop() {
+            if self.state.fired.has(end_ms, &key) {
+                continue;
+            }
+            self.fire_one(end_ms, &key, Firing::Early, context)?;
+            // One of which there is nothing to tell was read all the same.
+            if context.made_row() {
+                return Ok(Some(changed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Early records of all sessions that have not fired, from `place` on, which begin anew; where there are more.
+    fn purge_all(
+        &mut self,
+        place: Place,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Place>, OperatorError> {
+        let mut next = Some(place);
+        while let Some(place) = next.take() {
+            let end_of = |session: &Option<Session<A::Value>>| session.as_ref().map(|it| it.range.end_ms);
+            let (found, more) = self.state.unfired(place, end_of)?;
+            next = more;
+            if let Some(mut left) = self.fire_changed(found, context)? {
+                let bucket_end = |end_ms| self.state.spec.windows.bucket_end(end_ms);
+                let of_key =
+                    |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms: bucket_end(end_ms), from: key.into() };
+                return Ok(left.pop().map(of_key).or(next));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,102 @@
+//! Refinements by the clock: how many there are is not known, but each tells what its window held then, and if all
+//! windows have closed the last of each is among them. All other rows are as they must be.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::compare::compare_topic;
+use super::json::Json;
+use super::{Row, Window, Writer};
+use crate::record::Field;
+use crate::simulator::Written;
+use crate::simulator::generate::Shape;
+
+/// What is known of them.
+#[derive(Clone, Debug)]
+pub struct Refined {
+    /// The fields of the key.
+    names: Vec<String>,
+    /// Windows may become parts of others.
+    join: bool,
+    /// Whether all windows have closed in the end.
+    all_closed: bool,
+}
+
+/// A window of a key, as a row tells it.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Told {
+    partition: i32,
+    key: Vec<String>,
+    start_ms: i64,
+    end_ms: i64,
+}
+
+impl Told {
+    /// Whether it is a part of another one.
+    fn is_part_of(&self, whole: &Told) -> bool {
+        let within = whole.start_ms <= self.start_ms && self.end_ms <= whole.end_ms;
+        within && self != whole && self.partition == whole.partition && self.key == whole.key
+    }
+}
+
+impl Refined {
+    /// Those of a window whose rows have these fields.
+    pub(super) fn of(window: &Window, fields: &[Field], all_closed: bool) -> Refined {
+        let names = fields[..window.key.len()].iter().map(|field| field.name.clone()).collect();
+        Refined { names, join: window.shape == Shape::Session, all_closed }
+    }
+
+    /// The key and the window of a row.
+    fn told(&self, partition: i32, row: &str) -> Option<Told> {
+        let json = Json::parse(row.as_bytes())?;
+        let key = self.names.iter().map(|name| Some(format!("{:?}", json.member(name)?)));
+        let number = |name: &str| match json.member(name)? {
+            Json::Number(text) => text.parse().ok(),
+            _ => None,
+        };
+        let (start_ms, end_ms) = (number("window_start")?, number("window_end")?);
+        Some(Told { partition, key: key.collect::<Option<_>>()?, start_ms, end_ms })
+    }
+
+    /// Whether the rows in a topic are those of its writers.
+    pub(super) fn check(
+        &self,
+        topic: &str,
+        writers: &BTreeMap<Writer, Vec<Row>>,
+        rows: Vec<&Written>,
+    ) -> Result<(), String> {
+        const MARK: &str = "\"refinement\":true";
+        let text = |value: &Option<Vec<u8>>| {
+            String::from_utf8_lossy(value.as_deref().unwrap_or_default()).into_owned()
+        };
+        let (refinements, others): (Vec<&Written>, Vec<&Written>) =
+            rows.into_iter().partition(|row| text(&row.value).contains(MARK));
+        let (mut on_time, mut allowed) = (BTreeMap::new(), BTreeSet::new());
+        let mut last = BTreeMap::new();
+        for (writer, rows) in writers {
+            let kept = rows.iter().filter(|row| !text(&row.value).contains(MARK)).cloned().collect();
+            on_time.insert(writer.clone(), kept);
+            for row in rows.iter().map(|row| text(&row.value)) {
+                let told = self.told(writer.task.partition, &row);
+                let told = told.ok_or_else(|| format!("{topic}: {row} is no row of a window"))?;
+                if self.join {
+                    // The row of the whole tells of them.
+                    last.retain(|part: &Told, _| !part.is_part_of(&told));
+                }
+                if row.contains(MARK) {
+                    last.insert(told, row.clone());
+                }
+                // Whoever does not know what has changed makes one of what has not.
+                allowed.insert(row.replace("\"refinement\":false", MARK));
+            }
+        }
+        compare_topic(topic, &on_time, &others)?;
+        let found: BTreeSet<String> = refinements.iter().map(|row| text(&row.value)).collect();
+        if let Some(row) = found.iter().find(|row| !allowed.contains(*row)) {
+            return Err(format!("{topic}: a refinement of what no window held: {row}"));
+        }
+        match last.values().find(|row| self.all_closed && !found.contains(*row)) {
+            Some(row) => Err(format!("{topic}: a window closed with late rows that no row tells of: {row}")),
+            None => Ok(()),
+        }
+    }
+}
