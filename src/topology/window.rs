@@ -147,7 +147,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
             (emits, changelog.is_some());
         check_time(fields, time, emit, reader)?;
         check_early(fields, (&windows, time), early, reader)?;
-        check_updates(fields, &windows, (emit, refine_every_ms, changelog), allowed_lateness_ms, reader)?;
+        check_updates(fields, &windows, (emit, changelog), allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
@@ -458,14 +458,13 @@ fn check_lengths(
 fn check_updates(
     fields: &Fields,
     windows: &Windows,
-    (emit, refine_every_ms, changelog): (Emit, Option<i64>, bool),
+    (emit, changelog): (Emit, bool),
     allowed_lateness_ms: i64,
     reader: &mut Reader,
 ) -> Option<()> {
     let Windows::Aligned(windows) = windows else { return Some(()) };
     let rows = match emit {
         Emit::OnClose => 0,
-        Emit::OnTime if refine_every_ms.is_some() => 0,
         // Of those that have ended, the ones that are not closed.
         Emit::OnTime => windows.overlap().min(allowed_lateness_ms / windows.step_ms() + 1),
         Emit::OnUpdate => windows.overlap(),

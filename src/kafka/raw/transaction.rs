@@ -48,11 +48,8 @@ impl Client {
         timeout_ms: u64,
     ) -> Result<(), Failure> {
         let list = list(offsets.iter().map(|offset| (&offset.partition, offset.next_offset)))?;
-        for offset in offsets {
-            let SourceOffset { partition, .. } = offset;
-            if let Some(metadata) = metadata(offset)
-                && let Some(mut element) = list.find_partition(&partition.topic, partition.partition)
-            {
+        for (offset, mut element) in offsets.iter().zip(list.elements()) {
+            if let Some(metadata) = metadata(offset) {
                 element.set_metadata(metadata);
             }
         }

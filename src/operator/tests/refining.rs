@@ -205,6 +205,31 @@ fn the_end_of_a_bounded_run_that_is_cut_makes_refinements_of_whole_windows_after
     }
 }
 
+#[test]
+fn the_end_of_a_bounded_run_goes_on_where_it_was_when_the_clock_has_gone_on() {
+    for windows in [tumbling(10), sliding(20, 10), session(10)] {
+        let window = Windowed { windows, ..refined() };
+        let mut clocked = begun(&window);
+        for key in ["a", "b", "c"] {
+            clocked.rows_at(key, &[5]);
+        }
+        clocked.rows_at("d", &[25]);
+        let mut other = restarted(&window, &mut clocked, 1, 1_000);
+        let mut rows = Vec::new();
+        while other.pipeline.finish(&Bump::new(), &mut other.staged).unwrap() == Progress::Full {
+            rows.extend(other.written());
+            other.staged.tell_time(1_001);
+            assert_eq!(other.pipeline.resume(&Bump::new(), &mut other.staged).unwrap(), Progress::Done);
+            assert!(rows.len() < 100, "{rows:?}");
+        }
+        rows.extend(other.written());
+        let all = rows.len();
+        rows.sort();
+        rows.dedup();
+        assert_eq!(rows.len(), all, "{rows:?}");
+    }
+}
+
 /// Sessions with a gap of ten milliseconds that take rows until 20 behind their ends.
 fn sessions() -> Windowed {
     Windowed { windows: session(10), allowed_lateness_ms: 20, ..refined() }

@@ -53,7 +53,7 @@ impl<O: RecordType, F> Outlet<O, F> {
     }
 
     /// Takes back what was told of a key's value in a window.
-    pub(super) fn take_back<V>(
+    pub(super) fn retract<V>(
         &mut self,
         key: &[u8],
         told: (WindowRange, &V),
@@ -92,7 +92,7 @@ impl<O: RecordType, F> Outlet<O, F> {
             }
             Err(error) => {
                 if let Some(told) = told.filter(|_| before.is_some()) {
-                    self.take_back(key, told, context)?;
+                    self.retract(key, told, context)?;
                 }
                 self.emit((key, window, Err(error), Firing::Changelog(kind)), context)
             }

@@ -5,7 +5,7 @@
 //! outstanding is made before its window closes: before the watermark with which it does is a part of the state, so that
 //! whoever is restored knows by it which windows have closed, and have made all that they make.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::aligned::{copies, merge};
 use super::early::{CHANGED_BYTES, CHANGED_BYTES_MAX, CHANGED_MAX, Place, next_due};
@@ -21,8 +21,9 @@ pub(super) struct Refining {
     due_ms: Option<i64>,
     /// They are being made.
     in_round: bool,
-    /// Windows' ends and keys that have changed.
-    changed: BTreeSet<(i64, Box<[u8]>)>,
+    /// The keys that have changed, by their windows' ends.
+    changed: BTreeMap<i64, BTreeSet<Box<[u8]>>>,
+    count: usize,
     bytes: usize,
     unknown: Option<Unknown>,
 }
@@ -60,8 +61,8 @@ impl Unknown {
 impl Refining {
     /// Every so often; nothing has fired.
     pub fn new(every_ms: i64) -> Self {
-        let (every_ms, changed) = (every_ms.max(1), BTreeSet::new());
-        Refining { every_ms, due_ms: None, in_round: false, changed, bytes: 0, unknown: None }
+        let (every_ms, changed) = (every_ms.max(1), BTreeMap::new());
+        Refining { every_ms, due_ms: None, in_round: false, changed, count: 0, bytes: 0, unknown: None }
     }
 
     /// The same, when these windows have fired and are not closed, and nothing is known of them.
@@ -79,18 +80,27 @@ impl Refining {
         if self.unknown.as_ref().is_some_and(|unknown| unknown.has(end_ms)) {
             return;
         }
-        if self.changed.insert((end_ms, key.into())) {
+        let keys = self.changed.entry(end_ms).or_default();
+        if !keys.contains(key) {
+            keys.insert(key.into());
+            self.count += 1;
             self.bytes += CHANGED_BYTES + key.len();
         }
-        if self.changed.len() > CHANGED_MAX || self.bytes > CHANGED_BYTES_MAX {
+        if self.count > CHANGED_MAX || self.bytes > CHANGED_BYTES_MAX {
             self.forget(fired);
         }
     }
 
     /// The window of a key that ended at `end_ms` has become a part of another one.
     pub fn forget_one(&mut self, end_ms: i64, key: &[u8]) {
-        if self.changed.remove(&(end_ms, key.into())) {
+        if let Some(keys) = self.changed.get_mut(&end_ms)
+            && keys.remove(key)
+        {
+            self.count -= 1;
             self.bytes -= CHANGED_BYTES + key.len();
+            if keys.is_empty() {
+                self.changed.remove(&end_ms);
+            }
         }
     }
 
@@ -106,8 +116,12 @@ impl Refining {
 
     /// The first of those that have changed, if its window ends at or before `until_ms`.
     fn pop(&mut self, until_ms: i64) -> Option<(i64, Box<[u8]>)> {
-        self.changed.first().filter(|(end_ms, _)| *end_ms <= until_ms)?;
-        let (end_ms, key) = self.changed.pop_first()?;
+        let mut first = self.changed.first_entry().filter(|first| *first.key() <= until_ms)?;
+        let (end_ms, key) = (*first.key(), first.get_mut().pop_first()?);
+        if first.get().is_empty() {
+            first.remove();
+        }
+        self.count -= 1;
         self.bytes -= CHANGED_BYTES + key.len();
         Some((end_ms, key))
     }
@@ -168,11 +182,13 @@ pub(super) trait Refines {
                 return Ok(Progress::Full);
             }
         }
-        let Some(Unknown { from, until_ms: all_ms }) = refining.unknown.take() else {
-            return Ok(Progress::Done);
-        };
         // What lies together with one that closes makes its own now, too.
         let made_ms = self.lies_under(until_ms);
+        let Some(Unknown { from, until_ms: all_ms }) =
+            refining.unknown.take_if(|unknown| unknown.from.end_ms <= made_ms)
+        else {
+            return Ok(Progress::Done);
+        };
         let left = self.refine_all(from, made_ms.min(all_ms), context)?;
         let progress = if left.is_some() { Progress::Full } else { Progress::Done };
         if left.is_some() || made_ms < all_ms {

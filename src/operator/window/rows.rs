@@ -67,7 +67,8 @@ pub(in crate::operator) fn begin_row<'b>(
     Ok(row)
 }
 
-/// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps marks, or what a row of a changelog does.
+/// Makes rows: the key's fields, the window's start and end, the aggregates, and perhaps marks, or what a row of a
+/// changelog does.
 pub struct RowResults {
     key_fields: usize,
     aggregates: RowAggregates,

@@ -286,6 +286,11 @@ where
 
     /// Fires the sessions that end at or before `due_ms`.
     fn fire(&mut self, due_ms: i64, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
+        let Some(firing) = self.state.spec.due_firing() else {
+            // Nobody has to know which they are.
+            self.state.fired.end_ms = self.state.fired.end_ms.max(due_ms);
+            return Ok(Progress::Done);
+        };
         while let Some(bucket_end_ms) =
             self.state.table.first_end_where(|end_ms| end_ms > self.state.fired.end_ms)
             && self.state.spec.windows.bucket_start(bucket_end_ms) < due_ms
@@ -295,10 +300,7 @@ where
                 _ => self.timers(bucket_end_ms)?,
             };
             while let Some((end_ms, key)) = timers.pop(due_ms) {
-                if let Some(firing) = self.state.spec.due_firing()
-                    && self.fire_one(end_ms, &key, firing, context)?
-                    && context.made_row()
-                {
+                if self.fire_one(end_ms, &key, firing, context)? && context.made_row() {
                     (self.state.fired.end_ms, self.state.fired.from) = (end_ms - 1, behind(&key));
                     self.state.derived = Some(timers);
                     return Ok(Progress::Full);

@@ -35,7 +35,7 @@ impl Task {
             aligned.held_back_ms += now_ms.saturating_sub(told_ms);
         }
         (aligned.least_ms, aligned.waits, aligned.told_ms) = (least_ms, waits, Some(now_ms));
-        self.aligned.was_held_back = self.is_held_back();
+        self.aligned.was_held_back = !waits && self.is_held_back();
     }
 
     /// Learns what is committed of its partition. A task without state does not restore its watermark, and others wait

@@ -30,8 +30,8 @@ pub(super) struct Known {
     /// The question of this epoch was answered, or failed.
     is_answered: bool,
     asked_ms: u64,
-    /// When there was an answer, or somebody was told that there is none.
-    heard_ms: u64,
+    /// When there was an answer, or the first question without one, or when somebody was told that there is none.
+    heard_ms: Option<u64>,
 }
 
 impl Known {
@@ -44,13 +44,13 @@ impl Known {
             asking: false,
             is_answered: false,
             asked_ms: 0,
-            heard_ms: 0,
+            heard_ms: None,
         }
     }
 
     /// The worker's partitions are not its own any more, or are to begin anew.
     pub(super) fn forget_own(&mut self) {
-        self.is_answered = false;
+        (self.is_answered, self.heard_ms) = (false, None);
         self.neighbour.end();
     }
 }
@@ -160,20 +160,24 @@ impl<L: Log> Worker<L> {
         match answer {
             Ok(standings) => {
                 known.standings = standings.into_iter().collect();
-                known.heard_ms = now_ms;
+                known.heard_ms = Some(now_ms);
                 for task in self.tasks.values_mut() {
                     task.recall(known.standings.get(&task.spec().source).copied());
                 }
             }
-            Err(error) if now_ms >= known.heard_ms + UNANSWERED_MS => {
-                tracing::warn!(
-                    "how far the partitions of other processes are is not known anew for {} ms; aligned partitions are \
-                     held back by what was known before: {error}",
-                    now_ms - known.heard_ms
-                );
-                known.heard_ms = now_ms;
+            Err(error) => {
+                let heard_ms = *known.heard_ms.get_or_insert(now_ms);
+                if now_ms >= heard_ms + UNANSWERED_MS {
+                    tracing::warn!(
+                        "how far the partitions of other processes are is not known anew for {} ms; aligned partitions \
+                         are held back by what was known before: {error}",
+                        now_ms - heard_ms
+                    );
+                    known.heard_ms = Some(now_ms);
+                } else {
+                    tracing::debug!("asking how far other partitions are: {error}");
+                }
             }
-            Err(error) => tracing::debug!("asking how far other partitions are: {error}"),
         }
         self.look_elsewhere();
         if !std::mem::replace(&mut self.known.is_answered, true) && !self.release_due {

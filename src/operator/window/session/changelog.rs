@@ -60,7 +60,7 @@ where
             if is_told && session.range == range {
                 before = Some((range, &session.value));
             } else {
-                outlet.take_back(key, (session.range, &session.value), context)?;
+                outlet.retract(key, (session.range, &session.value), context)?;
             }
         }
         if !is_told {
