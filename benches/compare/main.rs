@@ -127,7 +127,7 @@ impl Bench {
     /// input alone.
     fn latency(&mut self) {
         let common: u64 = env_or("RATE", 20_000);
-        let duration = Duration::from_secs(env_or("SECONDS", if self.quick { 20 } else { 60 }));
+        let duration = Duration::from_secs(env_or("SECONDS", if self.quick { 10 } else { 60 }));
         let commits = text_or("COMMITS_MS", if self.quick { "20" } else { "10,20,50,100" });
         let commits = commits.split(',').map(|text| text.trim().parse().expect("COMMITS_MS are numbers"));
         let commits: Vec<u64> = commits.collect();
