@@ -16,6 +16,8 @@ use crate::worker::port::{TopicDescription, TopicSpec};
 
 /// How often consumers look at their topics (`topic.metadata.refresh.interval.ms`).
 const METADATA_REFRESH_MS: u64 = 300_000;
+/// How often consumers are polled where nobody tells them to be.
+const POLLED_MS: u64 = 10_000;
 /// What a topic is set to if its creator does not say otherwise.
 const TOPIC_DEFAULTS: [(&str, &str); 5] = [
     ("cleanup.policy", "delete"),
@@ -286,6 +288,17 @@ impl Cluster {
         let end_ms = state.now_ms.saturating_add(ms);
         while state.now_ms < end_ms {
             state.advance_once(end_ms);
+        }
+    }
+
+    /// The same, while everybody who has a consumer polls it as often as it has to be.
+    pub fn advance_polling(&self, ms: u64) {
+        let mut state = self.state();
+        let end_ms = state.now_ms.saturating_add(ms);
+        while state.now_ms < end_ms {
+            let now_ms = state.now_ms;
+            state.consumers.values_mut().for_each(|consumer| consumer.polled(now_ms));
+            state.advance_once(end_ms.min(now_ms + POLLED_MS));
         }
     }
 

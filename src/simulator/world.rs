@@ -268,7 +268,11 @@ impl World {
                 })?;
             }
             Step::Advance(ms) if passing => {
-                self.common.shared.cluster.advance(*ms);
+                // Of records one by one it shows what time does, and not what becomes of a process that stands still.
+                match self.scenario.pace {
+                    Pace::OneByOne => self.common.shared.cluster.advance_polling(*ms),
+                    Pace::AllAtOnce | Pace::Mixed => self.common.shared.cluster.advance(*ms),
+                }
                 self.common.shared.turn_clock(*ms);
             }
             Step::Advance(_) => {}
