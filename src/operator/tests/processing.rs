@@ -458,3 +458,18 @@ fn windows_of_which_there_is_nothing_to_tell_are_not_touched() {
         assert_eq!(dirty, 0, "nothing has changed");
     }
 }
+
+#[test]
+fn a_session_of_a_changelog_wakes_nobody_before_it_ends() {
+    let window = Windowed { emit: EmitRows::OnUpdate, changelog: true, ..processing(session(10)) };
+    let mut clocked = Clocked::new(&window);
+    clocked.at(105).rows("a", 1);
+    assert_eq!(clocked.staged.due_ms(), Some(115));
+    // What is due then is told the time meanwhile as well.
+    clocked.staged.tell_time(112);
+    assert_eq!(clocked.pipeline.resume(&Bump::new(), &mut clocked.staged).unwrap(), Progress::Done);
+    assert!(clocked.staged.due_ms().is_none_or(|due_ms| due_ms > 112), "{:?}", clocked.staged.due_ms());
+    clocked.at(115).rows("a", 1);
+    let rows = clocked.written();
+    assert_eq!(rows.iter().filter(|row| row.contains("insert")).count(), 2, "{rows:?}");
+}

@@ -5,7 +5,7 @@
 use std::ops::{ControlFlow, RangeInclusive};
 
 use super::early::{Changed, EarlyRecords, Place, Round};
-use super::refining::{Extent, Refines, Refining};
+use super::refining::{Extent, Refines};
 use super::state::{Derived, WindowState};
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
@@ -117,9 +117,7 @@ where
 
     /// With refinements by the clock, so often, and not after each record; not in a changelog.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
-        let WindowSpec { emit, changelog, .. } = self.state.spec;
-        let every_ms = every_ms.filter(|_| emit == EmitRows::OnTime && !changelog);
-        self.state.refining = every_ms.map(Refining::new);
+        self.state.refine_every(every_ms);
         self
     }
 

@@ -286,13 +286,11 @@ where
 
     /// Fires the sessions that end at or before `due_ms`.
     fn fire(&mut self, due_ms: i64, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
-        let Some(firing) = self.state.spec.due_firing() else {
-            // Nobody has to know which they are.
-            self.state.fired.end_ms = self.state.fired.end_ms.max(due_ms);
-            return Ok(Progress::Done);
-        };
-        while let Some(bucket_end_ms) =
-            self.state.table.first_end_where(|end_ms| end_ms > self.state.fired.end_ms)
+        // Where all has been told nobody has to know which they are.
+        let firing = self.state.spec.due_firing();
+        while let Some(firing) = firing
+            && let Some(bucket_end_ms) =
+                self.state.table.first_end_where(|end_ms| end_ms > self.state.fired.end_ms)
             && self.state.spec.windows.bucket_start(bucket_end_ms) < due_ms
         {
             let mut timers = match self.state.derived.take() {
@@ -319,8 +317,9 @@ where
         Ok(Progress::Done)
     }
 
-    /// No session ends before this instant; `None` if there is none that has not fired.
+    /// No session fires before this instant; `None` if there is none that has not.
     fn next_end(&self) -> Option<i64> {
+        self.state.spec.due_firing()?;
         let fired_ms = self.state.fired.end_ms;
         let bucket_end_ms = self.state.table.first_end_where(|end_ms| end_ms > fired_ms)?;
         let timers = self.state.derived.as_ref().filter(|timers| timers.bucket_end_ms == bucket_end_ms);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::early::{Changed, Early, KEYS_AT_ONCE, Place, Round};
 use super::refining::{Extent, Refining};
-use super::{Fired, WindowSpec, behind};
+use super::{EmitRows, Fired, WindowSpec, behind};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::{Event, RecordType};
 use crate::state::codec::DeltaWriter;
@@ -50,6 +50,13 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         let spec = WindowSpec { early: spec.early.filter(|_| !spec.changelog), ..spec };
         let early = Early::of(spec.early);
         WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early, refining: None }
+    }
+
+    /// Has refinements made by the clock, so often, and not after each record; not in a changelog.
+    pub fn refine_every(&mut self, every_ms: Option<i64>) {
+        let WindowSpec { emit, changelog, .. } = self.spec;
+        let every_ms = every_ms.filter(|_| emit == EmitRows::OnTime && !changelog);
+        self.refining = every_ms.map(Refining::new);
     }
 
     /// The event as the windows date it: in processing time it happens now, and never before what has happened.

@@ -6,7 +6,7 @@
 use super::{Joined, Session, SessionOperator};
 use crate::operator::window::early::Place;
 use crate::operator::window::refining::{Refines, Refining};
-use crate::operator::window::{Aggregator, EmitRows, Firing, KeySelector, WindowResult, WindowSpec};
+use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult};
 use crate::operator::{Context, OperatorError};
 use crate::record::RecordType;
 
@@ -20,9 +20,7 @@ where
 {
     /// With refinements by the clock, so often, and not after each record; not in a changelog.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
-        let WindowSpec { emit, changelog, .. } = self.state.spec;
-        let every_ms = every_ms.filter(|_| emit == EmitRows::OnTime && !changelog);
-        self.state.refining = every_ms.map(Refining::new);
+        self.state.refine_every(every_ms);
         self
     }
 
