@@ -306,6 +306,20 @@ fn a_broker_that_does_not_answer_for_20_s_is_waited_for() {
 }
 
 #[test]
+fn a_broker_that_goes_away_while_it_is_asked_at_the_start_is_asked_again() {
+    let folder = support::Folder::new();
+    let (broker, proxy) = Broker::start_with_proxy(folder.path());
+    let mut scene = Scene::revenue(&broker.bootstrap(), 68);
+    let mut start = scene.application.start("state");
+    start.bootstrap = proxy.bootstrap();
+    proxy.cut_next_settings();
+    let mut process = start.spawn();
+    process.ready(LIMIT);
+    assert!(proxy.is_open(), "void: nothing was cut");
+    scene.finish(&mut [&mut process]);
+}
+
+#[test]
 fn a_second_member_with_the_same_name_ends_the_first() {
     let mut scene = Scene::revenue(&shared(), 67);
     let start = scene.application.start("state");

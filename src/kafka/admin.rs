@@ -150,7 +150,11 @@ fn of_code(code: Code) -> Failure {
 }
 
 fn of_error(error: &KafkaError) -> Failure {
-    let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+    let code = match error {
+        // `rdkafka_error_code` does not tell this one's.
+        KafkaError::AdminOp(code) => *code,
+        error => error.rdkafka_error_code().unwrap_or(Code::Fail),
+    };
     Failure { text: error.to_string(), ..of_code(code) }
 }
 
@@ -329,5 +333,18 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
             Poll::Ready(value) => return value,
             Poll::Pending => std::thread::park(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_the_connection_broke_under_may_be_made_again() {
+        let broken = KafkaError::AdminOp(Code::BrokerTransportFailure);
+        assert_eq!(of_error(&broken).remedy(), Remedy::Retry);
+        let refused = KafkaError::AdminOp(Code::ClusterAuthorizationFailed);
+        assert_eq!(of_error(&refused).remedy(), Remedy::Stop);
     }
 }

@@ -58,6 +58,7 @@ impl Failure {
                 | Code::CoordinatorLoadInProgress
                 | Code::CoordinatorNotAvailable
                 | Code::NotCoordinator
+                | Code::NotController
                 | Code::RebalanceInProgress
                 | Code::ConcurrentTransactions
                 | Code::UnstableOffsetCommit

@@ -158,6 +158,7 @@ impl Process<'_> {
         let record_bytes_max =
             settings.kafka.librdkafka.get("message.max.bytes").and_then(|value| value.parse().ok());
         let (plan, bounded, replication) = (self.plan.clone(), options.bounded, settings.kafka.replication);
+        let now = self.now.clone();
         let (tell, told) = oneshot::channel();
         let look = move || {
             // Nothing is connected yet: what fails here is what librdkafka was told.
@@ -168,10 +169,11 @@ impl Process<'_> {
                 TopicError::Log(error) => failed(format!("{error} (kafka.bootstrap_servers: {brokers})")),
                 unfit => failed(unfit),
             };
-            let topics = topics::prepare(&mut admin, &plan, bounded, replication, record_bytes_max)
-                .map_err(unanswered)?;
-            let others = ask_again(|| members_of_other_kind(&mut admin, &plan.name, bounded))
-                .map_err(|error| unanswered(error.into()))?;
+            let (topics, others) = ask_again(&now, || {
+                let topics = topics::prepare(&mut admin, &plan, bounded, replication, record_bytes_max)?;
+                Ok((topics, members_of_other_kind(&mut admin, &plan.name, bounded)?))
+            })
+            .map_err(unanswered)?;
             if !others.is_empty() {
                 return Err(RunError::Refused(other_kind(&plan.name, bounded, &others)));
             }
@@ -241,20 +243,23 @@ fn unfinished(admin: Arc<Mutex<KafkaAdmin>>, application: &str, sources: Vec<Top
     })
 }
 
-/// How often a group's coordinator is asked that moves or loads, a second apart.
-const COORDINATOR_ATTEMPTS: u32 = 20;
+/// How long a cluster is asked that does not answer: about as long as brokers take that start anew, or a
+/// group's coordinator that moves.
+const ANSWER_LIMIT_MS: u64 = 30_000;
 
 /// Asks until there is an answer, or an error that waiting does not mend.
-fn ask_again<T>(mut ask: impl FnMut() -> Result<T, LogError>) -> Result<T, LogError> {
-    for _ in 1..COORDINATOR_ATTEMPTS {
+fn ask_again<T>(now: &Monotonic, mut ask: impl FnMut() -> Result<T, TopicError>) -> Result<T, TopicError> {
+    let give_up = now() + ANSWER_LIMIT_MS;
+    loop {
         match ask() {
-            Err(LogError::Retry(message)) => tracing::warn!("{message}"),
+            Err(TopicError::Log(LogError::Retry(message))) if now() < give_up => {
+                tracing::warn!("{message}");
+            }
             answer => return answer,
         }
         #[expect(clippy::disallowed_methods, reason = "a thread of its own that has nothing else to do")]
         std::thread::sleep(Duration::from_secs(1));
     }
-    ask()
 }
 
 /// The members of an application's group that belong to the other kind of run. A bounded and an unbounded

@@ -1,5 +1,6 @@
 //! A proxy before a broker that can hold back a request: the records, or the commit, of a process that is
-//! dead or stopped by the time the broker hears of it.
+//! dead or stopped by the time the broker hears of it. It can also cut a connection at a request, as the
+//! death of a broker does.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -15,6 +16,9 @@ const OFFSETS: [u8; 2] = 28u16.to_be_bytes();
 /// `EndTxn` in the list of Kafka's requests.
 const END_TRANSACTION: [u8; 2] = 26u16.to_be_bytes();
 
+/// `DescribeConfigs` in the list of Kafka's requests.
+const SETTINGS: [u8; 2] = 32u16.to_be_bytes();
+
 /// What the proxy does with the next request of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Gate {
@@ -23,6 +27,8 @@ enum Gate {
     Armed([u8; 2]),
     /// One is being held.
     Holding,
+    /// The connection of the next one of this kind is to be cut.
+    Cutting([u8; 2]),
 }
 
 /// Listens until the test's process ends.
@@ -84,6 +90,16 @@ impl Proxy {
         *self.gate.0.lock().expect("not poisoned") = Gate::Armed(JOIN);
     }
 
+    /// Cuts the connection of the next question for the settings of topics.
+    pub fn cut_next_settings(&self) {
+        *self.gate.0.lock().expect("not poisoned") = Gate::Cutting(SETTINGS);
+    }
+
+    /// Whether nothing is left to cut or to hold.
+    pub fn is_open(&self) -> bool {
+        *self.gate.0.lock().expect("not poisoned") == Gate::Open
+    }
+
     /// Waits until one is held.
     pub fn holds(&self, limit: Duration) {
         let gate = self.gate.0.lock().expect("not poisoned");
@@ -107,8 +123,9 @@ fn requests(mut client: TcpStream, mut server: TcpStream, gate: &(Mutex<Gate>, C
         if client.read_exact(&mut request).is_err() {
             break;
         }
-        pass(&request, gate);
-        if server.write_all(&length).and_then(|()| server.write_all(&request)).is_err() {
+        if !pass(&request, gate)
+            || server.write_all(&length).and_then(|()| server.write_all(&request)).is_err()
+        {
             break;
         }
     }
@@ -116,13 +133,21 @@ fn requests(mut client: TcpStream, mut server: TcpStream, gate: &(Mutex<Gate>, C
     server.shutdown(std::net::Shutdown::Both).ok();
 }
 
-/// Waits at the gate if it is armed for such a request.
-fn pass(request: &[u8], (gate, changed): &(Mutex<Gate>, Condvar)) {
+/// Whether the request goes on to the broker; waits at the gate first if that is armed for such a one.
+fn pass(request: &[u8], (gate, changed): &(Mutex<Gate>, Condvar)) -> bool {
     let mut state = gate.lock().expect("not poisoned");
-    if matches!(*state, Gate::Armed(kind) if request.starts_with(&kind)) {
-        *state = Gate::Holding;
-        changed.notify_all();
-        drop(changed.wait_while(state, |g| *g == Gate::Holding).expect("not poisoned"));
+    match *state {
+        Gate::Armed(kind) if request.starts_with(&kind) => {
+            *state = Gate::Holding;
+            changed.notify_all();
+            drop(changed.wait_while(state, |g| *g == Gate::Holding).expect("not poisoned"));
+            true
+        }
+        Gate::Cutting(kind) if request.starts_with(&kind) => {
+            *state = Gate::Open;
+            false
+        }
+        _ => true,
     }
 }
 
