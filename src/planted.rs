@@ -145,6 +145,8 @@ bugs! {
     FiredEndNotRestored = "fired-end-not-restored",
     /// A window is made of all of its panes but the oldest.
     PaneForgotten = "pane-forgotten",
+    /// A window that begins anew keeps what a refinement of it has told: the next one tells it again.
+    RefinementNotPurged = "refinement-not-purged",
     /// A record joins the first session that it finds, and leaves the next one as it is.
     SessionsNotJoined = "sessions-not-joined",
     /// A session that has closed takes records all the same.

@@ -455,7 +455,7 @@ proptest! {
 
     #[test]
     fn windows_with_early_rows_by_their_number_conform(
-        windows in prop_oneof![Just(tumbling(10)), Just(session(4))],
+        windows in prop_oneof![Just(tumbling(10)), Just(sliding(12, 4)), Just(session(4))],
         rows in 1..4_i64,
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime)],
         inputs in vec(input(), 0..40),
@@ -465,14 +465,15 @@ proptest! {
     }
 
     #[test]
-    fn windows_that_begin_anew_with_early_rows_conform(
+    fn windows_that_begin_anew_conform(
         windows in prop_oneof![Just(tumbling(10)), Just(session(4))],
         rows in prop_oneof![Just(None), (1..4_i64).prop_map(Some)],
+        emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime)],
         inputs in vec(input(), 0..40),
     ) {
         let early = Some(rows.map_or(EarlyFiring::When, EarlyFiring::EveryRows));
         let early_when = rows.is_none().then(|| expression(&orders(), "12 / amount > 2"));
-        let window = Windowed { early, early_when, purge: true, windows, ..window(EmitRows::OnClose) };
+        let window = Windowed { early, early_when, purge: true, windows, ..window(emit) };
         conforms(&move || windowed_as(&window), inputs);
     }
 

@@ -1,6 +1,7 @@
 //! The operators, each by itself; [`conformance`](super::conformance) has what holds for all of them.
 
 mod across;
+mod anew;
 mod branch;
 mod calendar;
 mod changelog;
@@ -10,6 +11,7 @@ mod errors;
 mod flat_map;
 mod global;
 mod lag;
+mod matrix;
 mod processing;
 mod refining;
 mod repartition;
@@ -275,7 +277,7 @@ pub(super) fn session(gap_ms: i64) -> Windows {
 }
 
 /// A window over the first field.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Windowed {
     pub id: &'static str,
     pub windows: Windows,

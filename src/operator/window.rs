@@ -154,8 +154,7 @@ pub struct WindowSpec<W = AlignedWindows> {
     /// Whether they are a changelog, with no early ones: each record takes back, or takes the place of, what was told before, and
     /// none comes at the close that changes nothing.
     pub changelog: bool,
-    /// When it makes records of windows that are not over as well; of windows that overlap it makes none. To count
-    /// records is up to the [`Aggregator`].
+    /// When it makes records of windows that are not over as well. To count records is up to the [`Aggregator`].
     pub early: Option<EarlyFiring>,
     /// What becomes of late records.
     pub late: LateRecords,

@@ -41,6 +41,7 @@ use rekeyed::Sent;
 use sums::Sums;
 
 pub use compare::compare;
+use compare::{EarlyRows, States};
 
 /// What must be written.
 #[derive(Clone, Debug, Default)]
@@ -60,15 +61,16 @@ pub struct Expected {
     pub put_together: u64,
     /// Of topics of which only this is known.
     pub kept: Vec<Kept>,
-    /// Topics of windows that make early rows as well, and the fields that tell the key and the window: how many of these
-    /// come depends on the clock, or on what is restored.
-    pub with_early: BTreeMap<String, Vec<String>>,
-    /// Topics of windows that begin anew with them: how many rows these and the others are of is known.
+    /// Topics of windows that make early rows by a time as well: how many of these come depends on the clock, or on what is
+    /// restored.
+    pub with_early: BTreeMap<String, EarlyRows>,
+    /// Topics of windows that begin anew with rows that they make by a time: how many rows all of them are of is known.
     pub sums: BTreeMap<String, Sums>,
     /// Topics of windows that make refinements by the clock.
     pub refined: BTreeMap<String, Refined>,
-    /// The same by operator, while they are made.
+    /// Sums and what is known of early rows by operator, while they are made.
     tallies: BTreeMap<usize, Sums>,
+    early: BTreeMap<usize, EarlyRows>,
 }
 
 /// Who writes: the rows of one are written in order. Of several they may be mixed in any way.
@@ -131,6 +133,7 @@ pub fn expected(
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
             refused: BTreeMap::new(),
+            is_in_order: true,
             sent: &mut sent,
             by_clock: &mut by_clock,
             out: &mut expected,
@@ -166,9 +169,10 @@ pub fn expected(
         if let Some(sums) = tallies.get(&index) {
             expected.sums.insert(sink.topic.clone(), sums.clone());
         } else if matches!(window.early, Some(EarlyFiring::EveryMs(..))) {
-            let fields = generated.operators[index].fields.iter().take(window.key.len() + 2);
-            let names = fields.map(|field| field.name.clone()).collect();
-            expected.with_early.insert(sink.topic.clone(), names);
+            // Where no window has taken a row there is none.
+            let none = || EarlyRows { states: Some(States::default()), ..EarlyRows::default() };
+            let early = expected.early.get(&index).cloned().unwrap_or_else(none);
+            expected.with_early.insert(sink.topic.clone(), early);
         }
     }
     expected
@@ -278,6 +282,8 @@ struct Task<'t, 'g> {
     passing_ms: BTreeMap<usize, i64>,
     /// Of which record each operator has written its last dead letter.
     refused: BTreeMap<&'g str, i64>,
+    /// Rows come in the order in which they are here.
+    is_in_order: bool,
     sent: &'t mut Sent,
     by_clock: &'t mut ByClock,
     out: &'t mut Expected,
@@ -405,12 +411,20 @@ impl<'t, 'g> Task<'t, 'g> {
                 }
                 let row = result(window, &place, open, window.emit != Emit::OnTime);
                 let (start_ms, rows) = (open.start_ms, open.rows);
-                self.close_tally(index, &place, rows);
+                if window.purge {
+                    (open.parts, open.rows) = (BTreeMap::new(), 0);
+                }
+                self.told_of(index, &place, rows);
                 self.fire(index, operator, &place, start_ms, row);
             }
-            self.windows[index]
-                .open
-                .retain(|place, _| place.0.saturating_add(window.allowed_lateness_ms) > watermark_ms);
+            let is_open = |end_ms: i64| end_ms.saturating_add(window.allowed_lateness_ms) > watermark_ms;
+            let closed = self.windows[index].open.iter().filter(|(place, _)| !is_open(place.0));
+            // What is outstanding is told before.
+            let closed: Vec<_> = closed.map(|(place, open)| (place.clone(), open.rows)).collect();
+            if window.purge {
+                closed.iter().for_each(|(place, rows)| self.told_of(index, place, *rows));
+            }
+            self.windows[index].open.retain(|place, _| is_open(place.0));
             // Its rows of windows that are still open lie behind this instant.
             if watermark_ms < i64::MAX {
                 behind_ms -= window.allowed_lateness_ms;

@@ -40,8 +40,8 @@ pub(super) fn read_emit(fields: &Fields, input: &Stream, reader: &mut Reader) ->
         Some(node) => reader.choice(node, "`then`", &EMITS[..2], &[]),
         None => Some(Emit::default()),
     };
-    let purge = match inner.entry("purge") {
-        Some(entry) => read_purge(entry, then, reader),
+    let purge = match inner.get("purge") {
+        Some(node) => reader.bool(node, "`purge`"),
         None => Some(false),
     };
     let help = "as in `emit: { early: { every: 10s } }`, `{ early: { rows: 100 } }`, or `{ early: { when: 'urgent' } }`";
@@ -49,9 +49,11 @@ pub(super) fn read_emit(fields: &Fields, input: &Stream, reader: &mut Reader) ->
         Some(entry) => read_refinements(entry, then, reader).map(Some),
         None => Some(None),
     };
+    // Late rows make some as well.
+    let refines = purge == Some(true) && then == Some(Emit::OnTime);
     let early = match inner.entry("refinements") {
-        Some(_) => inner.get("early"),
-        None => Some(reader.required(&inner, "early", help)?),
+        None if !refines => Some(reader.required(&inner, "early", help)?),
+        _ => inner.get("early"),
     };
     let (early, early_when) = match early {
         Some(early) => {
@@ -61,10 +63,6 @@ pub(super) fn read_emit(fields: &Fields, input: &Stream, reader: &mut Reader) ->
         }
         None => (None, None),
     };
-    if let Some(entry) = inner.entry("purge").filter(|_| purge == Some(true) && early.is_none()) {
-        let message = "windows begin anew with early rows, and there are none";
-        reader.problems.error(entry.key_span, message).help(help);
-    }
     let (purge, refine_every_ms) = (purge?, refine_every_ms?);
     Some(ReadEmit { emit: then?, early, early_when, purge, refine_every_ms })
 }
@@ -80,20 +78,6 @@ fn read_refinements(entry: &Entry, then: Option<Emit>, reader: &mut Reader) -> O
     }
     let every = reader.required(&fields, "every", help)?;
     reader.length(every, "`every`", help)
-}
-
-fn read_purge(entry: &Entry, then: Option<Emit>, reader: &mut Reader) -> Option<bool> {
-    let purge = reader.bool(&entry.value, "`purge`")?;
-    if purge && then == Some(Emit::OnTime) {
-        reader
-            .problems
-            .error(
-                entry.key_span,
-                "windows that begin anew with early rows make their last one when they close",
-            )
-            .help("leave out `then`, which is `on_close`, or `purge`");
-    }
-    Some(purge)
 }
 
 /// `{ every: 10s, time: processing | event }`, `{ rows: 100 }` or `{ when: … }`

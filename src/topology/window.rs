@@ -146,8 +146,8 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         let (ReadEmit { emit, early, early_when, purge, refine_every_ms }, changelog) =
             (emits, changelog.is_some());
         check_time(fields, time, emit, reader)?;
-        check_early(fields, (&windows, time), early, reader)?;
-        check_updates(fields, &windows, (emit, changelog), allowed_lateness_ms, reader)?;
+        check_early(fields, (&windows, time), (early, purge), reader)?;
+        check_updates(fields, &windows, (emit, early, changelog), allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
             windows,
@@ -458,12 +458,14 @@ fn check_lengths(
 fn check_updates(
     fields: &Fields,
     windows: &Windows,
-    (emit, changelog): (Emit, bool),
+    (emit, early, changelog): (Emit, Option<EarlyFiring>, bool),
     allowed_lateness_ms: i64,
     reader: &mut Reader,
 ) -> Option<()> {
     let Windows::Aligned(windows) = windows else { return Some(()) };
     let rows = match emit {
+        // Of those that have not ended, and perhaps of those that have.
+        _ if matches!(early, Some(EarlyFiring::EveryRows(_) | EarlyFiring::When)) => windows.overlap(),
         Emit::OnClose => 0,
         // Of those that have ended, the ones that are not closed.
         Emit::OnTime => windows.overlap().min(allowed_lateness_ms / windows.step_ms() + 1),
@@ -472,6 +474,7 @@ fn check_updates(
     // Of a changelog one takes back what was told.
     let (rows, each, or) = match changelog {
         true => (2 * rows, "two", "leave `changelog` out"),
+        false if early.is_some() => (rows, "one", "emit early rows by time"),
         false => (rows, "one", "emit `on_close`"),
     };
     if rows <= UPDATES_MAX {
@@ -488,11 +491,11 @@ fn check_updates(
     None
 }
 
-/// Whether windows can emit early rows; reports it if not.
+/// Whether windows can emit early rows, and begin anew; reports it if not.
 fn check_early(
     fields: &Fields,
     (windows, time): (&Windows, TimeDomain),
-    early: Option<EarlyFiring>,
+    (early, purge): (Option<EarlyFiring>, bool),
     reader: &mut Reader,
 ) -> Option<()> {
     match windows {
@@ -507,12 +510,12 @@ fn check_early(
                 .help("leave `time: event` out: the clock is the watermark there");
             None
         }
-        Windows::Aligned(windows) if early.is_some() && windows.overlap() > 1 => {
+        Windows::Aligned(windows) if purge && windows.overlap() > 1 => {
             let span = fields.entry("emit").map_or(fields.owner, |entry| entry.value.span);
             reader
                 .problems
-                .error(span, "windows that overlap emit no early rows")
-                .help("a row of the input belongs to several; let a window begin, or a step end, more often");
+                .error(span, "windows that overlap do not begin anew: they share what they hold")
+                .help("leave `purge` out");
             None
         }
         _ => Some(()),

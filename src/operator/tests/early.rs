@@ -1,8 +1,5 @@
 //! Early rows by the watermark.
 
-use proptest::collection::vec;
-use proptest::prelude::*;
-
 use super::processing::{Clocked, marked, of_b, pipeline};
 use super::*;
 
@@ -146,70 +143,81 @@ fn windows_that_begin_anew_by_the_watermark_add_up() {
     }
 }
 
-/// A key's window, in the simplest way.
-#[derive(Clone)]
-struct Open {
-    key: String,
-    start_ms: i64,
-    end_ms: i64,
-    rows: i64,
-    changed: bool,
+#[test]
+fn windows_that_overlap_make_early_rows_of_those_that_have_changed() {
+    // Of 20, every 10.
+    let mut clocked = Clocked::new(&early(sliding(20, 10)));
+    let rows = clocked.rows_at("a", &[1, 2, 11]).written();
+    assert_eq!(rows, [marked(-10, 10, 2, false), marked(0, 20, 3, true), marked(10, 30, 1, true)]);
+    let rows = clocked.rows_at("b", &[12, 15]).written();
+    assert_eq!(rows, [of_b(marked(0, 20, 2, true)), of_b(marked(10, 30, 2, true))]);
+    // A late row changes what is in panes of windows that have ended, and of others.
+    let rows = clocked.rows_at("a", &[3]).rows_at("b", &[20]).written();
+    assert_eq!(rows[..2], [marked(0, 20, 4, false), of_b(marked(0, 20, 2, false))]);
+    assert_eq!(rows[2..], [of_b(marked(10, 30, 3, true)), of_b(marked(20, 40, 1, true))]);
+    let rows = clocked.rows_at("a", &[13]).rows_at("b", &[25]).written();
+    assert_eq!(
+        rows[..],
+        [marked(10, 30, 2, true), of_b(marked(10, 30, 4, true)), of_b(marked(20, 40, 2, true))]
+    );
 }
 
-/// What each row of the input makes.
-fn naive(windows: &Windows, lateness_ms: i64, inputs: &[(String, i64)]) -> Vec<Vec<String>> {
-    let (mut open, mut watermark_ms) = (Vec::<Open>::new(), None);
-    let made = inputs.iter().map(|(key, at_ms)| {
-        let (start_ms, end_ms) = match windows {
-            Windows::Session(sessions) => (*at_ms, at_ms + sessions.gap_ms()),
-            _ => (at_ms - at_ms.rem_euclid(10), at_ms - at_ms.rem_euclid(10) + 10),
-        };
-        let is_session = matches!(windows, Windows::Session(_));
-        let joins = |other: &Open| {
-            let touches = other.start_ms <= end_ms && start_ms <= other.end_ms;
-            other.key == *key && if is_session { touches } else { other.start_ms == start_ms }
-        };
-        let joined: Vec<Open> = open.iter().filter(|other| joins(other)).cloned().collect();
-        let whole = joined.iter().fold((start_ms, end_ms, 1), |(start_ms, end_ms, rows), other| {
-            (start_ms.min(other.start_ms), end_ms.max(other.end_ms), rows + other.rows)
-        });
-        if watermark_ms.is_none_or(|watermark_ms| whole.1 + lateness_ms > watermark_ms) {
-            open.retain(|other| !joins(other));
-            let (start_ms, end_ms, rows) = whole;
-            open.push(Open { key: key.clone(), start_ms, end_ms, rows, changed: true });
+#[test]
+fn a_call_that_is_full_goes_on_with_the_next_window_that_overlaps() {
+    for knows in [true, false] {
+        let mut clocked = Clocked::new(&early(sliding(40, 10)));
+        clocked.staged = Staged::new(usize::MAX, usize::MAX).with_rows_per_call(1);
+        clocked.rows_at("a", &[1, 3]).rows_at("b", &[4]);
+        if !knows {
+            clocked.pipeline.visit(&mut |operator| operator.evict(usize::MAX / 2));
         }
-        let before_ms = watermark_ms.filter(|before_ms| before_ms < at_ms);
-        watermark_ms = watermark_ms.max(Some(*at_ms));
-        let row = |open: &Open, early| {
-            marked(open.start_ms, open.end_ms, open.rows, early).replace("\"a\"", &format!("{:?}", open.key))
-        };
-        let is_closed = |open: &Open| Some(open.end_ms + lateness_ms) <= watermark_ms;
-        let mut rows: Vec<String> =
-            open.iter().filter(|open| is_closed(open)).map(|open| row(open, false)).collect();
-        open.retain(|open| !is_closed(open));
-        if before_ms.is_some_and(|before_ms| before_ms.div_euclid(5) < at_ms.div_euclid(5)) {
-            rows.extend(open.iter().filter(|open| open.changed).map(|open| row(open, true)));
-            open.iter_mut().for_each(|open| open.changed = false);
+        let batch = Batch::new(vec![order("b", "1", 5)]);
+        let Clocked { pipeline, staged } = &mut clocked;
+        let mut progress = pipeline.process(batch.record(0), &Bump::new(), staged).unwrap();
+        let mut calls = 1;
+        while progress == Progress::Full {
+            progress = pipeline.resume(&Bump::new(), staged).unwrap();
+            calls += 1;
         }
-        rows.sort();
-        rows
-    });
-    made.collect()
-}
-
-proptest! {
-    #[test]
-    fn early_rows_by_the_watermark_are_those_of_a_plain_fold(
-        windows in prop_oneof![Just(tumbling(10)), Just(session(3)), Just(session(8))],
-        lateness_ms in prop_oneof![Just(0), Just(7)],
-        inputs in vec(("[a-c]", 0..80_i64), 0..40),
-    ) {
-        let window = Windowed { allowed_lateness_ms: lateness_ms, ..early(windows.clone()) };
-        let mut clocked = Clocked::new(&window);
-        for ((key, at_ms), expected) in inputs.iter().zip(naive(&windows, lateness_ms, &inputs)) {
-            let mut rows = clocked.rows_at(key, &[*at_ms]).written();
-            rows.sort();
-            prop_assert_eq!(rows, expected, "of {} at {}", key, at_ms);
-        }
+        let mut rows = clocked.written();
+        assert!(calls >= rows.len(), "each in a call of its own");
+        let ends = [10, 20, 30, 40];
+        let of = |end_ms, key: fn(String) -> String| key(marked(end_ms - 40, end_ms, 2, true));
+        let mut expected: Vec<String> =
+            ends.iter().flat_map(|end_ms| [of(*end_ms, |row| row), of(*end_ms, of_b)]).collect();
+        (rows.sort(), expected.sort());
+        assert_eq!(rows, expected);
     }
+}
+
+#[test]
+fn each_of_windows_that_overlap_counts_its_own_rows() {
+    let early = Some(EarlyFiring::EveryRows(3));
+    let window = Windowed { windows: sliding(20, 10), early, ..Windowed::new("w") };
+    let mut clocked = Clocked::new(&window);
+    assert!(clocked.rows_at("a", &[1, 11]).rows_at("b", &[3]).written().len() == 1, "until 10, at its end");
+    assert_eq!(clocked.rows_at("a", &[2]).written(), [marked(0, 20, 3, true)]);
+    assert_eq!(clocked.rows_at("a", &[12, 13]).written(), [marked(10, 30, 3, true)]);
+    assert_eq!(clocked.rows_at("a", &[14]).written(), [marked(0, 20, 6, true)]);
+}
+
+#[test]
+fn a_row_after_which_early_rows_come_makes_one_of_each_of_its_windows() {
+    let when = Some(expression(&orders(), "amount > 3"));
+    let (early, windows) = (Some(EarlyFiring::When), sliding(20, 10));
+    let window = Windowed { windows, early, early_when: when, emit: EmitRows::OnTime, ..Windowed::new("w") };
+    let window = Windowed { allowed_lateness_ms: 30, ..window };
+    let inputs = [("1", 1), ("9", 12), ("1", 25), ("9", 13)];
+    let staged = run(pipeline(&window), inputs.map(|(n, at_ms)| order("a", n, at_ms)).into()).unwrap();
+    let row = |start_ms, rows, early: bool, refinement: bool| {
+        let row = marked(start_ms, start_ms + 20, rows, early);
+        row.replace('}', &format!(r#","mark":{refinement}}}"#))
+    };
+    let early = [row(0, 2, true, false), row(10, 1, true, false)];
+    let on_time = [row(-10, 1, false, false), row(0, 2, false, false)];
+    // The last one comes behind the end of the first of its windows: of that it is a refinement.
+    let late = [row(0, 3, false, true), row(10, 3, true, false)];
+    let rows = written(&staged, "out");
+    assert_eq!(rows.len(), 6, "{rows:?}");
+    assert_eq!(rows, [&early[..], &on_time, &late].concat());
 }

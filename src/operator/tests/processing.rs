@@ -303,21 +303,6 @@ fn a_window_that_is_firing_makes_no_early_rows() {
 }
 
 #[test]
-fn windows_that_overlap_make_no_early_rows() {
-    let times = [TimeDomain::Event, TimeDomain::Processing];
-    let by_time = times.map(|time| EarlyFiring::EveryMs(1, time));
-    for early in [EarlyFiring::EveryRows(1)].into_iter().chain(by_time) {
-        let window = Windowed { windows: sliding(10, 5), early: Some(early), ..Windowed::new("w") };
-        let mut clocked = Clocked::new(&window);
-        clocked.at(1_000);
-        clocked.rows_at("a", &[1, 2]);
-        assert!(clocked.at(2_000).written().is_empty(), "{early:?}");
-        clocked.rows_at("a", &[20]);
-        assert_eq!(clocked.written(), [marked(-5, 5, 2, false), marked(0, 10, 2, false)], "{early:?}");
-    }
-}
-
-#[test]
 fn the_time_is_told_each_second_however_often_records_come() {
     let mut staged = Staged::new(usize::MAX, usize::MAX);
     assert!(!staged.tell_time(1_000), "nobody has asked");

@@ -2,14 +2,15 @@
 //!
 //! A record is added to its pane; a window's value is that of its panes, merged in the order of time.
 
+mod early;
+
 use std::ops::{ControlFlow, RangeInclusive};
 
-use super::early::{Changed, EarlyRecords, Place, Round};
+use super::early::{Early, EarlyRecords, Place};
 use super::refining::{Extent, Refines};
 use super::state::{Derived, WindowState};
 use super::{
-    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
-    prefetch, select,
+    Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
 };
 use crate::expression::EvaluationError;
 use crate::operator::{Context, ErrorPolicy, Operator, OperatorError, Progress, Readers};
@@ -71,7 +72,7 @@ pub(super) fn copies<R: RecordType, A: Aggregator<R>>(
 pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W = AlignedWindows> {
     /// The value of each key and pane.
     pub(super) state: WindowState<W, A, Quiet>,
-    early: EarlyRecords<R>,
+    pub(super) early: EarlyRecords<R>,
     keys: K,
     pub(super) outlet: Outlet<O, F>,
     pub(super) key: Vec<u8>,
@@ -98,10 +99,12 @@ where
         errors: ErrorPolicy,
         readers: Readers<O>,
     ) -> Self {
-        // Of windows that overlap a pane is none by itself.
-        let early = spec.early.filter(|_| spec.windows.overlap() == 1);
+        let mut state = WindowState::new(spec, aggregator);
+        if state.spec.windows.overlap() > 1 {
+            state.early = state.early.map(Early::of_panes);
+        }
         WindowOperator {
-            state: WindowState::new(WindowSpec { early, ..spec }, aggregator),
+            state,
             early: EarlyRecords::of_all(),
             keys,
             outlet: Outlet { results, errors, readers },
@@ -110,9 +113,10 @@ where
         }
     }
 
-    /// With more to know of early records.
+    /// With more to know of early records. Windows that overlap do not begin anew: they share what they hold.
     pub fn with_early(self, early: EarlyRecords<R>) -> Self {
-        WindowOperator { early, ..self }
+        let purge = early.purge && self.state.spec.windows.overlap() == 1;
+        WindowOperator { early: EarlyRecords { purge, ..early }, ..self }
     }
 
     /// With refinements by the clock, so often, and not after each record; not in a changelog.
@@ -158,14 +162,6 @@ where
         Ok(Ok((entry, is_due)))
     }
 
-    /// Has a window begin anew, in an entry that has been marked as changed.
-    fn purge(&mut self, entry: EntryRef) {
-        let (aggregator, value) = self.state.table.value_mut(entry);
-        let heap_before = aggregator.heap_bytes(value);
-        *value = aggregator.create();
-        self.state.table.heap_changed(entry, heap_before);
-    }
-
     /// Makes the records that follow an update of the key's value in a pane: one for each window that takes records
     /// and makes some on update, or has ended; of a changelog those that lead to it from what was told.
     fn updated(
@@ -191,15 +187,11 @@ where
             context.staged.wake_at(refining.set_due(context.clock_ms));
             return Ok(());
         }
-        let (key, changelog, before) = (&self.key[..], self.state.spec.changelog, self.before.take());
         if windows.overlap() == 1 {
-            let value = Ok(self.state.table.value(entry));
-            if !changelog {
-                return self.outlet.emit((key, first, value, firing), context);
-            }
-            let told = before.as_ref().and_then(|before| Some((first, before.as_ref().ok()?)));
-            return self.outlet.emit_change(key, told, (first, value), context);
+            drop(ends);
+            return self.updated_alone(first, entry, firing, context);
         }
+        let (key, changelog, before) = (&self.key[..], self.state.spec.changelog, self.before.take());
         // Each pane is looked up once, however many of the windows have it.
         let last_ms = windows.last_end(pane_end_ms).unwrap_or(pane_end_ms);
         let within = *self.panes(first).start()..=last_ms;
@@ -224,6 +216,27 @@ where
                 .then(|| merge(aggregator, told.map(|value| value.as_ref().map_err(Clone::clone))));
             let told = told.as_ref().and_then(|told| Some((window, told.as_ref().ok()?)));
             self.outlet.emit_change(key, told, (window, value), context)?;
+        }
+        Ok(())
+    }
+
+    /// The same of a window that is a pane.
+    fn updated_alone(
+        &mut self,
+        window: WindowRange,
+        entry: EntryRef,
+        firing: Firing,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let (key, value) = (&self.key[..], Ok(self.state.table.value(entry)));
+        if self.state.spec.changelog {
+            let before = self.before.take();
+            let told = before.as_ref().and_then(|before| Some((window, before.as_ref().ok()?)));
+            return self.outlet.emit_change(key, told, (window, value), context);
+        }
+        self.outlet.emit((key, window, value, firing), context)?;
+        if self.early.begins_anew(firing) {
+            self.purge(entry);
         }
         Ok(())
     }
@@ -295,6 +308,9 @@ where
         firing: Firing,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Vec<u8>>, OperatorError> {
+        if self.early.begins_anew(firing) {
+            return self.fire_all_anew(end_ms, from, firing, context);
+        }
         let window = self.state.spec.windows.ending_at(end_ms);
         let panes = self.panes(window);
         let (outlet, early, mut next) = (&mut self.outlet, &self.early, None);
@@ -318,123 +334,22 @@ where
         Ok(next)
     }
 
-    /// Makes the early record of a window that ends at `end_ms` if with its last record it has one. Windows that do not
-    /// overlap are a pane each.
-    fn fire_counted(
+    /// The same of all windows whose ends lie within `ends`, from `place` on; where there are more.
+    pub(super) fn emit_within(
         &mut self,
-        end_ms: i64,
-        (entry, is_due): (EntryRef, bool),
-        context: &mut Context<'_, '_>,
-    ) -> Result<(), OperatorError> {
-        let WindowState { spec, table, fired, .. } = &self.state;
-        if spec.early.is_none() || end_ms <= fired.end_ms {
-            return Ok(());
-        }
-        let value = table.value(entry);
-        let rows = table.codec().rows(value);
-        if !is_due && !is_early_at(spec.early, rows - 1, rows) {
-            return Ok(());
-        }
-        let window = spec.windows.ending_at(end_ms);
-        self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)?;
-        if self.early.purge {
-            self.purge(entry);
-        }
-        Ok(())
-    }
-
-    /// Makes the early records that are due by a time.
-    fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
-        let left = match self.state.early_round(context) {
-            Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
-            Some(Round::All(place)) => {
-                let outlet = &mut self.outlet;
-                let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
-                    // Windows that do not overlap are a pane each.
-                    let window = unfired.windows.ending_at(unfired.end_ms);
-                    let mut values = values.iter();
-                    values
-                        .try_for_each(|value| outlet.emit((key, window, Ok(*value), Firing::Early), context))
-                })?;
-                left.map(Round::All)
-            }
-            None => None,
-        };
-        Ok(self.state.early_left(left))
-    }
-
-    /// Early records of these windows' ends and keys, the last one first; what is left over.
-    fn fire_changed(
-        &mut self,
-        mut changed: Changed,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Changed>, OperatorError> {
-        while let Some((end_ms, key)) = changed.pop() {
-            if end_ms <= self.state.fired.end_ms {
-                continue;
-            }
-            if self.early.purge {
-                self.fire_purged(end_ms, &key, context)?;
-                // One of which there is nothing to tell was read all the same.
-                if context.made_row() {
-                    return Ok(Some(changed));
-                }
-                continue;
-            }
-            let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
-            let mut emitted = Ok(());
-            // Windows that do not overlap are a pane each.
-            self.state.table.visit_key(end_ms..=end_ms, &key, |_, value| {
-                emitted = outlet.emit((&key, window, Ok(value), Firing::Early), context);
-                ControlFlow::Continue(())
-            })?;
-            emitted?;
-            if context.made_row() {
-                return Ok(Some(changed));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Makes the early record of a key's window, which begins anew, unless there is nothing to tell: then the entry stays
-    /// as it is, unchanged.
-    fn fire_purged(
-        &mut self,
-        end_ms: i64,
-        key: &[u8],
-        context: &mut Context<'_, '_>,
-    ) -> Result<(), OperatorError> {
-        let (table, early, mut is_empty) = (&self.state.table, &self.early, true);
-        table.visit_key(end_ms..=end_ms, key, |_, value| {
-            is_empty = early.is_empty(table.codec(), value);
-            ControlFlow::Break(())
-        })?;
-        if is_empty {
-            return Ok(());
-        }
-        let entry = self.state.table.entry(end_ms, key, A::create)?;
-        let value = self.state.table.value(entry);
-        let window = self.state.spec.windows.ending_at(end_ms);
-        self.outlet.emit((key, window, Ok(value), Firing::Early), context)?;
-        self.purge(entry);
-        Ok(())
-    }
-
-    /// The same of all windows that have not fired, from `place` on; where there are more.
-    fn purge_all(
-        &mut self,
+        ends: RangeInclusive<i64>,
         place: Place,
+        firing: Firing,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
-        let mut next = Some(place);
-        while let Some(place) = next.take() {
-            let (found, more) = self.state.unfired(place, |_| None)?;
-            next = more;
-            if let Some(mut left) = self.fire_changed(found, context)? {
-                let of_key = |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms, from: key.into() };
-                return Ok(left.pop().map(of_key).or(next));
+        let Place { end_ms: place_ms, from } = place;
+        let mut after_ms = place_ms.max(*ends.start()).saturating_sub(1);
+        while let Some(end_ms) = self.next_end_after(after_ms).filter(|end_ms| end_ms <= ends.end()) {
+            let from = if end_ms == place_ms { &from[..] } else { &[] };
+            if let Some(from) = self.emit_all(end_ms, from, firing, context)? {
+                return Ok(Some(Place { end_ms, from }));
             }
+            after_ms = end_ms;
         }
         Ok(None)
     }
@@ -477,9 +392,12 @@ where
             Ok((entry, is_due)) => {
                 let WindowState { spec, fired, .. } = &self.state;
                 self.state.wake(|| spec.windows.next_end(pane_end_ms, fired.end_ms), context);
-                self.state.changed(last_ms, std::iter::empty(), &self.key, context);
-                self.fire_counted(last_ms, (entry, is_due), context)?;
-                self.updated(pane_end_ms, entry, context)
+                self.updated(pane_end_ms, entry, context)?;
+                if last_ms <= self.state.fired.end_ms {
+                    return Ok(());
+                }
+                self.state.changed(pane_end_ms, std::iter::empty(), &self.key, context);
+                self.fire_counted(pane_end_ms, (entry, is_due), context)
             }
             Err(error) => {
                 let rows = self.state.table.codec().rows_of(&event);

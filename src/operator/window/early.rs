@@ -9,9 +9,10 @@ use ahash::RandomState;
 use bumpalo::Bump;
 use hashbrown::HashSet;
 
-use super::{Aggregator, Condition};
+use super::{Aggregator, Condition, Firing};
 use crate::expression::EvaluationError;
 use crate::operator::Context;
+use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
 use crate::time::MIN_TIME_MS;
 use crate::window::{EarlyFiring, TimeDomain};
@@ -27,8 +28,8 @@ pub(super) const CHANGED_BYTES: usize = 40;
 pub struct EarlyRecords<R: RecordType> {
     /// After which records they come, if it is for those to say.
     pub when: Option<Box<dyn Condition<R>>>,
-    /// A window begins anew with each of them, so that its records add up; it makes no other one if it has taken none
-    /// since.
+    /// A window begins anew with each of them, and with the one at its end if there are refinements behind that, and each of
+    /// those: so its records add up. It makes no other one if it has taken none since. Not of windows that overlap.
     pub purge: bool,
 }
 
@@ -41,6 +42,12 @@ impl<R: RecordType> EarlyRecords<R> {
     /// Whether one comes after `event`, if that is for it to say.
     pub(super) fn is_due(&self, event: &Event<'_, R>, arena: &Bump) -> Result<bool, EvaluationError> {
         self.when.as_ref().map_or(Ok(false), |when| when.holds(event, arena))
+    }
+
+    /// Whether a window begins anew with such a record: behind the last one it is over.
+    pub(super) fn begins_anew(&self, firing: Firing) -> bool {
+        let is_kept = firing == Firing::Refinement && is_planted(Bug::RefinementNotPurged);
+        self.purge && firing != Firing::Close && !is_kept
     }
 
     /// Whether a window makes no record: it has begun anew, and taken none since.
@@ -57,9 +64,11 @@ pub(super) struct Early {
     every_ms: i64,
     /// Whose time they go by.
     time: TimeDomain,
+    /// Windows overlap: what changes are panes, and those of a key are told of together.
+    of_panes: bool,
     /// When the next are due; `None`: nothing has changed.
     due_ms: Option<i64>,
-    /// The keys that have changed, by their windows' ends.
+    /// The keys that have changed, by the ends of their windows, or panes.
     changed: BTreeMap<i64, HashSet<Box<[u8]>, RandomState>>,
     count: usize,
     bytes: usize,
@@ -68,13 +77,15 @@ pub(super) struct Early {
     round: Option<Round>,
 }
 
-/// Windows' ends and keys, the next one last.
+/// Windows' or panes' ends and keys, the next one last.
 pub(super) type Changed = Vec<(i64, Box<[u8]>)>;
 
 /// The rows that are being made.
 pub(super) enum Round {
     /// Of these.
     Changed(Changed),
+    /// Of the windows that have these panes of a key, and end later than this; then of those of other keys.
+    OfPanes(Changed, i64),
     /// Of all windows that are not over, from here on.
     All(Place),
 }
@@ -98,15 +109,20 @@ impl Early {
     /// What is needed of it, if it goes by a time.
     pub fn of(firing: Option<EarlyFiring>) -> Option<Early> {
         match firing {
-            Some(EarlyFiring::EveryMs(every_ms, time)) => Some(Early::new(every_ms.max(1), time)),
+            Some(EarlyFiring::EveryMs(every_ms, time)) => Some(Early::new(every_ms.max(1), time, false)),
             Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) | None => None,
         }
     }
 
     /// Every so often; nothing is known of what has changed.
-    fn new(every_ms: i64, time: TimeDomain) -> Early {
+    fn new(every_ms: i64, time: TimeDomain, of_panes: bool) -> Early {
         let changed = BTreeMap::new();
-        Early { every_ms, time, due_ms: None, changed, count: 0, bytes: 0, all: true, round: None }
+        Early { every_ms, time, of_panes, due_ms: None, changed, count: 0, bytes: 0, all: true, round: None }
+    }
+
+    /// The same of windows that overlap.
+    pub fn of_panes(self) -> Early {
+        Early { of_panes: true, ..self }
     }
 
     /// What it is by the time that these rows go by.
@@ -124,7 +140,7 @@ impl Early {
         }
     }
 
-    /// A key has changed in the window that ends at `end_ms`.
+    /// A key has changed in the window, or the pane, that ends at `end_ms`.
     pub fn note(&mut self, end_ms: i64, key: &[u8], now_ms: i64) {
         if !self.all {
             // Fixed seeds: the order of the set never shows, and a run can be repeated exactly.
@@ -157,8 +173,13 @@ impl Early {
 
     /// Nothing is known of what has changed any more.
     pub fn forget(&mut self) {
-        let anew = Early::new(self.every_ms, self.time);
+        let anew = Early::new(self.every_ms, self.time, self.of_panes);
         *self = Early { due_ms: self.due_ms, round: self.round.take(), ..anew };
+    }
+
+    /// As in the beginning.
+    pub fn restart(&mut self) {
+        *self = Early::new(self.every_ms, self.time, self.of_panes);
     }
 
     /// Before there is a watermark nobody knows which multiple of the interval comes next.
@@ -177,7 +198,7 @@ impl Early {
             self.set_due(now_ms);
         }
         self.due_ms.take_if(|due_ms| *due_ms <= now_ms)?;
-        let anew = Early::new(self.every_ms, self.time);
+        let anew = Early::new(self.every_ms, self.time, self.of_panes);
         let Early { changed, all, .. } = std::mem::replace(self, anew);
         self.all = false;
         if all {
@@ -187,6 +208,11 @@ impl Early {
             keys.into_iter().map(move |key| (end_ms, key))
         };
         let mut changed: Changed = changed.into_iter().flat_map(of_window).collect();
+        if self.of_panes {
+            changed
+                .sort_unstable_by(|(end_ms, key), (other_ms, other)| (other, other_ms).cmp(&(key, end_ms)));
+            return Some(Round::OfPanes(changed, i64::MIN));
+        }
         changed.sort_unstable_by(|one, other| other.cmp(one));
         Some(Round::Changed(changed))
     }
@@ -199,7 +225,9 @@ impl Early {
     /// Memory in use, about.
     pub fn bytes(&self) -> usize {
         let round = match &self.round {
-            Some(Round::Changed(changed)) => changed.iter().map(|(_, key)| CHANGED_BYTES + key.len()).sum(),
+            Some(Round::Changed(changed) | Round::OfPanes(changed, _)) => {
+                changed.iter().map(|(_, key)| CHANGED_BYTES + key.len()).sum()
+            }
             _ => 0,
         };
         self.bytes + round
@@ -221,7 +249,7 @@ mod tests {
 
     #[test]
     fn nothing_is_known_at_first_and_what_has_changed_later() {
-        let mut early = Early::new(10, TimeDomain::Processing);
+        let mut early = Early::new(10, TimeDomain::Processing, false);
         assert!(early.round(103).is_none());
         assert_eq!(early.due_ms, Some(110));
         assert!(matches!(early.round(110), Some(Round::All(Place { end_ms: i64::MIN, .. }))));
@@ -240,7 +268,7 @@ mod tests {
 
     #[test]
     fn what_has_become_a_part_of_another_is_forgotten() {
-        let mut early = Early::new(10, TimeDomain::Processing);
+        let mut early = Early::new(10, TimeDomain::Processing, false);
         assert!(early.round(0).is_none() && early.round(10).is_some());
         early.note(5, b"a", 11);
         early.forget_one(5, b"a");
@@ -251,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_ahead_is_followed_back() {
-        let mut early = Early::new(10, TimeDomain::Processing);
+        let mut early = Early::new(10, TimeDomain::Processing, false);
         assert!(early.round(0).is_none() && early.round(10).is_some());
         early.note(5, b"a", 1_000_001);
         assert_eq!(early.due_ms, Some(1_000_010));
@@ -262,7 +290,7 @@ mod tests {
 
     #[test]
     fn before_there_is_a_watermark_nothing_is_due() {
-        let mut early = Early::new(10, TimeDomain::Event);
+        let mut early = Early::new(10, TimeDomain::Event, false);
         early.note(5, b"a", MIN_TIME_MS);
         assert!(early.round(MIN_TIME_MS).is_none());
         assert!(early.round(23).is_none(), "nobody knows whether that is the first time behind 20");
@@ -273,7 +301,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut early = Early::new(10, TimeDomain::Processing);
+        let mut early = Early::new(10, TimeDomain::Processing, false);
         early.round(0);
         early.round(10);
         for key in 0..2 * CHANGED_MAX {

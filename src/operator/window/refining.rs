@@ -223,6 +223,9 @@ where
         key: &[u8],
         context: &mut Context<'_, '_>,
     ) -> Result<usize, OperatorError> {
+        if self.early.begins_anew(Firing::Refinement) {
+            return self.fire_anew(end_ms, key, Firing::Refinement, context);
+        }
         let window = self.state.spec.windows.ending_at(end_ms);
         let panes = copies(&self.state.table, self.panes(window), key)?;
         let merged = match &panes[..] {
@@ -240,18 +243,10 @@ where
 
     fn refine_all(
         &mut self,
-        mut place: Place,
+        place: Place,
         until_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
-        let before = |place: &Place| place.end_ms.saturating_sub(1);
-        while let Some(end_ms) = self.next_end_after(before(&place)).filter(|end_ms| *end_ms <= until_ms) {
-            let from = if end_ms == place.end_ms { place.from } else { Vec::new() };
-            if let Some(from) = self.emit_all(end_ms, &from, Firing::Refinement, context)? {
-                return Ok(Some(Place { end_ms, from }));
-            }
-            place = Place { end_ms: end_ms + 1, from: Vec::new() };
-        }
-        Ok(None)
+        self.emit_within(i64::MIN..=until_ms, place, Firing::Refinement, context)
     }
 }

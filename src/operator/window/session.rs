@@ -230,13 +230,10 @@ where
             EmitRows::OnTime if range.end_ms <= self.state.fired.end_ms => Firing::Refinement,
             EmitRows::OnTime | EmitRows::OnClose => return Ok(()),
         };
-        let bucket_end_ms = self.state.spec.windows.bucket_end(range.end_ms);
-        let (key, outlet) = (&self.key[..], &mut self.outlet);
-        let mut emitted = Ok(());
-        visit_session(&self.state.table, bucket_end_ms, key, range.end_ms, |session| {
-            emitted = outlet.emit((key, session.range, Ok(&session.value), firing), context);
-        })?;
-        emitted
+        let key = std::mem::take(&mut self.key);
+        let fired = self.fire_one(range.end_ms, &key, firing, context).map(drop);
+        self.key = key;
+        fired
     }
 
     /// The ends of the bucket's sessions that have not fired.
@@ -278,7 +275,7 @@ where
             }
         })?;
         let is_made = emitted.transpose()?.is_some();
-        if is_made && firing == Firing::Early {
+        if is_made && self.early.begins_anew(firing) {
             self.purge(end_ms, key)?;
         }
         Ok(is_made)
@@ -381,7 +378,9 @@ where
                 self.note_end(&joined);
                 self.state.wake(|| Some(joined.whole.end_ms), context);
                 let before = joined.sessions.iter().map(|session| session.end_ms);
-                self.state.changed(joined.whole.end_ms, before, &self.key, context);
+                if joined.whole.end_ms > self.state.fired.end_ms {
+                    self.state.changed(joined.whole.end_ms, before, &self.key, context);
+                }
                 self.fire_counted(&joined, is_due, context)?;
                 match self.refine_later(&joined, context) {
                     true => Ok(()),

@@ -20,16 +20,9 @@ pub(super) trait Derived: Default {
     fn bytes(&self) -> usize;
 }
 
-/// Entries that lie under one end.
-pub(super) struct Under<'s, W> {
-    pub windows: &'s W,
-    pub end_ms: i64,
-    pub fired: &'s Fired,
-}
-
-/// Makes the rows of a key's entries under one end.
-pub(super) type EmitEach<'e, W, V> =
-    dyn FnMut(&Under<'_, W>, &[u8], &[&V], &mut Context<'_, '_>) -> Result<(), OperatorError> + 'e;
+/// Makes the rows of a key's entries under one end, knowing what has fired.
+pub(super) type EmitEach<'e, V> =
+    dyn FnMut(&Fired, &[u8], &[&V], &mut Context<'_, '_>) -> Result<(), OperatorError> + 'e;
 
 /// The state of a window operator: entries, and how far its windows have fired.
 pub(super) struct WindowState<W, C: ValueCodec, D> {
@@ -87,8 +80,8 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         self.early.iter().for_each(|early| early.wake(context));
     }
 
-    /// `key` has changed in the window that ends at `end_ms`, and not in those of it that ended at `before`, which are a
-    /// part of that now.
+    /// `key` has changed in the window, or the pane, that ends at `end_ms`, and not in those of it that ended at `before`, which are
+    /// a part of that now. Not all of its windows have fired.
     pub fn changed(
         &mut self,
         end_ms: i64,
@@ -96,7 +89,7 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         key: &[u8],
         context: &mut Context<'_, '_>,
     ) {
-        if let Some(early) = self.early.as_mut().filter(|_| end_ms > self.fired.end_ms) {
+        if let Some(early) = &mut self.early {
             before
                 .filter(|before_ms| *before_ms != end_ms)
                 .for_each(|before_ms| early.forget_one(before_ms, key));
@@ -113,27 +106,16 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         early.round(early.now_ms(self.fired.watermark_ms, context))
     }
 
-    /// Shows `emit` the entries of all windows that have not fired, from `place` on, until a call's limit is reached.
-    /// Returns where that is.
-    pub fn fire_all(
-        &mut self,
-        place: Place,
-        context: &mut Context<'_, '_>,
-        emit: &mut EmitEach<'_, W, C::Value>,
-    ) -> Result<Option<Place>, OperatorError> {
-        let first_ms = self.fired.end_ms.saturating_add(1);
-        self.fire_within(first_ms..=i64::MAX, place, context, emit)
-    }
-
-    /// The same of the entries whose ends lie within `ends`.
+    /// Shows `emit` the entries whose ends lie within `ends`, from `place` on, until a call's limit is reached. Returns where
+    /// that is.
     pub fn fire_within(
         &mut self,
         ends: RangeInclusive<i64>,
         mut place: Place,
         context: &mut Context<'_, '_>,
-        emit: &mut EmitEach<'_, W, C::Value>,
+        emit: &mut EmitEach<'_, C::Value>,
     ) -> Result<Option<Place>, OperatorError> {
-        let WindowState { spec: WindowSpec { windows, .. }, table, fired, .. } = self;
+        let WindowState { table, fired, .. } = self;
         let at_or_after = |end_ms: i64| move |other_ms: i64| other_ms >= end_ms;
         while let Some(end_ms) = table
             .first_end_where(at_or_after(place.end_ms.max(*ends.start())))
@@ -142,10 +124,10 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
             if end_ms > place.end_ms {
                 place = Place { end_ms, from: Vec::new() };
             }
-            let (mut next, under) = (Vec::new(), Under { windows, end_ms, fired });
+            let mut next = Vec::new();
             let flow =
                 table.visit::<OperatorError>(end_ms..=end_ms, &place.from, &mut |_, key, values| {
-                    emit(&under, key, values, context)?;
+                    emit(fired, key, values, context)?;
                     if context.made_row() {
                         next = behind(key);
                         return Ok(ControlFlow::Break(()));
@@ -161,16 +143,21 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
         Ok(None)
     }
 
-    /// The keys of windows that have not fired, from `place` on, the last one first, each with the end that `end_of` gives
-    /// for what lies there; some at a time. And the place from which there are more.
-    pub fn unfired(
+    /// The keys of entries whose ends lie within `ends`, from `place` on, the last one first, each with the end that `end_of`
+    /// gives for what lies there; some at a time. And the place from which there are more.
+    pub fn keys_within(
         &mut self,
+        ends: RangeInclusive<i64>,
         mut place: Place,
         end_of: impl Fn(&C::Value) -> Option<i64>,
     ) -> Result<(Changed, Option<Place>), StoreError> {
         let mut found = Changed::new();
-        let first_ms = self.fired.end_ms.saturating_add(1);
-        while let Some(end_ms) = self.table.first_end_where(|end_ms| end_ms >= place.end_ms.max(first_ms)) {
+        let at_or_after = |end_ms: i64| move |other_ms: i64| other_ms >= end_ms;
+        while let Some(end_ms) = self
+            .table
+            .first_end_where(at_or_after(place.end_ms.max(*ends.start())))
+            .filter(|end_ms| end_ms <= ends.end())
+        {
             if end_ms > place.end_ms {
                 place = Place { end_ms, from: Vec::new() };
             }
@@ -215,6 +202,11 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     fn remembered_bytes(&self) -> usize {
         let refining = self.refining.as_ref().map_or(0, Refining::bytes);
         self.derived.bytes() + self.early.as_ref().map_or(0, Early::bytes) + refining
+    }
+
+    /// The ends of windows that have not fired.
+    pub fn unfired(&self) -> RangeInclusive<i64> {
+        self.fired.end_ms.saturating_add(1)..=i64::MAX
     }
 
     /// Whether the window that ends at `end_ms` is closed.
@@ -265,7 +257,7 @@ impl<W, C: ValueCodec, D: Derived> Stateful for WindowState<W, C, D> {
         }
         self.fired = Fired::restored(saved, &self.spec);
         self.derived = D::default();
-        self.early = Early::of(self.spec.early);
+        self.early.iter_mut().for_each(Early::restart);
         let extent = self.extent();
         self.refining.iter_mut().for_each(|refining| refining.forget(extent));
         Ok(())

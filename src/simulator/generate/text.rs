@@ -239,22 +239,17 @@ fn render_window(window: &Window, fields: &[Field], out: &mut String) {
             format!("when: {}", quoted(&condition))
         }
     });
-    if let Some(early) = early {
-        let then = if window.emit == Emit::OnTime { "on_time" } else { "on_close" };
-        let purge = if window.purge { ", purge: true" } else { "" };
-        let refinements = window.refine_every_ms;
-        let refinements =
-            refinements.map_or(String::new(), |ms| format!(", refinements: {{ every: {ms}ms }}"));
-        let _ = writeln!(out, "    emit: {{ early: {{ {early} }}, then: {then}{purge}{refinements} }}");
-    }
-    match (window.emit, window.refine_every_ms) {
-        (_, Some(every_ms)) if window.early.is_none() => {
-            let _ = writeln!(out, "    emit: {{ then: on_time, refinements: {{ every: {every_ms}ms }} }}");
-        }
-        _ => {}
-    }
+    let refinements =
+        window.refine_every_ms.map(|every_ms| format!("refinements: {{ every: {every_ms}ms }}"));
+    let purge = window.purge.then(|| "purge: true".to_owned());
     match window.emit {
-        _ if window.early.is_some() || window.refine_every_ms.is_some() => {}
+        emit if early.is_some() || refinements.is_some() || purge.is_some() => {
+            let then = if emit == Emit::OnTime { "then: on_time" } else { "then: on_close" };
+            let early = early.map(|early| format!("early: {{ {early} }}"));
+            let parts = [early, Some(then.to_owned()), purge, refinements];
+            let parts: Vec<String> = parts.into_iter().flatten().collect();
+            let _ = writeln!(out, "    emit: {{ {} }}", parts.join(", "));
+        }
         Emit::OnClose => {}
         Emit::OnTime => out.push_str("    emit: on_time\n"),
         Emit::OnUpdate => out.push_str("    emit: on_update\n"),

@@ -141,9 +141,11 @@ impl Maker<'_> {
             Shape::Sliding { slide_ms } => slide_ms < size_ms,
             Shape::Cumulative { step_ms } => step_ms < size_ms,
         };
-        let may_be_early = !overlaps && !only_counts && emit != Emit::OnUpdate;
+        // Rows that are put together of parts may fail, and how many are made by a time is not known.
+        let never_fails = !overlaps || aggregates.iter().all(takes_any);
+        let may_be_early = !only_counts && emit != Emit::OnUpdate;
         let early = match random.below(8) {
-            0 if may_be_early => {
+            0 if may_be_early && never_fails => {
                 let by_watermark = random.fork("early").one_in(2);
                 let time = if by_watermark { TimeDomain::Event } else { TimeDomain::Processing };
                 Some(EarlyFiring::EveryMs(*random.pick(&[50, 700, 5_000]), time))
@@ -158,25 +160,23 @@ impl Maker<'_> {
             let depth = 1 + random.below(2) as u32;
             scope.formula(Type::Bool, depth, random)
         });
-        // Of what goes by a time the sum of its rows is known, if they count them.
-        let may_purge = match early {
-            None => false,
-            // What a window refuses depends on when it began anew.
-            Some(EarlyFiring::EveryMs(..)) => {
-                counts_first && shape != Shape::Session && aggregates.iter().all(takes_any)
-            }
-            Some(EarlyFiring::EveryRows(_) | EarlyFiring::When) => true,
-        };
-        let purge = may_purge && emit == Emit::OnClose && random.one_in(2);
-        // Rows that are put together of parts may fail, and how many are made is not known.
-        let never_fails = !overlaps || aggregates.iter().all(takes_any);
         let may_refine = emit == Emit::OnTime && never_fails && !only_counts;
         let mut forked = random.fork("refinements");
         let is_one_part = !overlaps && shape != Shape::Session;
         let of_parts = if is_one_part { &mut *random } else { &mut forked };
         let refine_every_ms = (may_refine && of_parts.one_in(4)).then(|| *of_parts.pick(&[50, 700, 5_000]));
+        let by_time = matches!(early, Some(EarlyFiring::EveryMs(..))) || refine_every_ms.is_some();
+        let may_purge = match early {
+            _ if overlaps => false,
+            // Of what goes by a time the sum of its rows is known, if they count them; and what a window refuses depends on
+            // when it began anew.
+            _ if by_time => counts_first && shape != Shape::Session && aggregates.iter().all(takes_any),
+            None => emit == Emit::OnTime && !input.rekeyed && !only_counts && random.fork("purge").one_in(3),
+            Some(_) => true,
+        };
+        let purge = may_purge && random.one_in(2);
         let may_change =
-            emit != Emit::OnClose && early.is_none() && refine_every_ms.is_none() && gap.is_none();
+            emit != Emit::OnClose && !purge && early.is_none() && refine_every_ms.is_none() && gap.is_none();
         let changelog = may_change && random.fork("changelog").one_in(3);
         fields.extend(marks(emit, early, changelog).map(|(mark, ty)| field(mark, ty, false)));
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };
@@ -205,8 +205,7 @@ impl Maker<'_> {
             true => *random.pick(&[None, Some(true), Some(true), Some(false)]),
             false => *random.pick(&[None, Some(false)]),
         };
-        let of_clock =
-            by_clock || matches!(early, Some(EarlyFiring::EveryMs(..))) || refine_every_ms.is_some();
+        let of_clock = by_clock || by_time;
         let size_ms = Some(size_ms);
         let made = Stream { fields, meta: false, carried, of_clock, size_ms, ..input.clone() };
         (OperatorKind::Window(window), made)

@@ -27,7 +27,7 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
     };
     for (topic, rows) in written.iter().filter(|(topic, _)| !is_kept(topic)) {
         let rows = match expected.with_early.get(topic) {
-            Some(names) => without_early(topic, names, rows)?,
+            Some(early) => without_early(topic, early, rows)?,
             None => rows.iter().collect(),
         };
         let writers = expected.topics.get(topic).unwrap_or(&nothing);
@@ -43,25 +43,73 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
     Ok(())
 }
 
-/// The rows that are not early. An early one tells what it has so far of a window that has made no other row.
-fn without_early<'r>(topic: &str, names: &[String], rows: &'r [Written]) -> Result<Vec<&'r Written>, String> {
-    let (mut others, mut over) = (Vec::new(), BTreeSet::new());
+/// What windows have held, row by row.
+#[derive(Clone, Debug, Default)]
+pub struct States {
+    /// By what tells a window of a key.
+    windows: BTreeMap<Vec<String>, Vec<String>>,
+    /// Which of them was told last, in each partition: rows of several stand in no order.
+    told: BTreeMap<(i32, Vec<String>), usize>,
+}
+
+impl States {
+    /// A window holds this now.
+    pub(super) fn push(&mut self, window: Vec<String>, row: String) {
+        self.windows.entry(window).or_default().push(row);
+    }
+
+    /// A row in a partition tells what its window held at some time, not before what was told there of it last. Says whether
+    /// it did.
+    pub(super) fn go_to(&mut self, partition: i32, window: Vec<String>, row: &str) -> bool {
+        let Some(states) = self.windows.get(&window) else { return false };
+        let told = self.told.entry((partition, window)).or_default();
+        let ahead = states[*told..].iter().position(|state| state == row);
+        *told += ahead.unwrap_or(0);
+        ahead.is_some()
+    }
+}
+
+/// What is known of early rows that come by a time.
+#[derive(Clone, Debug, Default)]
+pub struct EarlyRows {
+    /// The fields that tell the key and the window.
+    pub names: Vec<String>,
+    /// What the windows have held, as early rows; `None` where the order of rows is not known.
+    pub states: Option<States>,
+}
+
+impl EarlyRows {
+    /// What tells the window of a row, and whether it is an early one.
+    pub(super) fn told(&self, row: &[u8]) -> Option<(Vec<String>, bool)> {
+        let json = Json::parse(row)?;
+        let member = |name: &str| json.member(name).map(|value| format!("{value:?}"));
+        let window: Option<Vec<String>> = self.names.iter().map(|name| member(name)).collect();
+        Some((window?, member(EARLY_MARK) == Some(format!("{:?}", Json::Bool(true)))))
+    }
+}
+
+/// The rows that are not early. An early one tells what a window that has made no other row has so far, and not less than the
+/// one before it.
+fn without_early<'r>(
+    topic: &str,
+    early: &EarlyRows,
+    rows: &'r [Written],
+) -> Result<Vec<&'r Written>, String> {
+    let (mut others, mut over, mut states) = (Vec::new(), BTreeSet::new(), early.states.clone());
     let mut in_order: Vec<&Written> = rows.iter().collect();
     in_order.sort_by_key(|row| (row.partition, row.offset));
     for row in in_order {
-        let json = row.value.as_deref().and_then(Json::parse);
-        let member =
-            |name: &str| json.as_ref().and_then(|json| json.member(name)).map(|value| format!("{value:?}"));
-        let window: Vec<Option<String>> = names.iter().map(|name| member(name)).collect();
-        if member(EARLY_MARK) != Some(format!("{:?}", Json::Bool(true))) {
+        let value = row.value.as_deref().unwrap_or_default();
+        let text = String::from_utf8_lossy(value);
+        let wrong = |what: &str| Err(format!("{topic}[{}]: {what}: {text}", row.partition));
+        let Some((window, is_early)) = early.told(value) else { return wrong("no row of a window") };
+        if !is_early {
             over.insert((row.partition, window));
             others.push(row);
-        } else if over.contains(&(row.partition, window)) {
-            let value = row.value.as_deref().map(String::from_utf8_lossy);
-            return Err(format!(
-                "{topic}[{}]: an early row of a window that is over: {value:?}",
-                row.partition
-            ));
+        } else if over.contains(&(row.partition, window.clone())) {
+            return wrong("an early row of a window that is over");
+        } else if states.as_mut().is_some_and(|states| !states.go_to(row.partition, window, &text)) {
+            return wrong("an early row of what its window did not hold then");
         }
     }
     Ok(others)

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::changelog::told;
 use super::evaluate::{Environment, Failed};
 use super::fold::{Fold, Sample};
-use super::{Event, KeyPart, OpenWindow, Task, key_part, object, windows};
+use super::{EarlyRows, Event, KeyPart, OpenWindow, States, Task, key_part, object, windows};
 use crate::record::Field;
 use crate::simulator::generate::formula::{Formula, Value};
 use crate::simulator::generate::{Aggregate, Operator, Window};
@@ -70,8 +70,8 @@ impl<'g> Task<'_, 'g> {
                 let row = result(window, &place, opened, window.emit == Emit::OnTime && !is_early);
                 let row = if is_early { row.map(|row| marked_early(window, row)) } else { row };
                 let start_ms = opened.start_ms;
-                if is_early && window.purge {
-                    (opened.parts, opened.rows) = (BTreeMap::new(), 0);
+                if window.purge {
+                    self.begin_anew(index, window, &place, is_early);
                 }
                 match window.changelog {
                     true => self.change(index, operator, told, (&place, start_ms), row),
@@ -79,8 +79,40 @@ impl<'g> Task<'_, 'g> {
                 }
             }
             self.tally(index, window, &place);
+            self.holds(index, window, &place);
         }
         Ok(())
+    }
+
+    /// Notes what a window holds that makes early rows by a time, if one may tell it.
+    fn holds(&mut self, index: usize, window: &Window, place: &(i64, Vec<KeyPart>)) {
+        if window.purge || !matches!(window.early, Some(EarlyFiring::EveryMs(..))) {
+            return;
+        }
+        let at = StreamRef::Operator(index);
+        let fields = &self.shape.stream(at).fields;
+        let Some(open) = self.windows[index].open.get(place) else { return };
+        let row = result(window, place, open, false).map(|row| object(fields, &marked_early(window, row)));
+        let early = self.out.early.entry(index).or_insert_with(|| EarlyRows {
+            names: fields.iter().take(window.key.len() + 2).map(|field| field.name.clone()).collect(),
+            states: self.is_in_order.then(States::default),
+        });
+        if let Ok(row) = row
+            && let Some((told, _)) = early.told(&row)
+            && let Some(states) = &mut early.states
+        {
+            states.push(told, String::from_utf8_lossy(&row).into_owned());
+        }
+    }
+
+    /// A window begins anew with a row that it makes; of those by the clock nobody knows when they come.
+    fn begin_anew(&mut self, index: usize, window: &Window, place: &(i64, Vec<KeyPart>), is_early: bool) {
+        if window.refine_every_ms.is_none() || is_early {
+            let Some(opened) = self.windows[index].open.get_mut(place) else { return };
+            let rows = std::mem::take(&mut opened.rows);
+            opened.parts.clear();
+            self.told_of(index, place, rows);
+        }
     }
 
     /// A row of a session: it joins all open sessions of its key that are not further away than the gap.
@@ -142,7 +174,7 @@ impl<'g> Task<'_, 'g> {
             Emit::OnTime => is_over.then(|| result(window, &place, &session, true)),
             Emit::OnUpdate => Some(result(window, &place, &session, false)),
         };
-        if is_early && window.purge {
+        if row.is_some() && window.purge {
             (session.parts, session.rows) = (BTreeMap::new(), 0);
         }
         let mut before = None;
@@ -157,6 +189,7 @@ impl<'g> Task<'_, 'g> {
             }
         }
         self.windows[index].open.insert(place.clone(), session);
+        self.holds(index, window, &place);
         match row {
             Some(row) if window.changelog => self.change(index, operator, before, (&place, start_ms), row),
             Some(row) => self.fire(index, operator, &place, start_ms, row),

@@ -1,9 +1,9 @@
-//! Refinements by the clock: how many there are is not known, but each tells what its window held then, and if all
-//! windows have closed the last of each is among them. All other rows are as they must be.
+//! Refinements by the clock: how many there are is not known, but each tells what its window held then, none of a window
+//! less than the one before it, and if all windows have closed the last of each is among them. All other rows are as they must be.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::compare::compare_topic;
+use super::compare::{States, compare_topic};
 use super::json::Json;
 use super::{Row, Window, Writer};
 use crate::record::Field;
@@ -31,6 +31,12 @@ struct Told {
 }
 
 impl Told {
+    /// Which window of which key it is.
+    fn window(&self) -> Vec<String> {
+        let range = [self.start_ms, self.end_ms].map(|ms| ms.to_string());
+        self.key.iter().cloned().chain(range).collect()
+    }
+
     /// Whether it is a part of another one.
     fn is_part_of(&self, whole: &Told) -> bool {
         let within = whole.start_ms <= self.start_ms && self.end_ms <= whole.end_ms;
@@ -70,7 +76,7 @@ impl Refined {
         };
         let (refinements, others): (Vec<&Written>, Vec<&Written>) =
             rows.into_iter().partition(|row| text(&row.value).contains(MARK));
-        let (mut on_time, mut allowed) = (BTreeMap::new(), BTreeSet::new());
+        let (mut on_time, mut states) = (BTreeMap::new(), States::default());
         let mut last = BTreeMap::new();
         for (writer, rows) in writers {
             let kept = rows.iter().filter(|row| !text(&row.value).contains(MARK)).cloned().collect();
@@ -78,6 +84,7 @@ impl Refined {
             for row in rows.iter().map(|row| text(&row.value)) {
                 let told = self.told(writer.task.partition, &row);
                 let told = told.ok_or_else(|| format!("{topic}: {row} is no row of a window"))?;
+                let window = told.window();
                 if self.join {
                     // The row of the whole tells of them.
                     last.retain(|part: &Told, _| !part.is_part_of(&told));
@@ -86,13 +93,19 @@ impl Refined {
                     last.insert(told, row.clone());
                 }
                 // Whoever does not know what has changed makes one of what has not.
-                allowed.insert(row.replace("\"refinement\":false", MARK));
+                states.push(window, row.replace("\"refinement\":false", MARK));
             }
         }
         compare_topic(topic, &on_time, &others)?;
-        let found: BTreeSet<String> = refinements.iter().map(|row| text(&row.value)).collect();
-        if let Some(row) = found.iter().find(|row| !allowed.contains(*row)) {
-            return Err(format!("{topic}: a refinement of what no window held: {row}"));
+        let mut refinements = refinements;
+        refinements.sort_by_key(|row| (row.partition, row.offset));
+        let mut found = BTreeSet::new();
+        for (partition, row) in refinements.iter().map(|row| (row.partition, text(&row.value))) {
+            let told = self.told(0, &row).ok_or_else(|| format!("{topic}: {row} is no row of a window"))?;
+            if !states.go_to(partition, told.window(), &row) {
+                return Err(format!("{topic}: a refinement of what its window did not hold then: {row}"));
+            }
+            found.insert(row);
         }
         match last.values().find(|row| self.all_closed && !found.contains(*row)) {
             Some(row) => Err(format!("{topic}: a window closed with late rows that no row tells of: {row}")),

@@ -96,6 +96,7 @@ pub(super) fn behind(
             told_ms: BTreeMap::new(),
             passing_ms: BTreeMap::new(),
             refused: BTreeMap::new(),
+            is_in_order: false,
             sent: &mut *sent,
             by_clock: &mut *by_clock,
             out: &mut *out,

@@ -1,4 +1,4 @@
-//! Windows that begin anew with early rows by the clock: when these come is not known, but together with the others they
+//! Windows that begin anew with rows that they make by a time: when these come is not known, but together with the others they
 //! are of each row once.
 
 use std::collections::BTreeMap;
@@ -9,21 +9,23 @@ use crate::simulator::Written;
 use crate::simulator::generate::Window;
 use crate::window::EarlyFiring;
 
-/// How many rows windows are of that begin anew by the clock.
+/// How many rows windows are of that begin anew by a time.
 #[derive(Clone, Debug, Default)]
 pub struct Sums {
     /// The fields of the key, and that of the end.
     names: Vec<String>,
     /// The field that counts.
     count: String,
-    /// By end and key: of how many in all, and in windows that have closed.
+    /// By end and key: of how many in all, and of how many some row surely tells.
     windows: BTreeMap<(i64, Vec<KeyPart>), (i64, i64)>,
 }
 
 impl Task<'_, '_> {
     /// A row counts in the window of a key.
     pub(super) fn tally(&mut self, index: usize, window: &Window, place: &(i64, Vec<KeyPart>)) {
-        if !window.purge || !matches!(window.early, Some(EarlyFiring::EveryMs(..))) {
+        let by_time =
+            matches!(window.early, Some(EarlyFiring::EveryMs(..))) || window.refine_every_ms.is_some();
+        if !window.purge || !by_time {
             return;
         }
         let operator = &self.generated.operators[index];
@@ -33,8 +35,8 @@ impl Task<'_, '_> {
         sums.windows.entry(place.clone()).or_default().0 += 1;
     }
 
-    /// The window of a key has closed, in which so many have counted.
-    pub(super) fn close_tally(&mut self, index: usize, place: &(i64, Vec<KeyPart>), rows: i64) {
+    /// A row of a key's window tells of so many more.
+    pub(super) fn told_of(&mut self, index: usize, place: &(i64, Vec<KeyPart>), rows: i64) {
         if let Some(window) = self.out.tallies.get_mut(&index).and_then(|sums| sums.windows.get_mut(place)) {
             window.1 += rows;
         }

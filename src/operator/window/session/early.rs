@@ -1,9 +1,11 @@
 //! Early records of sessions.
 
+use std::ops::RangeInclusive;
+
 use super::{Joined, Session, SessionOperator, change, visit_session};
 use crate::operator::window::early::{Changed, Place, Round};
 use crate::operator::window::state::WindowState;
-use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult, is_early_at};
+use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult, behind, is_early_at};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::RecordType;
 use crate::state::store::StoreError;
@@ -17,11 +19,8 @@ where
     A: Aggregator<R>,
     F: WindowResult<A::Value, O>,
 {
-    /// Has the session of `key` that ends at `end_ms` begin anew with what it counts, if sessions do with early records.
+    /// Has the session of `key` that ends at `end_ms` begin anew with what it counts.
     pub(super) fn purge(&mut self, end_ms: i64, key: &[u8]) -> Result<(), StoreError> {
-        if !self.early.purge {
-            return Ok(());
-        }
         let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
         change(&mut self.state.table, bucket_end_ms, key, |aggregator, session| {
             if let Some(session) = session {
@@ -51,8 +50,7 @@ where
                 emitted = Some(outlet.emit(row, context));
             }
         })?;
-        if let Some(emitted) = emitted {
-            emitted?;
+        if emitted.transpose()?.is_some() && self.early.purge {
             let key = std::mem::take(&mut self.key);
             self.purge(end_ms, &key)?;
             self.key = key;
@@ -64,21 +62,25 @@ where
     pub(super) fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
+            Some(Round::All(place)) if self.early.purge => {
+                let unfired = self.state.unfired();
+                let is_due = |operator: &Self, end_ms, key: &[u8]| !operator.state.fired.has(end_ms, key);
+                self.fire_all_anew(unfired, place, (Firing::Early, &is_due), context)?.map(Round::All)
+            }
             Some(Round::All(place)) => {
-                let outlet = &mut self.outlet;
-                let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
-                    let mut sessions = values.iter().filter_map(|session| session.as_ref());
-                    sessions.try_for_each(|Session { range, value }| {
-                        match unfired.fired.has(range.end_ms, key) {
+                let (unfired, outlet) = (self.state.unfired(), &mut self.outlet);
+                let left =
+                    self.state.fire_within(unfired, place, context, &mut |fired, key, values, context| {
+                        let mut sessions = values.iter().filter_map(|session| session.as_ref());
+                        sessions.try_for_each(|Session { range, value }| match fired.has(range.end_ms, key) {
                             true => Ok(()),
                             false => outlet.emit((key, *range, Ok(value), Firing::Early), context),
-                        }
-                    })
-                })?;
+                        })
+                    })?;
                 left.map(Round::All)
             }
-            None => None,
+            // Sessions are no panes.
+            Some(Round::OfPanes(..)) | None => None,
         };
         Ok(self.state.early_left(left))
     }
@@ -103,22 +105,27 @@ where
         Ok(None)
     }
 
-    /// Early records of all sessions that have not fired, from `place` on, which begin anew; where there are more.
-    fn purge_all(
+    /// Records of all sessions in these buckets that are due, from `place` on, which begin anew; where there may be more.
+    pub(super) fn fire_all_anew(
         &mut self,
+        buckets: RangeInclusive<i64>,
         place: Place,
+        (firing, is_due): (Firing, &dyn Fn(&Self, i64, &[u8]) -> bool),
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
         let mut next = Some(place);
         while let Some(place) = next.take() {
             let end_of = |session: &Option<Session<A::Value>>| session.as_ref().map(|it| it.range.end_ms);
-            let (found, more) = self.state.unfired(place, end_of)?;
+            let (mut found, more) = self.state.keys_within(buckets.clone(), place, end_of)?;
             next = more;
-            if let Some(mut left) = self.fire_changed(found, context)? {
-                let bucket_end = |end_ms| self.state.spec.windows.bucket_end(end_ms);
-                let of_key =
-                    |(end_ms, key): (i64, Box<[u8]>)| Place { end_ms: bucket_end(end_ms), from: key.into() };
-                return Ok(left.pop().map(of_key).or(next));
+            while let Some((end_ms, key)) = found.pop() {
+                if is_due(self, end_ms, &key) {
+                    self.fire_one(end_ms, &key, firing, context)?;
+                }
+                if context.made_row() {
+                    let end_ms = self.state.spec.windows.bucket_end(end_ms);
+                    return Ok(Some(Place { end_ms, from: behind(&key) }));
+                }
             }
         }
         Ok(None)

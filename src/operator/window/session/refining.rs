@@ -73,8 +73,13 @@ where
         until_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
-        let (closed_ms, outlet) = (self.state.closed_ms(), &mut self.outlet);
+        let closed_ms = self.state.closed_ms();
         let buckets = i64::MIN..=self.state.spec.windows.bucket_end(until_ms);
+        if self.early.begins_anew(Firing::Refinement) {
+            let is_due = |_: &Self, end_ms, _: &[u8]| end_ms > closed_ms && end_ms <= until_ms;
+            return self.fire_all_anew(buckets, place, (Firing::Refinement, &is_due), context);
+        }
+        let outlet = &mut self.outlet;
         self.state.fire_within(buckets, place, context, &mut |_, key, values, context| {
             let sessions = values.iter().filter_map(|session| session.as_ref());
             let mut due =

@@ -1,0 +1,244 @@
+//! Early records of windows that are known beforehand, and windows that begin anew with the records that they make.
+
+use std::ops::ControlFlow;
+
+use super::{Panes, WindowOperator, copies, merge};
+use crate::operator::window::early::{Changed, Place, Round};
+use crate::operator::window::state::WindowState;
+use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult, behind, is_early_at};
+use crate::operator::{Context, OperatorError, Progress};
+use crate::record::RecordType;
+use crate::state::EntryRef;
+use crate::state::store::StoreError;
+use crate::window::{EarlyFiring, PanedWindows};
+
+impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
+where
+    R: RecordType,
+    O: RecordType,
+    K: KeySelector<R>,
+    A: Aggregator<R>,
+    F: WindowResult<A::Value, O>,
+    W: PanedWindows,
+{
+    /// Makes the early records that windows with a pane have with its last record. Not all of them have fired.
+    pub(super) fn fire_counted(
+        &mut self,
+        pane_end_ms: i64,
+        (entry, is_due): (EntryRef, bool),
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let WindowState { spec, table, .. } = &self.state;
+        let counts = matches!(spec.early, Some(EarlyFiring::EveryRows(_)));
+        if !(counts || is_due) {
+            return Ok(());
+        }
+        if spec.windows.overlap() > 1 {
+            return self.fire_counted_of_panes(pane_end_ms, is_due, context);
+        }
+        let value = table.value(entry);
+        let rows = table.codec().rows(value);
+        if !is_due && !is_early_at(spec.early, rows - 1, rows) {
+            return Ok(());
+        }
+        // Windows that do not overlap are a pane each.
+        let window = spec.windows.ending_at(pane_end_ms);
+        self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)?;
+        if self.early.purge {
+            self.purge(entry);
+        }
+        Ok(())
+    }
+
+    /// The same of windows that overlap: each has a number of records of its own.
+    fn fire_counted_of_panes(
+        &mut self,
+        pane_end_ms: i64,
+        is_due: bool,
+        context: &mut Context<'_, '_>,
+    ) -> Result<(), OperatorError> {
+        let WindowState { spec, table, fired, .. } = &self.state;
+        let mut ends: Vec<i64> = spec.windows.ends_after(pane_end_ms, fired.end_ms).collect();
+        let (Some(first_ms), Some(last_ms)) = (ends.first(), ends.last()) else { return Ok(()) };
+        if !is_due {
+            let within = *self.panes(spec.windows.ending_at(*first_ms)).start()..=*last_ms;
+            let mut counts = Vec::new();
+            table.visit_key(within, &self.key, |end_ms, value| {
+                counts.push((end_ms, table.codec().rows(value)));
+                ControlFlow::Continue(())
+            })?;
+            ends.retain(|end_ms| {
+                let panes = self.panes(spec.windows.ending_at(*end_ms));
+                let of_window = counts.iter().filter(|(end_ms, _)| panes.contains(end_ms));
+                let rows = of_window.map(|(_, rows)| rows).sum();
+                is_early_at(spec.early, rows - 1, rows)
+            });
+        }
+        let (Some(first_ms), Some(last_ms)) = (ends.first(), ends.last()) else { return Ok(()) };
+        let panes = self.panes_within((*first_ms, *last_ms), &self.key)?;
+        let key = std::mem::take(&mut self.key);
+        let emitted =
+            ends.into_iter().try_for_each(|end_ms| self.emit_merged(end_ms, &key, &panes, context).map(drop));
+        self.key = key;
+        emitted
+    }
+
+    /// What lies in the panes of a key's windows, from that which ends first to that which ends last.
+    fn panes_within(
+        &self,
+        (first_ms, last_ms): (i64, i64),
+        key: &[u8],
+    ) -> Result<Panes<A::Value>, StoreError> {
+        let first = self.panes(self.state.spec.windows.ending_at(first_ms));
+        copies(&self.state.table, *first.start()..=last_ms, key)
+    }
+
+    /// Makes the early record of a key's window of which these are the panes, with others; says of how many it is.
+    fn emit_merged(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        panes: &Panes<A::Value>,
+        context: &mut Context<'_, '_>,
+    ) -> Result<usize, OperatorError> {
+        let window = self.state.spec.windows.ending_at(end_ms);
+        let within = self.panes(window);
+        let of_window = || panes.iter().filter(|(end_ms, _)| within.contains(end_ms));
+        let values = of_window().map(|(_, value)| value.as_ref().map_err(Clone::clone));
+        let merged = merge(self.state.table.codec(), values);
+        let value = merged.as_ref().map_err(Clone::clone);
+        self.outlet.emit((key, window, value, Firing::Early), context)?;
+        Ok(of_window().count())
+    }
+
+    /// Makes the early records that are due by a time.
+    pub(super) fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
+        let left = match self.state.early_round(context) {
+            Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
+            Some(Round::OfPanes(changed, after_ms)) => self.fire_panes(changed, after_ms, context)?,
+            Some(Round::All(place)) => {
+                let unfired = self.state.unfired();
+                self.emit_within(unfired, place, Firing::Early, context)?.map(Round::All)
+            }
+            None => None,
+        };
+        Ok(self.state.early_left(left))
+    }
+
+    /// Early records of these windows' ends and keys, the last one first; what is left over.
+    fn fire_changed(
+        &mut self,
+        mut changed: Changed,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Changed>, OperatorError> {
+        while let Some((end_ms, key)) = changed.pop() {
+            if end_ms <= self.state.fired.end_ms {
+                continue;
+            }
+            if self.early.purge {
+                self.fire_anew(end_ms, &key, Firing::Early, context)?;
+            } else {
+                let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);
+                let mut emitted = Ok(());
+                // Windows that do not overlap are a pane each.
+                self.state.table.visit_key(end_ms..=end_ms, &key, |_, value| {
+                    emitted = outlet.emit((&key, window, Ok(value), Firing::Early), context);
+                    ControlFlow::Continue(())
+                })?;
+                emitted?;
+            }
+            // One of which there is nothing to tell was read all the same.
+            if context.made_row() {
+                return Ok(Some(changed));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Early records of the windows that have these panes of keys, the last one first, and end after `after_ms` if they are of the
+    /// first key; what is left over. Panes of a key lie together, so each window makes one.
+    fn fire_panes(
+        &mut self,
+        mut changed: Changed,
+        mut after_ms: i64,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Round>, OperatorError> {
+        while let Some((_, key)) = changed.last() {
+            let others = changed.iter().rposition(|(_, other)| other != key).map_or(0, |place| place + 1);
+            let of_key = changed.split_off(others);
+            let mut ends: Vec<i64> = Vec::new();
+            for (pane_end_ms, _) in of_key.iter().rev() {
+                let told_ms = ends.last().map_or(after_ms.max(self.state.fired.end_ms), |last_ms| *last_ms);
+                ends.extend(self.state.spec.windows.ends_after(*pane_end_ms, told_ms));
+            }
+            if let (Some(first_ms), Some(last_ms), [(_, key), ..]) = (ends.first(), ends.last(), &of_key[..])
+            {
+                let panes = self.panes_within((*first_ms, *last_ms), key)?;
+                for end_ms in ends {
+                    let parts = self.emit_merged(end_ms, key, &panes, context)?;
+                    if context.made_row_of(parts) {
+                        changed.extend(of_key);
+                        return Ok(Some(Round::OfPanes(changed, end_ms)));
+                    }
+                }
+            }
+            after_ms = i64::MIN;
+        }
+        Ok(None)
+    }
+
+    /// Has a window begin anew, in an entry that has been marked as changed.
+    pub(super) fn purge(&mut self, entry: EntryRef) {
+        let (aggregator, value) = self.state.table.value_mut(entry);
+        let heap_before = aggregator.heap_bytes(value);
+        *value = aggregator.create();
+        self.state.table.heap_changed(entry, heap_before);
+    }
+
+    /// Makes the record of a key's window, which begins anew, unless there is nothing to tell: then the entry stays
+    /// as it is, unchanged. Says of how many parts the record is.
+    pub(in crate::operator::window) fn fire_anew(
+        &mut self,
+        end_ms: i64,
+        key: &[u8],
+        firing: Firing,
+        context: &mut Context<'_, '_>,
+    ) -> Result<usize, OperatorError> {
+        let (table, early, mut is_empty) = (&self.state.table, &self.early, true);
+        table.visit_key(end_ms..=end_ms, key, |_, value| {
+            is_empty = early.is_empty(table.codec(), value);
+            ControlFlow::Break(())
+        })?;
+        if is_empty {
+            return Ok(0);
+        }
+        let entry = self.state.table.entry(end_ms, key, A::create)?;
+        let value = self.state.table.value(entry);
+        let window = self.state.spec.windows.ending_at(end_ms);
+        self.outlet.emit((key, window, Ok(value), firing), context)?;
+        self.purge(entry);
+        Ok(1)
+    }
+
+    /// The same of all keys of a window, from one on. Returns at which there may be more when a call's limit is reached.
+    pub(super) fn fire_all_anew(
+        &mut self,
+        end_ms: i64,
+        from: &[u8],
+        firing: Firing,
+        context: &mut Context<'_, '_>,
+    ) -> Result<Option<Vec<u8>>, OperatorError> {
+        let mut next = Some(Place { end_ms, from: from.to_vec() });
+        while let Some(place) = next.take() {
+            let (mut found, more) = self.state.keys_within(end_ms..=end_ms, place, |_| None)?;
+            next = more;
+            while let Some((_, key)) = found.pop() {
+                self.fire_anew(end_ms, &key, firing, context)?;
+                if context.made_row() {
+                    return Ok(Some(behind(&key)));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
