@@ -169,11 +169,12 @@ impl Process<'_> {
                 TopicError::Log(error) => failed(format!("{error} (kafka.bootstrap_servers: {brokers})")),
                 unfit => failed(unfit),
             };
-            let (topics, others) = ask_again(&now, || {
-                let topics = topics::prepare(&mut admin, &plan, bounded, replication, record_bytes_max)?;
-                Ok((topics, members_of_other_kind(&mut admin, &plan.name, bounded)?))
+            let topics = ask_again(&now, || {
+                topics::prepare(&mut admin, &plan, bounded, replication, record_bytes_max)
             })
             .map_err(unanswered)?;
+            let members = || Ok(members_of_other_kind(&mut admin, &plan.name, bounded)?);
+            let others = ask_again(&now, members).map_err(unanswered)?;
             if !others.is_empty() {
                 return Err(RunError::Refused(other_kind(&plan.name, bounded, &others)));
             }

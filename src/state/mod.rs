@@ -27,4 +27,4 @@ pub use header::{
     ChunkHeader, FORMAT_VERSION, Header, OperatorState, SourcePosition, Sweep, THIS_CHECKPOINT,
 };
 pub use stateful::{MemoryUse, PutEntry, Stateful};
-pub use table::{EntryRef, ValueCodec, WindowTable};
+pub use table::{BLOCK_ENTRIES, EntryRef, ValueCodec, WindowTable};

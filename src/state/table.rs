@@ -43,7 +43,7 @@ pub type Visit<'v, C, E> =
     dyn FnMut(&C, &[u8], &[&<C as ValueCodec>::Value]) -> Result<ControlFlow<()>, E> + 'v;
 
 /// So many entries of the store are read at once, of all windows that are visited together.
-const BLOCK_ENTRIES: usize = 4_096;
+pub const BLOCK_ENTRIES: usize = 4_096;
 /// And of each of them at least so many.
 const BLOCK_ENTRIES_MIN: usize = 16;
 

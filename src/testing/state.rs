@@ -61,7 +61,7 @@ pub(super) fn rows(plan: &Plan, operator: &str, outcome: &Outcome) -> Result<Vec
 
 struct StateReader {
     allowed_lateness_ms: i64,
-    /// Whether windows begin anew with early rows.
+    /// Whether windows begin anew with the rows that they make.
     purges: bool,
     ttl_ms: Option<i64>,
     /// Of values by themselves.

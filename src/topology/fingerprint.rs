@@ -65,6 +65,10 @@ impl OperatorPlan {
         let _ = writeln!(text, "allowed_lateness: {}", duration(window.allowed_lateness_ms));
         if window.purge {
             text.push_str("early: purged, with the number of rows\n");
+            // What is outstanding is in the state, and nobody else would tell of it.
+            if window.refine_every_ms.is_some() {
+                text.push_str("refinements: by the clock\n");
+            }
         } else if let Some(EarlyFiring::EveryRows(_)) = window.early {
             text.push_str("early: by number of rows\n");
         }

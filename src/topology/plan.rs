@@ -260,7 +260,7 @@ pub struct WindowPlan {
     pub early: Option<EarlyFiring>,
     /// After which rows of the input, if it is for those to say: an expression of type bool.
     pub early_when: Option<Arc<Expression>>,
-    /// Whether a window begins anew with each of them.
+    /// Whether a window begins anew with each row that it makes before it closes.
     pub purge: bool,
     /// How often by the clock refinements are emitted; `None`: after each row.
     pub refine_every_ms: Option<i64>,

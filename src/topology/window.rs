@@ -221,18 +221,19 @@ fn check_updates(
     reader: &mut Reader,
 ) -> Option<()> {
     let Windows::Aligned(windows) = windows else { return Some(()) };
+    let of_rows = matches!(early, Some(EarlyFiring::EveryRows(_) | EarlyFiring::When));
     let rows = match emit {
-        // Of those that have not ended, and perhaps of those that have.
-        _ if matches!(early, Some(EarlyFiring::EveryRows(_) | EarlyFiring::When)) => windows.overlap(),
+        // Of those that have ended, the ones that are not closed, and of all others.
+        Emit::OnTime | Emit::OnClose if of_rows => windows.overlap(),
         Emit::OnClose => 0,
-        // Of those that have ended, the ones that are not closed.
         Emit::OnTime => windows.overlap().min(allowed_lateness_ms / windows.step_ms() + 1),
         Emit::OnUpdate => windows.overlap(),
     };
     // Of a changelog one takes back what was told.
     let (rows, each, or) = match changelog {
         true => (2 * rows, "two", "leave `changelog` out"),
-        false if early.is_some() => (rows, "one", "emit early rows by time"),
+        false if of_rows => (rows, "one", "emit early rows by time"),
+        false if early.is_some() => (rows, "one", "leave `then: on_time` out"),
         false => (rows, "one", "emit `on_close`"),
     };
     if rows <= UPDATES_MAX {

@@ -100,17 +100,20 @@ fn refinements_by_the_clock_are_of_what_has_come_since() {
     }
 }
 
-/// A row at a time, or the clock, or another process, which there is once.
+/// A row at a time, or the clock, or another process, which there is once: it goes on where a call was full, too.
 #[derive(Clone, Debug)]
 enum Step {
     Row(&'static str, i64),
     Clock,
-    Restart,
+    Restart { when_full: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let row = (prop_oneof![Just("a"), Just("b")], 0..80_i64).prop_map(|(key, at_ms)| Step::Row(key, at_ms));
-    vec(prop_oneof![6 => row, 2 => Just(Step::Clock), 1 => Just(Step::Restart)], 0..50)
+    vec(
+        prop_oneof![6 => row, 2 => Just(Step::Clock), 1 => any::<bool>().prop_map(|when_full| Step::Restart { when_full })],
+        0..50,
+    )
 }
 
 proptest! {
@@ -131,7 +134,8 @@ proptest! {
         let refine_every_ms = refines.then_some(100);
         let window = Windowed { early, emit, refine_every_ms, ..anew(windows) };
         let mut clocked = Clocked::new(&window);
-        let (mut clock_ms, mut rows, mut counted, mut late, mut is_first) = (1_000, 0, 0, 0, true);
+        let (mut clock_ms, mut rows, mut counted, mut late) = (1_000, 0, 0, 0);
+        let (mut is_first, mut dies_when_full) = (true, false);
         clocked.staged = Staged::new(usize::MAX, usize::MAX).with_rows_per_call(rows_per_call);
         clocked.staged.tell_time(clock_ms);
         let mut is_over = steps.is_empty();
@@ -148,8 +152,9 @@ proptest! {
                     clocked.staged.tell_time(clock_ms);
                     clocked.pipeline.resume(&Bump::new(), &mut clocked.staged)
                 }
-                Some(Step::Restart) => {
-                    if std::mem::take(&mut is_first) {
+                Some(Step::Restart { when_full }) => {
+                    dies_when_full |= is_first && when_full;
+                    if std::mem::take(&mut is_first) && !when_full {
                         clocked = restarted(&window, clocked);
                     }
                     clocked.pipeline.resume(&Bump::new(), &mut clocked.staged)
@@ -161,6 +166,9 @@ proptest! {
             };
             let mut progress = progress.unwrap();
             while progress == Progress::Full {
+                if std::mem::take(&mut dies_when_full) {
+                    clocked = restarted(&window, clocked);
+                }
                 progress = match is_over {
                     true => clocked.pipeline.finish(&Bump::new(), &mut clocked.staged).unwrap(),
                     false => clocked.pipeline.resume(&Bump::new(), &mut clocked.staged).unwrap(),

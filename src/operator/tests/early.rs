@@ -163,14 +163,26 @@ fn windows_that_overlap_make_early_rows_of_those_that_have_changed() {
 }
 
 #[test]
+fn a_window_with_several_panes_that_have_changed_makes_one_early_row() {
+    let mut clocked = Clocked::new(&early(sliding(40, 10)));
+    clocked.rows_at("a", &[1, 6, 11]).written();
+    let rows = clocked.rows_at("a", &[9, 12]).rows_at("b", &[15]).written();
+    let of_a =
+        [(20, 5), (30, 5), (40, 5), (50, 2)].map(|(end_ms, rows)| marked(end_ms - 40, end_ms, rows, true));
+    let of_b = [20, 30, 40, 50].map(|end_ms| of_b(marked(end_ms - 40, end_ms, 1, true)));
+    assert_eq!(rows, [of_a, of_b].concat());
+}
+
+#[test]
 fn a_call_that_is_full_goes_on_with_the_next_window_that_overlaps() {
     for knows in [true, false] {
         let mut clocked = Clocked::new(&early(sliding(40, 10)));
+        if knows {
+            // Behind the first multiple.
+            clocked.rows_at("c", &[-1, 0]).written();
+        }
         clocked.staged = Staged::new(usize::MAX, usize::MAX).with_rows_per_call(1);
         clocked.rows_at("a", &[1, 3]).rows_at("b", &[4]);
-        if !knows {
-            clocked.pipeline.visit(&mut |operator| operator.evict(usize::MAX / 2));
-        }
         let batch = Batch::new(vec![order("b", "1", 5)]);
         let Clocked { pipeline, staged } = &mut clocked;
         let mut progress = pipeline.process(batch.record(0), &Bump::new(), staged).unwrap();

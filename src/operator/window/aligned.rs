@@ -2,6 +2,7 @@
 //!
 //! A record is added to its pane; a window's value is that of its panes, merged in the order of time.
 
+mod anew;
 mod early;
 
 use std::ops::{ControlFlow, RangeInclusive};
@@ -177,18 +178,16 @@ where
         };
         let windows = &self.state.spec.windows;
         let closed_ms = self.state.closed_ms();
-        let mut ends =
-            windows.ends_after(pane_end_ms, closed_ms).take_while(|end_ms| *end_ms <= until_ms).peekable();
-        let Some(first_ms) = ends.peek() else { return Ok(()) };
-        let first = windows.ending_at(*first_ms);
+        let first_ms = windows.next_end(pane_end_ms, closed_ms).filter(|end_ms| *end_ms <= until_ms);
+        let Some(first) = first_ms.map(|end_ms| windows.ending_at(end_ms)) else { return Ok(()) };
+        let ends = || windows.ends_after(pane_end_ms, closed_ms).take_while(|end_ms| *end_ms <= until_ms);
         if let Some(refining) = self.state.refining.as_mut().filter(|_| firing == Firing::Refinement) {
             let fired = Extent { after_ms: closed_ms, until_ms };
-            ends.for_each(|end_ms| refining.note(end_ms, &self.key, fired));
+            ends().for_each(|end_ms| refining.note(end_ms, &self.key, fired));
             context.staged.wake_at(refining.set_due(context.clock_ms));
             return Ok(());
         }
         if windows.overlap() == 1 {
-            drop(ends);
             return self.updated_alone(first, entry, firing, context);
         }
         let (key, changelog, before) = (&self.key[..], self.state.spec.changelog, self.before.take());
@@ -197,7 +196,7 @@ where
         let within = *self.panes(first).start()..=last_ms;
         let aggregator = self.state.table.codec();
         let panes = copies(&self.state.table, within, key)?;
-        for end_ms in ends {
+        for end_ms in ends() {
             let window = windows.ending_at(end_ms);
             let within = self.panes(window);
             let of_window = || panes.iter().filter(|(end_ms, _)| within.contains(end_ms));

@@ -14,6 +14,7 @@ use crate::expression::EvaluationError;
 use crate::operator::Context;
 use crate::planted::{Bug, is_planted};
 use crate::record::{Event, RecordType};
+use crate::state::BLOCK_ENTRIES;
 use crate::time::MIN_TIME_MS;
 use crate::window::{EarlyFiring, TimeDomain};
 
@@ -56,8 +57,8 @@ impl<R: RecordType> EarlyRecords<R> {
     }
 }
 
-/// So many keys are looked for at once whose windows begin anew.
-pub(super) const KEYS_AT_ONCE: usize = 256;
+/// So many keys are looked for at once whose windows begin anew: as many entries as a table reads together.
+pub(super) const KEYS_AT_ONCE: usize = BLOCK_ENTRIES;
 
 /// What early rows are due of.
 pub(super) struct Early {
@@ -84,8 +85,8 @@ pub(super) type Changed = Vec<(i64, Box<[u8]>)>;
 pub(super) enum Round {
     /// Of these.
     Changed(Changed),
-    /// Of the windows that have these panes of a key, and end later than this; then of those of other keys.
-    OfPanes(Changed, i64),
+    /// Of the windows that have these panes; those of the first key that end at `told_ms` or before have made theirs.
+    OfPanes { changed: Changed, told_ms: i64 },
     /// Of all windows that are not over, from here on.
     All(Place),
 }
@@ -171,15 +172,19 @@ impl Early {
         }
     }
 
+    /// As it is in the beginning.
+    fn anew(&self) -> Early {
+        Early::new(self.every_ms, self.time, self.of_panes)
+    }
+
     /// Nothing is known of what has changed any more.
     pub fn forget(&mut self) {
-        let anew = Early::new(self.every_ms, self.time, self.of_panes);
-        *self = Early { due_ms: self.due_ms, round: self.round.take(), ..anew };
+        *self = Early { due_ms: self.due_ms, round: self.round.take(), ..self.anew() };
     }
 
     /// As in the beginning.
     pub fn restart(&mut self) {
-        *self = Early::new(self.every_ms, self.time, self.of_panes);
+        *self = self.anew();
     }
 
     /// Before there is a watermark nobody knows which multiple of the interval comes next.
@@ -198,7 +203,7 @@ impl Early {
             self.set_due(now_ms);
         }
         self.due_ms.take_if(|due_ms| *due_ms <= now_ms)?;
-        let anew = Early::new(self.every_ms, self.time, self.of_panes);
+        let anew = self.anew();
         let Early { changed, all, .. } = std::mem::replace(self, anew);
         self.all = false;
         if all {
@@ -211,7 +216,7 @@ impl Early {
         if self.of_panes {
             changed
                 .sort_unstable_by(|(end_ms, key), (other_ms, other)| (other, other_ms).cmp(&(key, end_ms)));
-            return Some(Round::OfPanes(changed, i64::MIN));
+            return Some(Round::OfPanes { changed, told_ms: i64::MIN });
         }
         changed.sort_unstable_by(|one, other| other.cmp(one));
         Some(Round::Changed(changed))
@@ -225,7 +230,7 @@ impl Early {
     /// Memory in use, about.
     pub fn bytes(&self) -> usize {
         let round = match &self.round {
-            Some(Round::Changed(changed) | Round::OfPanes(changed, _)) => {
+            Some(Round::Changed(changed) | Round::OfPanes { changed, .. }) => {
                 changed.iter().map(|(_, key)| CHANGED_BYTES + key.len()).sum()
             }
             _ => 0,

@@ -224,7 +224,7 @@ where
         context: &mut Context<'_, '_>,
     ) -> Result<usize, OperatorError> {
         if self.early.begins_anew(Firing::Refinement) {
-            return self.fire_anew(end_ms, key, Firing::Refinement, context);
+            return self.fire_anew(end_ms, key, Firing::Refinement, context).map(usize::from);
         }
         let window = self.state.spec.windows.ending_at(end_ms);
         let panes = copies(&self.state.table, self.panes(window), key)?;

@@ -51,6 +51,7 @@ impl<'g> Task<'_, 'g> {
         let folds = folds.collect::<Result<Vec<Fold>, Failed>>()?;
         for end_ms in open {
             let place = (end_ms, key.clone());
+            self.tally(index, window, &place);
             let is_over = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= end_ms);
             let told = self.windows[index].open.get(&place).and_then(|open| told(window, &place, open));
             let opened = self.windows[index].open.entry(place.clone()).or_default();
@@ -78,7 +79,6 @@ impl<'g> Task<'_, 'g> {
                     false => self.fire(index, operator, &place, start_ms, row),
                 }
             }
-            self.tally(index, window, &place);
             self.holds(index, window, &place);
         }
         Ok(())

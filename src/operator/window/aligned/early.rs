@@ -1,11 +1,11 @@
-//! Early records of windows that are known beforehand, and windows that begin anew with the records that they make.
+//! Early records of windows that are known beforehand.
 
 use std::ops::ControlFlow;
 
 use super::{Panes, WindowOperator, copies, merge};
-use crate::operator::window::early::{Changed, Place, Round};
+use crate::operator::window::early::{Changed, Round};
 use crate::operator::window::state::WindowState;
-use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult, behind, is_early_at};
+use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult, is_early_at};
 use crate::operator::{Context, OperatorError, Progress};
 use crate::record::RecordType;
 use crate::state::EntryRef;
@@ -93,7 +93,7 @@ where
         copies(&self.state.table, *first.start()..=last_ms, key)
     }
 
-    /// Makes the early record of a key's window of which these are the panes, with others; says of how many it is.
+    /// Makes the early record of a key's window of which these are the panes, with others; says how many panes it has.
     fn emit_merged(
         &mut self,
         end_ms: i64,
@@ -115,7 +115,7 @@ where
     pub(super) fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::OfPanes(changed, after_ms)) => self.fire_panes(changed, after_ms, context)?,
+            Some(Round::OfPanes { changed, told_ms }) => self.fire_panes(changed, told_ms, context)?,
             Some(Round::All(place)) => {
                 let unfired = self.state.unfired();
                 self.emit_within(unfired, place, Firing::Early, context)?.map(Round::All)
@@ -155,90 +155,42 @@ where
         Ok(None)
     }
 
-    /// Early records of the windows that have these panes of keys, the last one first, and end after `after_ms` if they are of the
-    /// first key; what is left over. Panes of a key lie together, so each window makes one.
+    /// Early records of the windows that have these panes, but for those of the first key that end at `told_ms` or before;
+    /// what is left over.
     fn fire_panes(
         &mut self,
         mut changed: Changed,
-        mut after_ms: i64,
+        mut told_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Round>, OperatorError> {
         while let Some((_, key)) = changed.last() {
-            let others = changed.iter().rposition(|(_, other)| other != key).map_or(0, |place| place + 1);
-            let of_key = changed.split_off(others);
-            let mut ends: Vec<i64> = Vec::new();
-            for (pane_end_ms, _) in of_key.iter().rev() {
-                let told_ms = ends.last().map_or(after_ms.max(self.state.fired.end_ms), |last_ms| *last_ms);
-                ends.extend(self.state.spec.windows.ends_after(*pane_end_ms, told_ms));
-            }
-            if let (Some(first_ms), Some(last_ms), [(_, key), ..]) = (ends.first(), ends.last(), &of_key[..])
-            {
+            // Those of a key lie together, the first one last.
+            let begin = changed.iter().rposition(|(_, other)| other != key).map_or(0, |place| place + 1);
+            let of_key = &changed[begin..];
+            let ends = self.ends_of(of_key, told_ms.max(self.state.fired.end_ms));
+            if let (Some(first_ms), Some(last_ms)) = (ends.first(), ends.last()) {
                 let panes = self.panes_within((*first_ms, *last_ms), key)?;
                 for end_ms in ends {
                     let parts = self.emit_merged(end_ms, key, &panes, context)?;
                     if context.made_row_of(parts) {
-                        changed.extend(of_key);
-                        return Ok(Some(Round::OfPanes(changed, end_ms)));
+                        return Ok(Some(Round::OfPanes { changed, told_ms: end_ms }));
                     }
                 }
             }
-            after_ms = i64::MIN;
+            changed.truncate(begin);
+            told_ms = i64::MIN;
         }
         Ok(None)
     }
 
-    /// Has a window begin anew, in an entry that has been marked as changed.
-    pub(super) fn purge(&mut self, entry: EntryRef) {
-        let (aggregator, value) = self.state.table.value_mut(entry);
-        let heap_before = aggregator.heap_bytes(value);
-        *value = aggregator.create();
-        self.state.table.heap_changed(entry, heap_before);
-    }
-
-    /// Makes the record of a key's window, which begins anew, unless there is nothing to tell: then the entry stays
-    /// as it is, unchanged. Says of how many parts the record is.
-    pub(in crate::operator::window) fn fire_anew(
-        &mut self,
-        end_ms: i64,
-        key: &[u8],
-        firing: Firing,
-        context: &mut Context<'_, '_>,
-    ) -> Result<usize, OperatorError> {
-        let (table, early, mut is_empty) = (&self.state.table, &self.early, true);
-        table.visit_key(end_ms..=end_ms, key, |_, value| {
-            is_empty = early.is_empty(table.codec(), value);
-            ControlFlow::Break(())
-        })?;
-        if is_empty {
-            return Ok(0);
+    /// The ends of the windows that have these panes of a key, the first one last, and end after `told_ms`: each once, in
+    /// ascending order.
+    fn ends_of(&self, of_key: &[(i64, Box<[u8]>)], told_ms: i64) -> Vec<i64> {
+        let mut ends: Vec<i64> = Vec::new();
+        for (pane_end_ms, _) in of_key.iter().rev() {
+            let told_ms = ends.last().copied().unwrap_or(told_ms);
+            ends.extend(self.state.spec.windows.ends_after(*pane_end_ms, told_ms));
         }
-        let entry = self.state.table.entry(end_ms, key, A::create)?;
-        let value = self.state.table.value(entry);
-        let window = self.state.spec.windows.ending_at(end_ms);
-        self.outlet.emit((key, window, Ok(value), firing), context)?;
-        self.purge(entry);
-        Ok(1)
-    }
-
-    /// The same of all keys of a window, from one on. Returns at which there may be more when a call's limit is reached.
-    pub(super) fn fire_all_anew(
-        &mut self,
-        end_ms: i64,
-        from: &[u8],
-        firing: Firing,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Vec<u8>>, OperatorError> {
-        let mut next = Some(Place { end_ms, from: from.to_vec() });
-        while let Some(place) = next.take() {
-            let (mut found, more) = self.state.keys_within(end_ms..=end_ms, place, |_| None)?;
-            next = more;
-            while let Some((_, key)) = found.pop() {
-                self.fire_anew(end_ms, &key, firing, context)?;
-                if context.made_row() {
-                    return Ok(Some(behind(&key)));
-                }
-            }
-        }
-        Ok(None)
+        ends
     }
 }

@@ -80,7 +80,7 @@ where
                 left.map(Round::All)
             }
             // Sessions are no panes.
-            Some(Round::OfPanes(..)) | None => None,
+            Some(Round::OfPanes { .. }) | None => None,
         };
         Ok(self.state.early_left(left))
     }
