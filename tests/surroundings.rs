@@ -162,7 +162,7 @@ operators:
     drop: [amount]
     on_error: { dead_letter: DEAD }
 sinks:
-  shares: { input: shares, topic: OUT, key: [customer], format: { type: json } }
+  out: { input: shares, topic: OUT, key: [customer], format: { type: json } }
 "#;
 
 #[test]
