@@ -143,6 +143,111 @@ fn a_dead_letter_is_the_record_and_why() {
     assert_eq!((&tombstone.key, &tombstone.value), (&None, &None));
 }
 
+const BEHIND: &str = r#"version: 1
+name: NAME
+sources:
+  orders:
+    topic: IN
+    format: { type: json }
+    schema: { customer: string, amount: double, at: timestamp_ms }
+    event_time: { field: at }
+operators:
+  by_customer: { type: repartition, input: orders, key_by: [customer], partitions: 3 }
+  once: { type: deduplicate, input: by_customer, key_by: [customer], within: 1s, late: { topic: LATE } }
+  by_amount: { type: repartition, input: once, key_by: [amount], partitions: 2 }
+  shares:
+    type: map
+    input: by_amount
+    set: { share: 1.0 / amount, tenant: 'meta.headers["tenant"]', from: meta.partition, key: meta.key }
+    drop: [amount]
+    on_error: { dead_letter: DEAD }
+sinks:
+  out: { input: shares, topic: OUT, key: [customer], format: { type: json } }
+"#;
+
+#[test]
+fn behind_changes_of_keys_records_are_known() {
+    let scene = Scene::new(&shared(), &COPY, Orders::default());
+    let application = &scene.application;
+    let yaml = BEHIND.replace("NAME", &application.name).replace("IN", &application.input);
+    let yaml = yaml.replace("LATE", &application.late).replace("DEAD", &application.dead);
+    std::fs::write(&application.file, yaml.replace("OUT", &application.outputs[0])).expect("the topology");
+    let partitions = Admin::new(&shared()).bounds(&application.input).len() as i32;
+    let at = unix_ms();
+    let value = |customer: &str, amount: &str, at: i64| {
+        format!(" {{\"customer\": \"{customer}\", \"amount\":{amount}, \"at\":{at} }}").into_bytes()
+    };
+    let headers = [("tenant", "a"), ("trace", "x"), ("tenant", "b")];
+    let send = |partition: i32, key: Option<&[u8]>, value: &[u8], at: i64| {
+        scene.writer.send_with(&application.input, partition, key, Some(value), at, &headers);
+    };
+    let (zero, keyless) = (value("zero", "0.0", at), value("keyless", "0.0", at));
+    send(1, Some(b"\x00key"), &zero, at - 7);
+    send(3, None, &keyless, at - 8);
+    for partition in 0..partitions {
+        send(partition, Some(b"till"), &value(&format!("c{partition}"), "4.0", at), at);
+    }
+    scene.writer.flush();
+    let mut process = application.start("state").set("run.watermark_interval", "100ms").spawn();
+
+    let read = |topic: &str| Reader::all(&shared(), topic);
+    let known = wait_for("rows behind the changes of keys", LIMIT, || {
+        let rows = read(&application.outputs[0]);
+        (rows.len() >= partitions as usize).then_some(rows)
+    });
+    for row in known {
+        let json = row.json();
+        let of = json["customer"].as_str().and_then(|customer| customer[1..].parse::<i64>().ok());
+        assert_eq!((json["from"].as_i64(), &json["tenant"], &json["key"]), (of, &"b".into(), &"till".into()));
+    }
+
+    let letters =
+        wait_for("dead letters", LIMIT, || Some(read(&application.dead)).filter(|dead| dead.len() >= 2));
+    assert_eq!(letters.len(), 2, "{letters:?}");
+    let kept = |letter: &support::kafka::Record| -> Vec<(String, String)> {
+        let text =
+            |value: &Option<Vec<u8>>| String::from_utf8(value.clone().expect("a value")).expect("text");
+        letter.headers.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    };
+    let came_from = |partition: i32, offset: i64, timestamp: i64| -> Vec<(String, String)> {
+        let (partition, offset) = (partition.to_string(), offset.to_string());
+        let own = [
+            ("thalweg.topic", application.input.clone()),
+            ("thalweg.partition", partition),
+            ("thalweg.offset", offset),
+            ("thalweg.timestamp", timestamp.to_string()),
+        ];
+        let given = headers.map(|(name, value)| (name, value.to_owned()));
+        given.into_iter().chain(own).map(|(name, value)| (name.to_owned(), value)).collect()
+    };
+    for (partition, key, value, timestamp, goes_to) in
+        [(1, Some(b"\x00key".to_vec()), zero, at - 7, None), (3, None, keyless, at - 8, Some(3 % 2))]
+    {
+        let letter = letters.iter().find(|letter| letter.source().0 == partition).expect("a dead letter");
+        assert_eq!((&letter.key, &letter.value, letter.timestamp_ms), (&key, &Some(value), timestamp));
+        let all = kept(letter);
+        assert_eq!(all[..all.len() - 2], came_from(partition, 0, timestamp), "as before a change of keys");
+        assert_eq!(letter.header("thalweg.operator"), Some("shares"));
+        assert!(goes_to.is_none_or(|partition| partition == letter.partition), "{letter:?}");
+    }
+
+    // A row is late once all tasks have told how far they are.
+    let mut sent = Vec::new();
+    let late = wait_for("a late record", LIMIT, || {
+        let value = value(&format!("l{}", sent.len()), "4.0", at - 60_000);
+        send(2, Some(b"late\xff"), &value, at + 5);
+        scene.writer.flush();
+        sent.push(value);
+        read(&application.late).into_iter().next()
+    });
+    process.stop(STOP);
+    let (partition, offset) = late.source();
+    let json: serde_json::Value =
+        serde_json::from_slice(&sent[(offset - 1) as usize]).expect("the record is JSON");
+    assert_eq!((partition, &late.key, late.json()), (2, &Some(b"late\xff".to_vec()), json));
+    assert_eq!((late.timestamp_ms, kept(&late)), (at - 60_000, came_from(2, offset, at + 5)));
+}
+
 fn files(dir: &Path) -> Vec<PathBuf> {
     let (mut found, mut folders) = (Vec::new(), vec![dir.to_path_buf()]);
     while let Some(folder) = folders.pop() {

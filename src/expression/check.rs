@@ -19,15 +19,25 @@ pub(super) struct Checked {
     pub span: Span,
 }
 
-/// Checks and compiles `root`; also the slots of the fields that it names, in ascending order.
+/// What an expression names.
+pub(super) struct Names {
+    /// The slots of fields, in ascending order.
+    pub fields: Vec<usize>,
+    /// Anything of `meta`.
+    pub meta: bool,
+}
+
+/// Checks and compiles `root`; also what it names.
 pub(super) fn check(
     root: &IdedExpr,
     text: &Text<'_>,
     scope: &Scope<'_>,
-) -> Result<(Checked, Vec<usize>), Vec<ExpressionError>> {
-    let mut checker = Checker { scope, text, errors: Vec::new(), fields: BTreeSet::new() };
+) -> Result<(Checked, Names), Vec<ExpressionError>> {
+    let mut checker = Checker { scope, text, errors: Vec::new(), fields: BTreeSet::new(), meta: false };
     match checker.check(root) {
-        Some(checked) if checker.errors.is_empty() => Ok((checked, checker.fields.into_iter().collect())),
+        Some(checked) if checker.errors.is_empty() => {
+            Ok((checked, Names { fields: checker.fields.into_iter().collect(), meta: checker.meta }))
+        }
         _ => {
             checker.errors.sort_by_key(|error| (error.start, error.end));
             Err(checker.errors)
@@ -46,6 +56,7 @@ pub(super) struct Checker<'c> {
     pub text: &'c Text<'c>,
     pub errors: Vec<ExpressionError>,
     pub fields: BTreeSet<usize>,
+    pub meta: bool,
 }
 
 /// Its methods give `None` after they have added an error, so that the caller goes on to look for more.
@@ -160,6 +171,7 @@ impl Checker<'_> {
     }
 
     fn meta_allowed(&mut self, span: Span) -> Option<()> {
+        self.meta = true;
         match self.scope.meta {
             true => Some(()),
             false => self.fail(span, "`meta` may not be used here: these rows come from no single record"),

@@ -191,9 +191,10 @@ impl Checker<'_> {
             text: self.text,
             errors: std::mem::take(&mut self.errors),
             fields: std::mem::take(&mut self.fields),
+            meta: self.meta,
         };
         let body = inner.check(body);
-        (self.errors, self.fields) = (inner.errors, inner.fields);
+        (self.errors, self.fields, self.meta) = (inner.errors, inner.fields, inner.meta);
         self.fields.remove(&slot);
         body
     }

@@ -159,7 +159,7 @@ pub struct Expression {
     code: Operand,
     ty: Type,
     nullable: bool,
-    fields: Vec<usize>,
+    names: check::Names,
 }
 
 impl Expression {
@@ -170,14 +170,14 @@ impl Expression {
     /// and constant that has no value (`1 / 0`).
     pub fn compile(source: &str, scope: &Scope<'_>) -> Result<Expression, Vec<ExpressionError>> {
         let (root, text) = parse::parse(source)?;
-        let (checked, fields) = check::check(&root, &text, scope)?;
+        let (checked, names) = check::check(&root, &text, scope)?;
         Ok(Expression {
             source: source.to_owned(),
             is_name: parse::is_name(&root),
             code: checked.operand,
             ty: checked.ty,
             nullable: checked.nullable,
-            fields,
+            names,
         })
     }
 
@@ -198,7 +198,12 @@ impl Expression {
 
     /// The slots of the fields that it names, in ascending order, each once.
     pub fn fields(&self) -> &[usize] {
-        &self.fields
+        &self.names.fields
+    }
+
+    /// Whether it names anything of `meta`.
+    pub fn uses_meta(&self) -> bool {
+        self.names.meta
     }
 
     /// The slot that it copies, if it is written as the name of one field and nothing else. What only comes

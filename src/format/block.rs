@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! block  = header length (varint), header (protobuf), rows
-//! row    = event time after that of the row before (zigzag varint), its fields in the order of the layout
+//! row    = event time after that of the row before (zigzag varint), its record of the source if the block carries
+//!          them (see `carried`), its fields in the order of the layout
 //! field  = 1 byte if it may be null: 0 if it is, and nothing else; value
 //! value  = bool: 1 byte | int, duration: zigzag varint | timestamp: zigzag varint, after the event time
 //!        | double: 8 bytes, little-endian | string, bytes: length (varint), bytes
@@ -10,7 +11,10 @@
 //! ```
 //!
 //! A block says what its rows look like, so that those that are on their way when a topology changes are still
-//! read: a field that has come since is null, one that has gone is passed over.
+//! read: a field that has come since is null, one that has gone is passed over. Its version tells programs apart that
+//! know of records with the rows: a block without them has the first one.
+
+mod carried;
 
 use std::sync::Arc;
 
@@ -19,15 +23,21 @@ use prost::Message;
 use prost::encoding::{decode_varint, encode_varint};
 
 use super::DecodeError;
-use crate::record::{ListType, Row, Schema, Slot, Type};
+use crate::record::{ListType, Row, Schema, Slot, SourceRecord, TopicPartition, Type};
 
-/// The version of the format. A reader refuses blocks of a later one.
-pub const BLOCK_VERSION: u32 = 1;
+use carried::{RecordDecoder, RecordEncoder};
+
+pub use carried::{Carried, CarriedRecord, Origin, SourcePartition};
+
+/// The latest version of the format, that of blocks that carry records of the source. A reader refuses later ones.
+pub const BLOCK_VERSION: u32 = 2;
+/// That of blocks whose rows carry none.
+const VERSION_WITHOUT_RECORDS: u32 = 1;
 
 /// What a block says of itself and of the task that sent it.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct BlockHeader {
-    /// [`BLOCK_VERSION`] of the writer.
+    /// The first version of the format in which it can be read.
     #[prost(uint32, tag = "1")]
     pub version: u32,
     /// The id of the stream that the rows belong to.
@@ -51,6 +61,12 @@ pub struct BlockHeader {
     /// A [`Layout`]; empty if there are no rows.
     #[prost(bytes = "vec", tag = "8")]
     pub layout: Vec<u8>,
+    /// What of the source's records goes with the rows, as the number of a [`Carried`].
+    #[prost(uint32, tag = "9")]
+    pub records: u32,
+    /// In which partitions those lie.
+    #[prost(message, repeated, tag = "10")]
+    pub partitions: Vec<SourcePartition>,
 }
 
 /// The fields of a block's rows.
@@ -159,15 +175,25 @@ const BYTES_KEPT_MAX: usize = 64 << 10;
 /// The rows of a block while it grows.
 #[derive(Debug, Default)]
 pub struct BlockRows {
+    carried: Carried,
+    records: RecordEncoder,
     bytes: Vec<u8>,
     rows: u32,
     last_ms: i64,
 }
 
 impl BlockRows {
-    /// Appends a row; `put` appends its fields.
-    pub fn push(&mut self, time_ms: i64, put: impl FnOnce(&mut Vec<u8>)) {
+    /// None yet; so much of the records that they come from will go with them.
+    pub fn carrying(carried: Carried) -> BlockRows {
+        BlockRows { carried, ..BlockRows::default() }
+    }
+
+    /// Appends a row that comes from this record; `put` appends its fields.
+    pub fn push(&mut self, time_ms: i64, source: Option<&SourceRecord<'_>>, put: impl FnOnce(&mut Vec<u8>)) {
         encode_varint(zigzag(time_ms.wrapping_sub(self.last_ms)), &mut self.bytes);
+        if self.carried > Carried::Nothing {
+            self.records.put(self.carried, source, time_ms, &mut self.bytes);
+        }
         put(&mut self.bytes);
         (self.rows, self.last_ms) = (self.rows + 1, time_ms);
     }
@@ -182,14 +208,22 @@ impl BlockRows {
         self.rows == 0
     }
 
-    /// How many bytes they take.
+    /// How many bytes they take, with what goes with them.
     pub fn bytes(&self) -> usize {
-        self.bytes.len()
+        self.bytes.len() + self.records.partition_bytes()
     }
 
-    /// The block, whose number of rows and version are filled in; leaves nothing.
+    /// The bytes of this record, if the last row carries it: one more row of it takes only its own.
+    pub fn bytes_held_of(&self, source: Option<&SourceRecord<'_>>) -> Option<usize> {
+        source.filter(|source| self.records.holds(source)).map(|_| self.records.last_bytes())
+    }
+
+    /// The block, whose number of rows, version and records are filled in; leaves nothing.
     pub fn take(&mut self, header: BlockHeader) -> Vec<u8> {
-        let header = BlockHeader { version: BLOCK_VERSION, rows: self.rows, ..header };
+        let carried = if self.is_empty() { Carried::Nothing } else { self.carried };
+        let version = if carried == Carried::Nothing { VERSION_WITHOUT_RECORDS } else { BLOCK_VERSION };
+        let partitions = self.records.take_partitions();
+        let header = BlockHeader { version, rows: self.rows, records: carried as u32, partitions, ..header };
         let header = header.encode_length_delimited_to_vec();
         let block = [&header[..], &self.bytes].concat();
         if self.bytes.capacity() > BYTES_KEPT_MAX {
@@ -208,6 +242,17 @@ pub struct Block<'b> {
     rest: &'b [u8],
     left: u32,
     last_ms: i64,
+    records: RecordDecoder,
+}
+
+/// A row of a block.
+pub struct BlockRow<'r, 'b> {
+    /// Its event time.
+    pub time_ms: i64,
+    /// Its record of the source.
+    pub origin: Origin<'b>,
+    /// Its fields, which the caller takes off.
+    pub bytes: &'r mut &'b [u8],
 }
 
 impl<'b> Block<'b> {
@@ -224,14 +269,27 @@ impl<'b> Block<'b> {
                 header.version
             )));
         }
-        Ok(Block { left: header.rows, header, rest: bytes, last_ms: 0 })
+        let carried = Carried::of(header.records);
+        let carried = carried.ok_or_else(|| DecodeError::new("it carries what is not known".to_owned()))?;
+        let records = RecordDecoder::new(carried);
+        Ok(Block { left: header.rows, header, rest: bytes, last_ms: 0, records })
     }
 
-    /// The event time of the next row, and its bytes, which the caller takes off; `None` behind the last one.
+    /// The partitions in which the records of its rows lie.
+    pub fn partitions(&self) -> Vec<TopicPartition> {
+        let partitions = self.header.partitions.iter();
+        partitions.map(|of| TopicPartition::new(&of.topic, of.partition)).collect()
+    }
+
+    /// The next row, whose record lies in one of the block's [partitions](Block::partitions); `None` behind the last
+    /// one.
     ///
     /// # Errors
     /// If the block is damaged.
-    pub fn next_row(&mut self) -> Result<Option<(i64, &mut &'b [u8])>, DecodeError> {
+    pub fn next_row(
+        &mut self,
+        partitions: &'b [TopicPartition],
+    ) -> Result<Option<BlockRow<'_, 'b>>, DecodeError> {
         if self.left == 0 {
             return match self.rest {
                 [] => Ok(None),
@@ -240,7 +298,8 @@ impl<'b> Block<'b> {
         }
         self.left -= 1;
         self.last_ms = self.last_ms.wrapping_add(take_zigzag(&mut self.rest)?);
-        Ok(Some((self.last_ms, &mut self.rest)))
+        let origin = self.records.take(self.last_ms, &mut self.rest, partitions)?;
+        Ok(Some(BlockRow { time_ms: self.last_ms, origin, bytes: &mut self.rest }))
     }
 }
 

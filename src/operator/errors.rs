@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::staged::{OutputTarget, Staged, add, count, provenance, record_bytes};
 use super::{Context, OperatorError};
-use crate::format::key::partition;
 use crate::record::{Event, OutputRecord, RecordType, SourceRecord};
 
 /// Where the failing records of one source or operator go.
@@ -62,7 +61,7 @@ impl ErrorPolicy {
 
     /// Deals with a record that failed with `message`. `derived` renders a record that comes from no
     /// single source record; it is called only if there is none. A source record has one dead letter of an operator,
-    /// however many rows of it fail there: those behind the first one are only counted.
+    /// however many rows of it fail there one after the other: those behind the first one are only counted.
     ///
     /// # Errors
     /// If the policy is to fail, or the dead letter is larger than its topic takes.
@@ -91,11 +90,13 @@ impl ErrorPolicy {
             }
             Action::DeadLetter(target) => target,
         };
+        // One that has come without its value is not what it was.
+        let source = source.filter(|source| source.records.has_values());
         if source.is_some() && !staged.refuse_first(&self.operator) {
             return Ok(());
         }
-        let letter =
-            self.letter(target, message, source, derived, staged.unkeyed_partition(target.partitions));
+        let partition = staged.partition_by(source, target.partitions);
+        let letter = self.letter(target, message, source, derived, partition);
         let bytes = record_bytes(&letter);
         if bytes > target.record_bytes_max {
             return Err(OperatorError::Fail(format!(
@@ -117,7 +118,7 @@ impl ErrorPolicy {
         message: &str,
         source: Option<&SourceRecord<'_>>,
         derived: impl FnOnce() -> Vec<u8>,
-        unkeyed_partition: i32,
+        partition: i32,
     ) -> OutputRecord {
         let (key, value, mut headers, timestamp_ms) = match source {
             Some(source) => (
@@ -130,13 +131,6 @@ impl ErrorPolicy {
         };
         headers.push(("thalweg.error".to_owned(), Some(message.as_bytes().to_vec())));
         headers.push(("thalweg.operator".to_owned(), Some(self.operator.as_bytes().to_vec())));
-        OutputRecord {
-            topic: target.topic.clone(),
-            partition: partition(key.as_deref(), target.partitions).unwrap_or(unkeyed_partition),
-            key,
-            value,
-            headers,
-            timestamp_ms,
-        }
+        OutputRecord { topic: target.topic.clone(), partition, key, value, headers, timestamp_ms }
     }
 }

@@ -4,6 +4,8 @@
 //! - [`Outgoing`]: a task's blocks. They leave with the checkpoint, each with the task's watermark behind it.
 //! - [`RepartitionSource`], at the head of the next stage: takes blocks apart; its watermark is the least of all
 //!   tasks that write the topic ([`Upstreams`](upstream::Upstreams)).
+//!
+//! What is asked for behind it of the record that a row comes from goes with it ([`Carried`](crate::format::block::Carried)).
 
 mod outgoing;
 mod source;
@@ -21,7 +23,7 @@ use crate::record::{Dynamic, Event, RecordType, Row, Schema};
 use crate::state::Stateful;
 
 pub use outgoing::Exchange;
-pub(super) use outgoing::Outgoing;
+pub(super) use outgoing::{Outgoing, OutgoingRow};
 pub use source::RepartitionSource;
 
 /// How records become bytes between two stages, and records again.
@@ -95,17 +97,23 @@ impl<R: RecordType, K: KeySelector<R>, T: Transfer<R>> Operator<R> for Repartiti
     ) -> Result<(), OperatorError> {
         self.bytes.clear();
         let selected = select(&self.keys, &event.record, &mut self.key).map_err(|error| error.message);
-        let refused = selected.and_then(|()| {
+        let put = selected.and_then(|()| {
             self.transfer.put(&event.record, event.time_ms, &mut self.bytes);
-            self.exchange.fits(self.bytes.len())
+            let carried_bytes = self.exchange.carried.bytes_of(event.source.as_ref());
+            self.exchange.fits(self.bytes.len(), carried_bytes).map(|()| carried_bytes)
         });
-        if let Err(message) = refused {
-            let render = || self.keys.render(&event.record);
-            return self.errors.refuse(&message, &event, render, context);
-        }
+        let carried_bytes = match put {
+            Ok(carried_bytes) => carried_bytes,
+            Err(message) => {
+                let render = || self.keys.render(&event.record);
+                return self.errors.refuse(&message, &event, render, context);
+            }
+        };
         // A topic has partitions.
         let partition = partition(Some(&self.key), self.exchange.target.partitions).unwrap_or_default();
-        context.staged.send(self.place, partition, event.time_ms, &self.bytes);
+        let Event { time_ms, ref source, .. } = event;
+        let row = OutgoingRow { time_ms, bytes: &self.bytes, source: source.as_ref(), carried_bytes };
+        context.staged.send(self.place, partition, row);
         Ok(())
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::flat_map::Unfolded;
-use super::repartition::{Exchange, Outgoing};
+use super::repartition::{Exchange, Outgoing, OutgoingRow};
+use crate::format::key;
 use crate::record::{OutputRecord, SourceRecord};
 
 /// A topic that the application writes to.
@@ -147,6 +148,14 @@ impl Staged {
         self.partition % partitions
     }
 
+    /// Where a record goes that tells of one of the source: by the key of that; without one to the number of its
+    /// partition, or if there is no such record to that of the task's.
+    pub(super) fn partition_by(&self, source: Option<&SourceRecord<'_>>, partitions: i32) -> i32 {
+        let by_key = key::partition(source.and_then(|source| source.key), partitions);
+        let of_source = source.map(|source| source.records.topic_partition().partition % partitions);
+        by_key.or(of_source).unwrap_or_else(|| self.unkeyed_partition(partitions))
+    }
+
     /// Whether the checkpoint should be taken before more is made. Only what can stop anywhere asks.
     pub fn is_full(&self) -> bool {
         self.outputs.len() >= self.records_max || self.bytes >= self.bytes_max
@@ -163,7 +172,8 @@ impl Staged {
         self.hold(record);
     }
 
-    /// The source hands over its next record. All that is made of it is made before the one behind it.
+    /// The rows of another record of the source follow: as the source hands it over, or as they come through a change of
+    /// keys.
     pub(super) fn begin_record(&mut self) {
         self.refused.clear();
     }
@@ -189,11 +199,11 @@ impl Staged {
     }
 
     /// Stages a row that goes to a partition of the exchange at `place`.
-    pub(super) fn send(&mut self, place: usize, partition: i32, time_ms: i64, row: &[u8]) {
+    pub(super) fn send(&mut self, place: usize, partition: i32, row: OutgoingRow<'_>) {
         let outgoing = &mut self.outgoing[place];
-        let sealed = outgoing.push(partition, time_ms, row);
+        let (bytes, sealed) = outgoing.push(partition, row);
         count(&mut self.counters.records_out, outgoing.topic());
-        self.bytes += row.len() + ROW_OVERHEAD_BYTES;
+        self.bytes += bytes + ROW_OVERHEAD_BYTES;
         self.outputs.extend(sealed);
     }
 

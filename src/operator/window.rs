@@ -25,7 +25,6 @@ use bumpalo::Bump;
 use super::staged::{add, provenance};
 use super::{Context, ErrorPolicy, OperatorError, OutputTarget, Readers};
 use crate::expression::EvaluationError;
-use crate::format::key::partition;
 use crate::planted::{Bug, is_planted};
 use crate::record::{Event, OutputRecord, RecordType};
 use crate::state::header::OperatorState;
@@ -205,8 +204,7 @@ impl<W> WindowSpec<W> {
         let key = event.source.and_then(|source| source.key).map(<[u8]>::to_vec);
         let record = OutputRecord {
             topic: target.topic.clone(),
-            partition: partition(key.as_deref(), target.partitions)
-                .unwrap_or_else(|| context.staged.unkeyed_partition(target.partitions)),
+            partition: context.staged.partition_by(event.source.as_ref(), target.partitions),
             key,
             value: Some(keys.render(&event.record)),
             headers: event.source.as_ref().map(provenance).unwrap_or_default(),

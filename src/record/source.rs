@@ -44,6 +44,10 @@ pub trait Records: Send {
     fn record(&self, index: usize) -> SourceRecord<'_>;
     /// Calls `visit` with each header of the record at `index`, in order.
     fn headers<'b>(&'b self, index: usize, visit: &mut dyn FnMut(&'b str, Option<&'b [u8]>));
+    /// Whether their values are known. Records that come with rows through a change of keys may be without them.
+    fn has_values(&self) -> bool {
+        true
+    }
 }
 
 /// One record of a source.

@@ -503,6 +503,7 @@ impl Maker<'_> {
         let kind = match self.random.below(8) {
             _ if other.is_some() => Kind::Union,
             _ if keyed => *self.random.fork("kind").pick(&KEYED),
+            _ if !rekeys && input.rekeyed && input.meta && self.random.fork("carried").one_in(2) => Kind::Map,
             _ if rekeys && self.idles => Kind::Window,
             0..=2 if rekeys => Kind::Repartition,
             _ if !rekeys && self.random.fork("branch").one_in(8) => Kind::Branch,
@@ -513,8 +514,9 @@ impl Maker<'_> {
             _ => Kind::Map,
         };
         let id = format!("{}{number}", kind.letter());
-        // A row of its own goes, without a key, to the partition of its task's number, which nobody knows there.
-        let is_lost = input.rekeyed || (rekeys && kind == Kind::Window);
+        // A row that comes from no record goes, without a key, to the partition of its task's number, which nobody knows there.
+        let is_behind = input.rekeyed || (rekeys && kind == Kind::Window);
+        let is_lost = is_behind && (!input.meta || self.random.fork("lost").one_in(3));
         let on_error = match kind {
             Kind::Union => OnError::Fail, // it does nothing that could fail
             _ if is_lost => OnError::Skip,

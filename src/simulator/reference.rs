@@ -21,7 +21,7 @@ mod sums;
 mod tests;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Input;
@@ -37,7 +37,7 @@ use group::result;
 use json::{RFC3339_MS, push_int, push_rfc3339, push_text};
 use kept::Kept;
 use refined::Refined;
-use rekeyed::Sent;
+use rekeyed::{Sent, SentRow};
 use sums::Sums;
 
 pub use compare::compare;
@@ -68,6 +68,8 @@ pub struct Expected {
     pub sums: BTreeMap<String, Sums>,
     /// Topics of windows that make refinements by the clock.
     pub refined: BTreeMap<String, Refined>,
+    /// Operators that may write several dead letters of a record.
+    pub repeated: BTreeSet<String>,
     /// Sums and what is known of early rows by operator, while they are made.
     tallies: BTreeMap<usize, Sums>,
     early: BTreeMap<usize, EarlyRows>,
@@ -99,6 +101,8 @@ pub struct Row {
 
 /// The header whose text is free.
 const ERROR: &str = "thalweg.error";
+/// That which tells who failed.
+const OPERATOR: &str = "thalweg.operator";
 
 /// What `generated` must write of these records, which stand in the order of their offsets.
 ///
@@ -111,7 +115,7 @@ pub fn expected(
     ends: Option<&BTreeMap<TopicPartition, i64>>,
     change: Option<(&Changed, &BTreeMap<TopicPartition, i64>)>,
 ) -> Expected {
-    let mut expected = Expected::default();
+    let mut expected = Expected { repeated: generated.repeated(), ..Expected::default() };
     let shape = Shape::new(generated);
     let changed = change.map(|(changed, _)| (changed, Shape::new(&changed.generated)));
     let mut sent = Sent::default();
@@ -264,7 +268,7 @@ struct Event<'r> {
 }
 
 /// The rows that windows of processing time take, with their event times, by their operators.
-type ByClock = BTreeMap<usize, Vec<(Vec<Value>, i64)>>;
+type ByClock = BTreeMap<usize, Vec<SentRow>>;
 
 /// One source partition.
 struct Task<'t, 'g> {
@@ -281,7 +285,7 @@ struct Task<'t, 'g> {
     /// That of the one on its way.
     passing_ms: BTreeMap<usize, i64>,
     /// Of which record each operator has written its last dead letter.
-    refused: BTreeMap<&'g str, i64>,
+    refused: BTreeMap<&'g str, (TopicPartition, i64)>,
     /// Rows come in the order in which they are here.
     is_in_order: bool,
     sent: &'t mut Sent,
@@ -370,7 +374,7 @@ impl<'t, 'g> Task<'t, 'g> {
         if window.key.iter().any(|slot| event.row[*slot] == Value::Null) {
             return Err(Failed);
         }
-        self.by_clock.entry(index).or_default().push((event.row.to_vec(), event.time_ms));
+        self.by_clock.entry(index).or_default().push(SentRow::of(event));
         Ok(())
     }
 
@@ -443,24 +447,18 @@ impl<'t, 'g> Task<'t, 'g> {
     fn late(&mut self, id: &'g str, topic: Option<&'g String>, fields: &[Field], event: &Event<'_>) {
         *self.out.late.entry(id.to_owned()).or_default() += 1;
         let Some(topic) = topic else { return };
-        let key = event.origin.and_then(|origin| origin.input.key.clone());
-        let row = Row {
-            partition: self.partition_of(topic, key.as_deref()),
-            key,
-            value: Some(object(fields, event.row)),
-            headers: event.origin.map(provenance).unwrap_or_default(),
-            timestamp_ms: Some(event.time_ms),
-        };
-        self.put(topic, id, row);
+        let partitions = self.generated.partitions(topic);
+        self.put(topic, id, late_row(event, fields, self.partition.partition, partitions));
     }
 
     /// Without a key: the number of the task's own partition, so that its rows keep their order.
     fn partition_of(&self, topic: &str, key: Option<&[u8]>) -> i32 {
-        let partitions = self.generated.partitions(topic);
-        match key {
-            Some(key) => (murmur2(key) & 0x7fff_ffff) as i32 % partitions,
-            None => self.partition.partition % partitions,
-        }
+        partition_of(key, self.partition.partition, self.generated.partitions(topic))
+    }
+
+    /// The same of what tells of a record: that of its partition.
+    fn partition_by(&self, topic: &str, origin: Option<Origin<'_>>) -> i32 {
+        partition_by(origin, self.partition.partition, self.generated.partitions(topic))
     }
 
     fn put(&mut self, topic: &'g str, id: &'g str, row: Row) {
@@ -473,6 +471,29 @@ impl<'t, 'g> Task<'t, 'g> {
             let writer = Writer { id: id.to_owned(), task: self.partition.clone() };
             self.out.topics.entry(topic.to_owned()).or_default().insert(writer, rows);
         }
+    }
+}
+
+fn partition_of(key: Option<&[u8]>, number: i32, partitions: i32) -> i32 {
+    match key {
+        Some(key) => (murmur2(key) & 0x7fff_ffff) as i32 % partitions,
+        None => number % partitions,
+    }
+}
+
+fn partition_by(origin: Option<Origin<'_>>, number: i32, partitions: i32) -> i32 {
+    let key = origin.and_then(|origin| origin.input.key.as_deref());
+    partition_of(key, origin.map_or(number, |origin| origin.input.partition.partition), partitions)
+}
+
+/// A row that came late, in the task of this partition; its topic has so many.
+fn late_row(event: &Event<'_>, fields: &[Field], number: i32, partitions: i32) -> Row {
+    Row {
+        partition: partition_by(event.origin, number, partitions),
+        key: event.origin.and_then(|origin| origin.input.key.clone()),
+        value: Some(object(fields, event.row)),
+        headers: event.origin.map(provenance).unwrap_or_default(),
+        timestamp_ms: Some(event.time_ms),
     }
 }
 

@@ -72,7 +72,9 @@ fn build(
             let streams: Vec<(Arc<str>, i32)> =
                 routes.map(|route| (route.name.into(), tasks[route.stage])).collect();
             let rows = RowTransfer::new(&repartition.schema);
-            Ok(Box::new(RepartitionSource::<Dynamic, _>::new(rows, &streams, readers, builder.exchanges)))
+            let source = RepartitionSource::<Dynamic, _>::new(rows, &streams, readers, builder.exchanges);
+            let asked = plan.carried_by(stage - plan.sources.len());
+            Ok(Box::new(source.needing_records(asked.by_expression)))
         }
         None => unreachable!("there is no stage {stage}"),
     }
@@ -126,9 +128,9 @@ impl Builder<'_> {
                 _ => readers.push(self.operator(index, operator, &schema, route)?),
             }
         }
-        for repartition in &plan.repartitions {
+        for (index, repartition) in plan.repartitions.iter().enumerate() {
             if repartition.input == stream {
-                readers.push(self.repartition(repartition, &schema, route)?);
+                readers.push(self.repartition(index, repartition, &schema, route)?);
             }
         }
         for sink in &plan.sinks {
@@ -271,6 +273,7 @@ impl Builder<'_> {
 
     fn repartition(
         &mut self,
+        index: usize,
         repartition: &RepartitionPlan,
         schema: &Schema,
         route: &Route,
@@ -280,6 +283,7 @@ impl Builder<'_> {
             target: self.target(&self.plan.repartition_topic(repartition))?,
             stream: route.name.as_str().into(),
             layout: rows.layout().clone(),
+            carried: self.plan.carried_by(index).carried,
         });
         let place = self.exchanges.len();
         self.exchanges.push(exchange.clone());

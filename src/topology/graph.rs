@@ -6,6 +6,7 @@ use super::global::global_description;
 use super::plan::{MapSlot, OnError, OperatorKind, OperatorPlan, Phase, Plan, RepartitionPlan, StreamRef};
 use super::topics::{TopicRole, topics};
 use super::window::{description, duration};
+use crate::format::block::Carried;
 
 /// A Mermaid flowchart of a topology: its topics, and a box for each stage with the source and the
 /// operators of that stage; dead letters and late records go along dotted lines.
@@ -30,7 +31,13 @@ pub fn graph(plan: &Plan) -> String {
         match plan.head_of(i) {
             StreamRef::Repartition(j) => {
                 let key = key_names(plan, &plan.repartitions[j]);
-                let _ = writeln!(out, "    rekeyed{j}[\"{id}<br/>repartitioned {}\"]", escape(&key));
+                let with = match plan.carried_by(j).carried {
+                    Carried::Nothing => "",
+                    Carried::Meta => "<br/>with meta",
+                    Carried::Whole => "<br/>with the source's records",
+                };
+                let key = escape(&key);
+                let _ = writeln!(out, "    rekeyed{j}[\"{id}<br/>repartitioned {key}{with}\"]");
             }
             _ => drop(writeln!(out, "    source{i}[\"{id}<br/>source\"]")),
         }

@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod branch;
+mod carried;
 pub mod case;
 mod changelog;
 mod check;
@@ -36,6 +37,7 @@ mod yaml;
 
 use std::path::Path;
 
+pub use carried::Asked;
 pub use diagnostic::{Diagnostic, Severity, render};
 pub use fingerprint::fingerprint_difference;
 pub use graph::graph;

@@ -46,7 +46,6 @@ impl Stream {
     /// The same rows as they come out of a topic that is partitioned by these fields.
     pub fn repartitioned(&self, key: &[String]) -> Stream {
         Stream {
-            meta: self.opaque,
             ways: 1,
             partitioned_by: key.iter().map(|name| (name.clone(), vec![name.clone()])).collect(),
             ..self.clone()

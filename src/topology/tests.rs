@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::*;
+use crate::format::block::Carried;
 use crate::record::{Field, FieldForm};
 use crate::window::{AlignedWindows, EarlyFiring, TimeDomain};
 use plan::*;

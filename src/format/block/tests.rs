@@ -1,5 +1,7 @@
 //! Blocks of rows.
 
+mod carried;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -31,7 +33,7 @@ fn block(rows: &[(i64, Vec<Slot<'_>>)]) -> Vec<u8> {
     let encoder = RowEncoder::new(&schema());
     let mut block = BlockRows::default();
     for (time_ms, row) in rows {
-        block.push(*time_ms, |out| encoder.put(row, *time_ms, out));
+        block.push(*time_ms, None, |out| encoder.put(row, *time_ms, out));
     }
     let layout = encoder.layout().to_vec();
     let bytes = block.take(BlockHeader { stream: "s".into(), partition: 3, layout, ..Default::default() });
@@ -44,7 +46,7 @@ fn rows<'b>(bytes: &'b [u8], schema: &Schema, arena: &'b Bump) -> Result<Vec<(i6
     let mut block = Block::read(bytes)?;
     decoder.expect(&block.header.layout)?;
     let mut rows = Vec::new();
-    while let Some((time_ms, rest)) = block.next_row()? {
+    while let Some(BlockRow { time_ms, bytes: rest, .. }) = block.next_row(&[])? {
         rows.push((time_ms, decoder.get(time_ms, rest, arena)?));
     }
     Ok(rows)
@@ -100,7 +102,7 @@ fn lists() -> (Schema, Vec<u8>) {
     let (texts, times) = ([Slot::String("a"), Slot::Null], [Slot::Timestamp(7), Slot::Timestamp(-1)]);
     for numbers in [Slot::Null, Slot::List(&[]), Slot::List(&[Slot::Int(-3), Slot::Int(9)])] {
         let row = [numbers, Slot::List(&texts), Slot::List(&times)];
-        block.push(5, |out| encoder.put(&row, 5, out));
+        block.push(5, None, |out| encoder.put(&row, 5, out));
     }
     let layout = encoder.layout().to_vec();
     (schema, block.take(BlockHeader { layout, ..Default::default() }))
@@ -173,7 +175,7 @@ fn a_block_of_a_later_version_is_refused() {
     let refused = Block::read(&later.encode_length_delimited_to_vec()).err().map(|error| error.message);
     assert_eq!(
         refused.as_deref(),
-        Some("the block has version 2, this program reads up to 1: a newer one wrote it")
+        Some("the block has version 3, this program reads up to 2: a newer one wrote it")
     );
 }
 

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use super::upstream::Mark;
-use crate::format::block::{BlockHeader, BlockRows};
+use crate::format::block::{BlockHeader, BlockRows, Carried};
 use crate::operator::OutputTarget;
 use crate::planted::{Bug, is_planted};
-use crate::record::OutputRecord;
+use crate::record::{OutputRecord, SourceRecord};
 use crate::time::MIN_TIME_MS;
 
 /// A block holds at most so many rows: the reader takes it as one record, whose rows it cannot leave off in the
 /// middle of.
 const ROWS_MAX: u32 = 64;
-/// And is closed when its rows take so many bytes.
+/// And is closed when its rows and the records that go with them take so many bytes.
 const BYTES_MAX: usize = 16 << 10;
 /// What a block's header takes beside the stream's id and the layout, at most.
 const HEADER_BYTES: usize = 64;
@@ -26,18 +26,43 @@ pub struct Exchange {
     pub stream: Arc<str>,
     /// That of its records.
     pub layout: Arc<[u8]>,
+    /// What of the source's records goes with them.
+    pub carried: Carried,
 }
 
 impl Exchange {
-    /// Whether a block can hold a row of this size, or why not.
-    pub fn fits(&self, row_bytes: usize) -> Result<(), String> {
-        let bytes = row_bytes + self.layout.len() + self.stream.len() + HEADER_BYTES;
+    /// Whether a block can hold a row of this size, or why not. `carried_bytes` is the record that goes with it.
+    pub fn fits(&self, row_bytes: usize, carried_bytes: usize) -> Result<(), String> {
+        let bytes = row_bytes + carried_bytes + self.header_bytes();
         let OutputTarget { topic, record_bytes_max: limit, .. } = &*self.target;
         if bytes <= *limit {
             return Ok(());
         }
-        Err(format!("the row of {bytes} bytes is larger than the {limit} bytes that topic {topic} takes"))
+        let with = match carried_bytes {
+            0 => String::new(),
+            carried_bytes => format!(", {carried_bytes} of them for its record of the source,"),
+        };
+        Err(format!(
+            "the row of {bytes} bytes{with} is larger than the {limit} bytes that topic {topic} takes"
+        ))
     }
+
+    fn header_bytes(&self) -> usize {
+        self.layout.len() + self.stream.len() + HEADER_BYTES
+    }
+}
+
+/// A row on its way out.
+#[derive(Clone, Copy)]
+pub struct OutgoingRow<'r> {
+    /// Its event time.
+    pub time_ms: i64,
+    /// Its fields.
+    pub bytes: &'r [u8],
+    /// The record that it comes from.
+    pub source: Option<&'r SourceRecord<'r>>,
+    /// How much of that goes with it, at most.
+    pub carried_bytes: usize,
 }
 
 /// What a task sends through an exchange, and what it has told each of its readers.
@@ -62,10 +87,11 @@ impl Outgoing {
     /// Nothing yet, of the task with this partition number.
     pub fn new(exchange: Arc<Exchange>, task: i32) -> Outgoing {
         let partitions = usize::try_from(exchange.target.partitions).unwrap_or_default();
+        let carried = exchange.carried;
         Outgoing {
             exchange,
             task,
-            blocks: std::iter::repeat_with(BlockRows::default).take(partitions).collect(),
+            blocks: std::iter::repeat_with(|| BlockRows::carrying(carried)).take(partitions).collect(),
             mark: Mark::NONE,
             told: vec![Mark::NONE; partitions],
             told_ms: None,
@@ -77,15 +103,26 @@ impl Outgoing {
         &self.exchange.target.topic
     }
 
-    /// Adds a row for a partition. Returns the block that has to leave before it, if there is one.
-    pub fn push(&mut self, partition: i32, time_ms: i64, row: &[u8]) -> Option<OutputRecord> {
+    /// Adds a row for a partition. Returns how many bytes it takes in its block, and the block that has to leave before
+    /// it, if there is one.
+    pub fn push(&mut self, partition: i32, row: OutgoingRow<'_>) -> (usize, Option<OutputRecord>) {
         let place = usize::try_from(partition).unwrap_or_default();
-        let limit = BYTES_MAX.min(self.exchange.target.record_bytes_max / 2);
+        let record_bytes_max = self.exchange.target.record_bytes_max;
+        let limit = BYTES_MAX.min(record_bytes_max / 2);
         let block = &self.blocks[place];
-        let full = block.len() >= ROWS_MAX || (!block.is_empty() && block.bytes() + row.len() > limit);
+        // Rows of one record share it, however large it is, if the topic takes them together.
+        let (bytes, limit) = match block.bytes_held_of(row.source) {
+            Some(held) => {
+                let most = record_bytes_max.saturating_sub(self.exchange.header_bytes());
+                (row.bytes.len(), (limit + held).min(most))
+            }
+            None => (row.bytes.len() + row.carried_bytes, limit),
+        };
+        let full = block.len() >= ROWS_MAX || (!block.is_empty() && block.bytes() + bytes > limit);
         let sealed = full.then(|| self.seal(place));
-        self.blocks[place].push(time_ms, |out| out.extend_from_slice(row));
-        sealed
+        let bytes = if full { row.bytes.len() + row.carried_bytes } else { bytes };
+        self.blocks[place].push(row.time_ms, row.source, |out| out.extend_from_slice(row.bytes));
+        (bytes, sealed)
     }
 
     /// The task's watermark has come to here.
@@ -146,7 +183,7 @@ impl Outgoing {
         let block = &mut self.blocks[place];
         let Mark { watermark_ms, idle, ended } = self.mark;
         self.told[place] = self.mark;
-        let Exchange { target, stream, layout } = &*self.exchange;
+        let Exchange { target, stream, layout, .. } = &*self.exchange;
         let header = BlockHeader {
             stream: stream.to_string(),
             partition: self.task,
@@ -178,9 +215,18 @@ mod tests {
     fn outgoing() -> Outgoing {
         let target = OutputTarget { topic: "t".into(), partitions: 2, record_bytes_max: 1 << 20 };
         Outgoing::new(
-            Arc::new(Exchange { target: target.into(), stream: "s".into(), layout: [7; 1].into() }),
+            Arc::new(Exchange {
+                target: target.into(),
+                stream: "s".into(),
+                layout: [7; 1].into(),
+                carried: Carried::Nothing,
+            }),
             5,
         )
+    }
+
+    fn push(outgoing: &mut Outgoing, partition: i32, time_ms: i64, bytes: &[u8]) -> Option<OutputRecord> {
+        outgoing.push(partition, OutgoingRow { time_ms, bytes, source: None, carried_bytes: 0 }).1
     }
 
     /// Partition, rows, watermark, idle, ended.
@@ -219,7 +265,7 @@ mod tests {
         );
         outgoing.advance(30);
         assert!(taken(&mut outgoing, 9_999).is_empty(), "the interval is not over");
-        assert!(outgoing.push(1, 35, b"row").is_none());
+        assert!(push(&mut outgoing, 1, 35, b"row").is_none());
         assert_eq!(
             taken(&mut outgoing, 9_999),
             [(1, 1, Some(30), false, false)],
@@ -236,7 +282,7 @@ mod tests {
         outgoing.set_idle(true);
         assert_eq!(taken(&mut outgoing, 1), [(0, 0, Some(10), true, false), (1, 0, Some(10), true, false)]);
         outgoing.set_idle(false);
-        assert!(outgoing.push(1, 35, b"row").is_none());
+        assert!(push(&mut outgoing, 1, 35, b"row").is_none());
         assert_eq!(taken(&mut outgoing, 2), [(0, 0, Some(10), false, false), (1, 1, Some(10), false, false)]);
         outgoing.end();
         assert_eq!(taken(&mut outgoing, 3), [(0, 0, Some(10), false, true), (1, 0, Some(10), false, true)]);
@@ -265,7 +311,7 @@ mod tests {
         let mut outgoing = outgoing();
         let mut sealed = Vec::new();
         for time_ms in 0..150 {
-            sealed.extend(outgoing.push(0, time_ms, b"row"));
+            sealed.extend(push(&mut outgoing, 0, time_ms, b"row"));
             outgoing.advance(time_ms);
         }
         let seen: Vec<Seen> = sealed.iter().map(seen).collect();
@@ -273,7 +319,7 @@ mod tests {
         assert_eq!(taken(&mut outgoing, 0)[0], (0, 22, Some(149), false, false));
 
         let large = vec![0; BYTES_MAX * 3 / 4];
-        assert!(outgoing.push(1, 1, &large).is_none());
-        assert!(outgoing.push(1, 1, &large).is_some());
+        assert!(push(&mut outgoing, 1, 1, &large).is_none());
+        assert!(push(&mut outgoing, 1, 1, &large).is_some());
     }
 }

@@ -7,10 +7,10 @@ use bumpalo::Bump;
 
 use super::upstream::Upstreams;
 use super::{Exchange, Transfer};
-use crate::format::block::Block;
+use crate::format::block::{Block, Origin};
 use crate::operator::{Context, OperatorError, Pipeline, Progress, Readers, StageTime, Staged};
 use crate::planted::{Bug, is_planted};
-use crate::record::{Event, RecordType, SourceRecord};
+use crate::record::{Event, RecordType, Records, SourceRecord};
 use crate::state::Stateful;
 use crate::time::MIN_TIME_MS;
 
@@ -23,6 +23,7 @@ pub struct RepartitionSource<R: RecordType, T> {
     upstreams: Upstreams,
     exchanges: Vec<Arc<Exchange>>,
     readers: Readers<R>,
+    needs_records: bool,
     record: PhantomData<R>,
 }
 
@@ -35,7 +36,19 @@ impl<R: RecordType, T: Transfer<R>> RepartitionSource<R, T> {
         exchanges: Vec<Arc<Exchange>>,
     ) -> Self {
         let upstreams = Upstreams::new(streams);
-        RepartitionSource { transfer, upstreams, exchanges, readers, record: PhantomData }
+        RepartitionSource {
+            transfer,
+            upstreams,
+            exchanges,
+            readers,
+            needs_records: false,
+            record: PhantomData,
+        }
+    }
+
+    /// Refuses rows that come without their record of the source, if the readers cannot do without.
+    pub fn needing_records(self, needs_records: bool) -> Self {
+        RepartitionSource { needs_records, ..self }
     }
 
     /// Takes the rows of a block, then hears what its sender says behind them. Returns whether the watermark rose.
@@ -51,21 +64,36 @@ impl<R: RecordType, T: Transfer<R>> RepartitionSource<R, T> {
         };
         let value = source.value.ok_or_else(|| damaged("the record has no value"))?;
         let mut block = Block::read(value).map_err(|error| damaged(&error.message))?;
+        let outdated = |why: &str| {
+            damaged(&format!(
+                "{why}. They were sent by an earlier version of the topology: run that one until they are \
+                 read, or start anew with `thalweg reset`"
+            ))
+        };
         if block.header.rows > 0 {
-            self.transfer.expect(&block.header.layout).map_err(|why| {
-                damaged(&format!(
-                    "{why}. They were sent by an earlier version of the topology: run that one until they are \
-                     read, or start anew with `thalweg reset`"
-                ))
-            })?;
+            self.transfer.expect(&block.header.layout).map_err(|why| outdated(&why))?;
         }
+        let partitions = block.partitions();
+        let mut origin: Option<SourceRecord<'_>> = None;
+        let mut begun: Option<SourceRecord<'_>> = None;
         let mut events = bumpalo::collections::Vec::with_capacity_in(RUN_ROWS_MAX, arena);
         loop {
             while events.len() < RUN_ROWS_MAX
-                && let Some((time_ms, bytes)) = block.next_row().map_err(|error| damaged(&error.message))?
+                && let Some(row) = block.next_row(&partitions).map_err(|error| damaged(&error.message))?
             {
-                let record = self.transfer.get(time_ms, bytes, arena).map_err(|why| damaged(&why))?;
-                events.push(Event { record, time_ms, source: None });
+                origin = match row.origin {
+                    Origin::None => None,
+                    Origin::SameRecord => origin,
+                    Origin::Record(record) => Some(arena.alloc(record).record(0)),
+                };
+                if self.needs_records && origin.is_none() {
+                    return Err(outdated(
+                        "the rows come without their records of the source, which `meta` is asked for",
+                    ));
+                }
+                let time_ms = row.time_ms;
+                let record = self.transfer.get(time_ms, row.bytes, arena).map_err(|why| damaged(&why))?;
+                events.push(Event { record, time_ms, source: origin });
             }
             if events.is_empty() {
                 break;
@@ -73,6 +101,10 @@ impl<R: RecordType, T: Transfer<R>> RepartitionSource<R, T> {
             staged.counters.records_in += events.len() as u64;
             self.readers.prefetch(&events);
             for event in events.drain(..) {
+                if !is_same_record(event.source.as_ref(), begun.as_ref()) {
+                    staged.begin_record();
+                    begun = event.source;
+                }
                 self.readers.process(event, &mut Context::new(arena, staged))?;
             }
         }
@@ -80,6 +112,12 @@ impl<R: RecordType, T: Transfer<R>> RepartitionSource<R, T> {
         self.upstreams.hear(&block.header).map_err(|why| damaged(&why))?;
         Ok(self.upstreams.watermark_ms() > before)
     }
+}
+
+/// Whether rows of a block come from one record: they stand next to each other and share it. Where the block ends
+/// depends on when checkpoints were.
+fn is_same_record(one: Option<&SourceRecord<'_>>, other: Option<&SourceRecord<'_>>) -> bool {
+    one.zip(other).is_some_and(|(one, other)| std::ptr::addr_eq(one.records, other.records))
 }
 
 impl<R: RecordType, T: Transfer<R>> Pipeline for RepartitionSource<R, T> {

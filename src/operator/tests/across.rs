@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::two_phase::{between, local};
 use super::*;
+use crate::format::block::Carried;
 
 const TASKS: usize = 2;
 const PARTITIONS: i32 = 2;
@@ -31,7 +32,8 @@ impl Across {
         let target =
             OutputTarget { topic: "between".into(), partitions: PARTITIONS, record_bytes_max: 1 << 20 };
         let (target, layout) = (target.into(), rows.layout().clone());
-        let exchange = Arc::new(Exchange { target, stream: "orders".into(), layout });
+        let exchange =
+            Arc::new(Exchange { target, stream: "orders".into(), layout, carried: Carried::Nothing });
         let sender = Repartition::new(exchange.clone(), 0, first_field(&schema), rows, rejected("between"));
         let mut reader: Reader = Box::new(sender);
         if self.two_phase {

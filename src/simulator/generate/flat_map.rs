@@ -1,8 +1,35 @@
 //! Generated operators that make rows of elements.
 
+use std::collections::BTreeSet;
+
 use super::formula::{Formula, Scope};
-use super::{Choice, FlatMap, Maker, OperatorKind, Stream, field};
+use super::{Choice, FlatMap, Generated, Maker, OperatorKind, Stream, field};
 use crate::record::{Field, Type};
+use crate::topology::plan::StreamRef;
+
+impl Generated {
+    /// The operators to which several rows of one record may come, apart from one another.
+    pub fn repeated(&self) -> BTreeSet<String> {
+        let of = |index: &usize| {
+            let before = self.operators_before(*index);
+            let mut kinds = before.iter().map(|index| &self.operators[*index].kind);
+            let repeats = kinds.any(|kind| matches!(kind, OperatorKind::FlatMap(_) | OperatorKind::Union(_)));
+            repeats && (self.rekeys(*index) || before.iter().any(|index| self.rekeys(*index)))
+        };
+        let repeated = (0..self.operators.len()).filter(of);
+        repeated.map(|index| self.operators[index].id.clone()).collect()
+    }
+
+    fn operators_before(&self, operator: usize) -> BTreeSet<usize> {
+        let mut before = BTreeSet::new();
+        for input in self.inputs(operator) {
+            let StreamRef::Operator(input) = input else { continue };
+            before.insert(input);
+            before.append(&mut self.operators_before(input));
+        }
+        before
+    }
+}
 
 impl Maker<'_> {
     pub(super) fn flat_map(&mut self, input: &Stream, number: usize) -> (OperatorKind, Stream) {

@@ -1,6 +1,6 @@
 //! Generated maps.
 
-use super::formula::{Formula, Scope};
+use super::formula::{Formula, Meta, Scope};
 use super::{Choice, Maker, Map, OF_WINDOWS, OperatorKind, Stream, field};
 use crate::record::{Field, FieldForm, Type};
 
@@ -53,6 +53,19 @@ impl Maker<'_> {
                 };
                 set.push((Field { form, ..field(&name, ty, true) }, formula));
             }
+        }
+        // What has come with the row through a change of keys.
+        let mut chance = random.fork("carried");
+        if input.rekeyed && input.meta && chance.one_in(2) {
+            let (part, ty) = *chance.pick(&[
+                (Meta::Key, Type::String),
+                (Meta::Timestamp, Type::Timestamp),
+                (Meta::Topic, Type::String),
+                (Meta::Partition, Type::Int),
+                (Meta::Offset, Type::Int),
+                (Meta::Header, Type::String),
+            ]);
+            set.push((field(&format!("o{number}"), ty, true), Formula::Meta(part)));
         }
         let choice = self.choice(input, &set);
         (OperatorKind::Map(Map::new(&set, &choice, input)), Map::stream(&set, &choice, input))

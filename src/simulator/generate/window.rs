@@ -33,7 +33,7 @@ impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
         let key = self.new_key(input);
         let carried = key.iter().map(|slot| vec![*slot]).collect();
-        let made = Stream { carried, meta: false, rekeyed: true, ..input.clone() };
+        let made = Stream { carried, rekeyed: true, ..input.clone() };
         let partitions = self.random.one_in(2).then(|| 1 + self.random.below(4) as i32);
         (OperatorKind::Repartition(Repartition { key, partitions }), made)
     }
@@ -70,7 +70,6 @@ impl Maker<'_> {
         let covered = |slots: &Vec<usize>| slots.iter().any(|slot| key.contains(slot));
         let rekeys = input.carried.is_empty() || !input.carried.iter().all(covered);
         let input = &Stream {
-            meta: input.meta && !rekeys,
             rekeyed: input.rekeyed || rekeys,
             carried: if rekeys {
                 key.iter().map(|slot| vec![*slot]).collect()

@@ -1,5 +1,7 @@
 //! The value of an expression, as docs/expressions.md says.
 
+use std::sync::Arc;
+
 use super::json::RFC3339_MS;
 use crate::simulator::Input;
 use crate::simulator::generate::formula::{Binary, Formula, Function, HEADER, Meta, OfElements, Value};
@@ -12,7 +14,7 @@ pub struct Failed;
 #[derive(Clone, Copy, Debug)]
 pub struct Origin<'i> {
     /// The record.
-    pub input: &'i Input,
+    pub input: &'i Arc<Input>,
     /// Its offset.
     pub offset: i64,
 }

@@ -1,7 +1,7 @@
 //! Dead letters.
 
 use super::evaluate::Origin;
-use super::{ERROR, Row, Task, provenance};
+use super::{ERROR, OPERATOR, Row, Task, provenance};
 use crate::topology::plan::OnError;
 
 impl<'g> Task<'_, 'g> {
@@ -16,17 +16,18 @@ impl<'g> Task<'_, 'g> {
         *self.out.failed.entry(id.to_owned()).or_default() += 1;
         let OnError::DeadLetter(topic) = on_error else { return };
         // Several rows of one record have one dead letter of an operator.
-        if let Some(Origin { offset, .. }) = origin
-            && self.refused.insert(id, offset) == Some(offset)
-        {
-            return;
+        if let Some(Origin { offset, input }) = origin {
+            let record = (input.partition.clone(), offset);
+            if self.refused.insert(id, record.clone()) == Some(record) {
+                return;
+            }
         }
         let key = origin.and_then(|origin| origin.input.key.clone());
         let mut headers = origin.map(provenance).unwrap_or_default();
         headers.push((ERROR.to_owned(), None));
-        headers.push(("thalweg.operator".to_owned(), Some(id.as_bytes().to_vec())));
+        headers.push((OPERATOR.to_owned(), Some(id.as_bytes().to_vec())));
         let row = Row {
-            partition: self.partition_of(topic, key.as_deref()),
+            partition: self.partition_by(topic, origin),
             key,
             value: origin.map_or_else(|| Some(derived()), |origin| origin.input.value.clone()),
             headers,

@@ -4,8 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use super::compare::is;
 use super::json::Json;
-use super::{Value, object};
+use super::rekeyed::SentRow;
+use super::{Row, late_row, object};
 use crate::simulator::Written;
 use crate::simulator::generate::{Generated, OperatorKind, Window};
 use crate::simulator::reference::windows;
@@ -28,13 +30,15 @@ pub struct Kept {
     /// The fields of its key.
     names: Vec<String>,
     counts: Counts,
+    /// Its rows as they are written if they come late.
+    late_rows: Vec<Row>,
 }
 
 /// Of the operator with this number, for each of its sinks; `rows` are those that were sent to it.
 pub(super) fn kept(
     generated: &Generated,
     index: usize,
-    rows: &[(Vec<Value>, i64)],
+    rows: &[SentRow],
     told_ms: &[Option<i64>],
 ) -> Option<Vec<Kept>> {
     let operator = &generated.operators[index];
@@ -42,9 +46,9 @@ pub(super) fn kept(
     let fields = generated.fields(operator.input);
     let names: Vec<String> = window.key.iter().map(|slot| fields[*slot].name.clone()).collect();
     let mut counts = Counts::new();
-    for (row, time_ms) in rows {
-        let key = key_of(&names, &object(&fields, row))?;
-        for end_ms in ends(window, *time_ms) {
+    for event in rows.iter().map(SentRow::event) {
+        let key = key_of(&names, &object(&fields, event.row))?;
+        for end_ms in ends(window, event.time_ms) {
             *counts.entry((end_ms, key.clone())).or_default() += 1;
         }
     }
@@ -55,8 +59,10 @@ pub(super) fn kept(
     counts.retain(|(end_ms, _), _| generated.bounded || by_clock || closed(*end_ms));
     let late = window.late.clone().unwrap_or_default();
     let count = window.aggregates.first()?.name.clone();
+    let partitions = generated.partitions(&late);
+    let late_rows = rows.iter().map(|row| late_row(&row.event(), &fields, 0, partitions)).collect();
     let window = window.clone();
-    let kept = Kept { sink: String::new(), late, window, count, names, counts };
+    let kept = Kept { sink: String::new(), late, window, count, names, counts, late_rows };
     let sinks = generated.sinks.iter().filter(|sink| sink.input == StreamRef::Operator(index));
     Some(sinks.map(|sink| Kept { sink: sink.topic.clone(), ..kept.clone() }).collect())
 }
@@ -85,6 +91,9 @@ impl Kept {
             *counts.entry((end_ms, key)).or_default() += count;
         }
         for row in rows(&self.late) {
+            if !self.late_rows.iter().any(|late| is(row, late)) {
+                return Err(format!("{}: no row that is late is {row:?}", self.late));
+            }
             let key = key_of(&self.names, row.value.as_deref().unwrap_or_default());
             let key = key.ok_or_else(|| unreadable(row))?;
             for end_ms in windows::ends(&self.window, row.timestamp_ms) {

@@ -4,20 +4,43 @@
 //! watermark, and has nothing behind a change of keys depend on the order of rows.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::evaluate::Origin;
 use super::kept::kept;
 use super::{ByClock, Event, Expected, Failed, OpenWindows, Row, Shape, Task, Value, Writer};
 use crate::record::TopicPartition;
+use crate::simulator::Input;
 use crate::simulator::generate::{Generated, OperatorKind, Shape as WindowShape};
 use crate::topology::plan::StreamRef;
 
 /// What goes to the stages behind changes of keys, by the number of the operator.
 #[derive(Default)]
 pub(super) struct Sent {
-    /// The rows and their event times.
-    rows: BTreeMap<usize, Vec<(Vec<Value>, i64)>>,
+    /// The rows.
+    rows: BTreeMap<usize, Vec<SentRow>>,
     /// What each task told last; `None`: nothing.
     told_ms: BTreeMap<usize, Vec<Option<i64>>>,
+}
+
+/// A row that is sent, or that goes by the clock.
+pub(super) struct SentRow {
+    row: Vec<Value>,
+    time_ms: i64,
+    /// The record that it comes from, and its offset.
+    origin: Option<(Arc<Input>, i64)>,
+}
+
+impl SentRow {
+    pub fn of(event: &Event<'_>) -> SentRow {
+        let origin = event.origin.map(|Origin { input, offset }| (input.clone(), offset));
+        SentRow { row: event.row.to_vec(), time_ms: event.time_ms, origin }
+    }
+
+    pub fn event(&self) -> Event<'_> {
+        let origin = self.origin.as_ref().map(|(input, offset)| Origin { input, offset: *offset });
+        Event { row: &self.row, time_ms: self.time_ms, origin }
+    }
 }
 
 impl Task<'_, '_> {
@@ -30,7 +53,7 @@ impl Task<'_, '_> {
             OperatorKind::Window(window) if window.is_two_phase() => self.out.put_together += 1,
             _ => self.out.records += 1,
         }
-        self.sent.rows.entry(index).or_default().push((event.row.to_vec(), event.time_ms));
+        self.sent.rows.entry(index).or_default().push(SentRow::of(event));
         Ok(())
     }
 
@@ -49,7 +72,7 @@ impl Task<'_, '_> {
             }
         };
         if result.is_err() {
-            self.failed(&operator.id, &operator.on_error, None, Vec::new);
+            self.failed(&operator.id, &operator.on_error, event.origin, Vec::new);
         }
     }
 
@@ -101,8 +124,8 @@ pub(super) fn behind(
             by_clock: &mut *by_clock,
             out: &mut *out,
         };
-        for (row, time_ms) in &rows {
-            task.arrive(index, &Event { row, time_ms: *time_ms, origin: None });
+        for row in &rows {
+            task.arrive(index, &row.event());
         }
         // One that has told nothing is waited for.
         if let Some(watermark_ms) = told_ms.into_iter().min().flatten() {

@@ -44,17 +44,74 @@ fn a_repartition_by_itself_has_the_rows_of_its_input() {
     );
 }
 
+/// What goes with the rows of each change of keys.
+fn carried(text: &str) -> Vec<Carried> {
+    let plan = plan_of(text);
+    (0..plan.repartitions.len()).map(|repartition| plan.carried_by(repartition).carried).collect()
+}
+
+/// Two changes of keys; these are the operator behind them, and the sink's `on_error`.
+fn rekeyed(operator: &str, sink: &str) -> String {
+    around(operator)
+        .replace(
+            "operators:\n",
+            "operators:\n  r: { type: repartition, input: s, key_by: [n] }\n  q: { type: repartition, input: r, key_by: \
+             [r] }\n",
+        )
+        .replace("topic: out,", &format!("topic: out, on_error: {sink},"))
+}
+
 #[test]
-fn behind_a_change_of_keys_there_is_no_record_to_ask_about() {
-    let window = |key: &str| {
-        around(&format!(
-            "type: window\ninput: s\nkey_by: [{key}]\nwindow: {{ type: tumbling, size: 1m }}\naggregate: {{ c: \
-             max(meta.offset) }}"
-        ))
+fn what_is_asked_for_behind_changes_of_keys_goes_with_the_rows() {
+    use Carried::{Meta, Nothing, Whole};
+    let plain = "type: filter\ninput: q\nwhere: n > 1";
+    let asks = "type: filter\ninput: q\nwhere: '[1].exists(x, x > meta.offset)'";
+    assert_eq!(carried(&rekeyed(plain, "skip")), [Nothing, Nothing]);
+    assert_eq!(carried(&rekeyed(asks, "skip")), [Meta, Meta]);
+    assert!(graph(&plan_of(&rekeyed(asks, "skip"))).contains("repartitioned by n<br/>with meta"));
+    assert_eq!(carried(&rekeyed(asks, "{ dead_letter: dead }")), [Whole, Whole]);
+    assert_eq!(
+        carried(&rekeyed(&format!("{plain}\non_error: {{ dead_letter: dead }}"), "skip")),
+        [Whole, Whole]
+    );
+    // That of a change of keys is one for the rows of the topic before.
+    let refused =
+        rekeyed(plain, "skip").replace("key_by: [r] }", "key_by: [r], on_error: { dead_letter: dead } }");
+    assert_eq!(carried(&refused), [Whole, Nothing]);
+    let before =
+        rekeyed(plain, "skip").replace("key_by: [n] }", "key_by: [n], on_error: { dead_letter: dead } }");
+    assert_eq!(carried(&before), [Nothing, Nothing]);
+    let once = "type: deduplicate\ninput: q\nkey_by: [r]\nwithin: 1m";
+    assert_eq!(carried(&rekeyed(once, "skip")), [Nothing, Nothing]);
+    assert_eq!(carried(&rekeyed(&format!("{once}\nlate: {{ topic: late }}"), "skip")), [Meta, Meta]);
+}
+
+#[test]
+fn behind_a_window_no_record_is_asked_for() {
+    use Carried::{Meta, Nothing, Whole};
+    let window = |argument: &str, more: &str| {
+        format!(
+            "type: window\ninput: q\nkey_by: [r]\nwindow: {{ type: tumbling, size: 1m }}\naggregate: {{ c: \
+             {argument} }}{more}"
+        )
     };
-    plan_of(&window("k"));
-    let findings = check(&window("n")).unwrap_err();
-    assert_eq!(findings[0].message, "`meta` may not be used here: these rows come from no single record");
+    // Its own rows come from none.
+    assert_eq!(carried(&rekeyed(&window("count()", ""), "{ dead_letter: dead }")), [Nothing, Nothing]);
+    assert_eq!(carried(&rekeyed(&window("max(meta.offset)", ""), "skip")), [Meta, Meta]);
+    assert_eq!(carried(&rekeyed(&window("{ count: { where: has(meta.key) } }", ""), "skip")), [Meta, Meta]);
+    let letters = window("count()", "\non_error: { dead_letter: dead }");
+    assert_eq!(carried(&rekeyed(&letters, "skip")), [Whole, Whole]);
+    // Parts come from none either, and are made before.
+    let parts = letters.replace("[r]", "[]").replace("count()", "max(meta.offset)");
+    assert_eq!(carried(&rekeyed(&parts, "skip")), [Whole, Whole, Nothing]);
+    let findings = check(
+        &rekeyed(&window("count()", ""), "skip")
+            .replace("sinks:\n", "  f: { type: filter, input: o, where: meta.offset > 1 }\nsinks:\n"),
+    );
+    let messages: Vec<String> = findings.unwrap_err().into_iter().map(|finding| finding.message).collect();
+    assert!(
+        messages.contains(&"`meta` may not be used here: these rows come from no single record".to_owned())
+    );
 }
 
 /// A file with two sources and a union of what these operators make of them.
