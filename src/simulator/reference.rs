@@ -9,6 +9,7 @@ mod evaluate;
 mod failed;
 mod flat;
 mod fold;
+mod folded;
 mod global;
 mod group;
 pub mod json;
@@ -21,7 +22,7 @@ mod sums;
 mod tests;
 mod windows;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Input;
@@ -33,6 +34,7 @@ use crate::window::{EarlyFiring, TimeDomain};
 use decode::decode;
 use evaluate::{Environment, Failed, Origin};
 use fold::Fold;
+use folded::Folded;
 use group::result;
 use json::{RFC3339_MS, push_int, push_rfc3339, push_text};
 use kept::Kept;
@@ -67,6 +69,10 @@ pub struct Expected {
     pub sums: BTreeMap<String, Sums>,
     /// Topics of windows that make refinements by the clock.
     pub refined: BTreeMap<String, Refined>,
+    /// Topics of changelogs of windows that tell by a time what has changed.
+    pub folded: BTreeMap<String, Folded>,
+    /// What these windows have held, by operator, while they are made.
+    held: BTreeMap<usize, BTreeSet<String>>,
     /// The same by operator, while they are made.
     tallies: BTreeMap<usize, Sums>,
 }
@@ -159,6 +165,11 @@ pub fn expected(
     for sink in &generated.sinks {
         let StreamRef::Operator(index) = sink.input else { continue };
         let OperatorKind::Window(window) = &generated.operators[index].kind else { continue };
+        if window.changelog {
+            let folded = Folded::of(generated, sink, window, expected.held.get(&index));
+            expected.folded.extend(folded.map(|folded| (sink.topic.clone(), folded)));
+            continue;
+        }
         if window.refine_every_ms.is_some() {
             let refined = Refined::of(window, &generated.operators[index].fields, generated.bounded);
             expected.refined.insert(sink.topic.clone(), refined);
@@ -239,6 +250,10 @@ struct OpenWindow {
     fired: bool,
     /// How many rows it has taken.
     rows: i64,
+    /// What was told last of it, or of what it was, if its rows are a changelog.
+    told: Option<changelog::Told>,
+    /// It has taken a row since.
+    changed: bool,
     /// The aggregates over each stretch of time that no window cuts, by its number: a sum over the window is a sum of
     /// such sums.
     parts: BTreeMap<i64, Vec<Fold>>,
@@ -399,8 +414,11 @@ impl<'t, 'g> Task<'t, 'g> {
             for place in due {
                 let Some(open) = self.windows[index].open.get_mut(&place) else { continue };
                 open.fired = true;
-                let is_told = window.changelog && window.emit == Emit::OnUpdate;
-                if is_told || (window.purge && open.rows == 0) {
+                if window.changelog {
+                    self.tell_changed(index, operator, &place);
+                    continue;
+                }
+                if window.purge && open.rows == 0 {
                     continue;
                 }
                 let row = result(window, &place, open, window.emit != Emit::OnTime);

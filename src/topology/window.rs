@@ -142,7 +142,7 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     let plan = (|| {
         let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
         let emits = emits?;
-        check_changelog(changelog, &emits, gap.is_some(), reader)?;
+        check_changelog(changelog, &emits, reader)?;
         let (ReadEmit { emit, early, early_when, purge, refine_every_ms }, changelog) =
             (emits, changelog.is_some());
         check_time(fields, time, emit, reader)?;

@@ -7,6 +7,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use super::early::{Changed, EarlyRecords, Place, Round};
 use super::refining::{Extent, Refines};
 use super::state::{Derived, WindowState};
+use super::told::keep;
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, is_early_at,
     prefetch, select,
@@ -61,7 +62,9 @@ pub(super) fn copies<R: RecordType, A: Aggregator<R>>(
 ) -> Result<Panes<A::Value>, StoreError> {
     let mut panes = Vec::new();
     table.visit_key(ends, key, |end_ms, value| {
-        panes.push((end_ms, table.codec().copied(value)));
+        if !table.codec().is_hollow(value) {
+            panes.push((end_ms, table.codec().copied(value)));
+        }
         ControlFlow::Continue(())
     })?;
     Ok(panes)
@@ -77,7 +80,7 @@ pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W =
     pub(super) key: Vec<u8>,
     /// Where there is a changelog that tells of a window with the pane of the record at hand: what that held before it, if it
     /// was there.
-    before: Option<Result<A::Value, EvaluationError>>,
+    pub(super) before: Option<Result<A::Value, EvaluationError>>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -100,8 +103,9 @@ where
     ) -> Self {
         // Of windows that overlap a pane is none by itself.
         let early = spec.early.filter(|_| spec.windows.overlap() == 1);
+        let keeps_told = aggregator.keeps_told();
         WindowOperator {
-            state: WindowState::new(WindowSpec { early, ..spec }, aggregator),
+            state: WindowState::new(WindowSpec { early, ..spec }, aggregator, keeps_told),
             early: EarlyRecords::of_all(),
             keys,
             outlet: Outlet { results, errors, readers },
@@ -115,7 +119,7 @@ where
         WindowOperator { early, ..self }
     }
 
-    /// With refinements by the clock, so often, and not after each record; not in a changelog.
+    /// With refinements by the clock, so often, and not after each record.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
         self.state.refine_every(every_ms);
         self
@@ -142,17 +146,22 @@ where
             Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
-        let WindowState { spec, fired, .. } = &self.state;
-        let is_told = spec.changelog && (spec.emit == EmitRows::OnUpdate || pane_end_ms <= fired.end_ms);
         let entry = self.state.table.entry(pane_end_ms, &self.key, A::create)?;
+        let is_told = self.is_told(pane_end_ms, self.state.table.value(entry));
         let (aggregator, value) = self.state.table.value_mut(entry);
         let heap_before = aggregator.heap_bytes(value);
         if is_told {
-            self.before = (!entry.is_new()).then(|| aggregator.copied(value));
+            let is_there = !entry.is_new() && !aggregator.is_hollow(value);
+            self.before = is_there.then(|| aggregator.copied(value));
         }
         if let Err(error) = aggregator.add(value, input) {
             self.state.table.take_back(entry);
             return Ok(Err(error));
+        }
+        if self.state.tells_later && self.state.spec.windows.overlap() == 1 {
+            let window = self.state.spec.windows.ending_at(pane_end_ms);
+            let told = is_told.then(|| Some((window, self.before.take()?.ok()?)));
+            keep(aggregator, value, told, pane_end_ms <= self.state.fired.end_ms);
         }
         self.state.table.heap_changed(entry, heap_before);
         Ok(Ok((entry, is_due)))
@@ -179,6 +188,9 @@ where
             EmitRows::OnTime => (Firing::Refinement, self.state.fired.end_ms),
             EmitRows::OnUpdate => (Firing::Update, i64::MAX),
         };
+        if self.state.tells_later {
+            return self.updated_later(pane_end_ms, context);
+        }
         let windows = &self.state.spec.windows;
         let closed_ms = self.state.closed_ms();
         let mut ends =
@@ -296,11 +308,15 @@ where
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Vec<u8>>, OperatorError> {
         let window = self.state.spec.windows.ending_at(end_ms);
-        let panes = self.panes(window);
+        let (panes, tells_later) = (self.panes(window), self.state.tells_later);
+        let is_shared = self.state.spec.windows.overlap() > 1;
         let (outlet, early, mut next) = (&mut self.outlet, &self.early, None);
         let flow = self.state.table.visit::<OperatorError>(panes, from, &mut |aggregator, key, values| {
             match values {
                 [value] if early.is_empty(aggregator, value) => {}
+                values if tells_later => {
+                    outlet.tell_fired(aggregator, key, (window, values, is_shared), context)?
+                }
                 [value] => outlet.emit((key, window, Ok(*value), firing), context)?,
                 _ => {
                     let merged = merge(aggregator, values.iter().map(|value| Ok(*value)));
@@ -335,6 +351,12 @@ where
         if !is_due && !is_early_at(spec.early, rows - 1, rows) {
             return Ok(());
         }
+        if self.state.tells_later {
+            let key = std::mem::take(&mut self.key);
+            self.tell(end_ms, &key, false, context)?;
+            self.key = key;
+            return Ok(());
+        }
         let window = spec.windows.ending_at(end_ms);
         self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)?;
         if self.early.purge {
@@ -347,7 +369,9 @@ where
     fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
+            Some(Round::All(place)) if self.early.purge || self.state.tells_later => {
+                self.change_all(place, context)?.map(Round::All)
+            }
             Some(Round::All(place)) => {
                 let outlet = &mut self.outlet;
                 let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
@@ -374,8 +398,11 @@ where
             if end_ms <= self.state.fired.end_ms {
                 continue;
             }
-            if self.early.purge {
-                self.fire_purged(end_ms, &key, context)?;
+            if self.early.purge || self.state.tells_later {
+                match self.state.tells_later {
+                    true => drop(self.tell(end_ms, &key, false, context)?),
+                    false => self.fire_purged(end_ms, &key, context)?,
+                }
                 // One of which there is nothing to tell was read all the same.
                 if context.made_row() {
                     return Ok(Some(changed));
@@ -421,8 +448,8 @@ where
         Ok(())
     }
 
-    /// The same of all windows that have not fired, from `place` on; where there are more.
-    fn purge_all(
+    /// Early records, which change what windows keep, of all that have not fired, from `place` on; where there are more.
+    fn change_all(
         &mut self,
         place: Place,
         context: &mut Context<'_, '_>,

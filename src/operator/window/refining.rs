@@ -223,6 +223,9 @@ where
         key: &[u8],
         context: &mut Context<'_, '_>,
     ) -> Result<usize, OperatorError> {
+        if self.state.tells_later {
+            return self.tell(end_ms, key, true, context);
+        }
         let window = self.state.spec.windows.ending_at(end_ms);
         let panes = copies(&self.state.table, self.panes(window), key)?;
         let merged = match &panes[..] {
@@ -244,6 +247,9 @@ where
         until_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
+        if self.state.tells_later {
+            return self.tell_all(place, until_ms, context);
+        }
         let before = |place: &Place| place.end_ms.saturating_sub(1);
         while let Some(end_ms) = self.next_end_after(before(&place)).filter(|end_ms| *end_ms <= until_ms) {
             let from = if end_ms == place.end_ms { place.from } else { Vec::new() };

@@ -29,6 +29,19 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Whether it is a changelog that does not tell after each update what has changed.
+    pub fn tells_later(&self) -> bool {
+        self.changelog && (self.early.is_some() || self.refine_every_ms.is_some())
+    }
+
+    /// Whether nobody knows when it does.
+    pub fn tells_by_time(&self) -> bool {
+        let by_time = matches!(self.early, Some(EarlyFiring::EveryMs(..))) || self.refine_every_ms.is_some();
+        self.changelog && by_time
+    }
+}
+
 impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
         let key = self.new_key(input);
@@ -175,8 +188,7 @@ impl Maker<'_> {
         let is_one_part = !overlaps && shape != Shape::Session;
         let of_parts = if is_one_part { &mut *random } else { &mut forked };
         let refine_every_ms = (may_refine && of_parts.one_in(4)).then(|| *of_parts.pick(&[50, 700, 5_000]));
-        let may_change =
-            emit != Emit::OnClose && early.is_none() && refine_every_ms.is_none() && gap.is_none();
+        let may_change = !purge && (emit != Emit::OnClose || early.is_some());
         let changelog = may_change && random.fork("changelog").one_in(3);
         fields.extend(marks(emit, early, changelog).map(|(mark, ty)| field(mark, ty, false)));
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };

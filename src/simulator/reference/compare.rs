@@ -31,9 +31,10 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
             None => rows.iter().collect(),
         };
         let writers = expected.topics.get(topic).unwrap_or(&nothing);
-        match expected.refined.get(topic) {
-            Some(refined) => refined.check(topic, writers, rows)?,
-            None => compare_topic(topic, writers, &rows)?,
+        match (expected.refined.get(topic), expected.folded.get(topic)) {
+            (Some(refined), _) => refined.check(topic, writers, rows)?,
+            (None, Some(folded)) => folded.check(topic, writers, rows)?,
+            (None, None) => compare_topic(topic, writers, &rows)?,
         }
     }
     let unwritten = |topic: &str| !written.contains_key(topic) && !expected.sums.contains_key(topic);

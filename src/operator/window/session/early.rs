@@ -43,18 +43,13 @@ where
         if end_ms <= fired.end_ms || !(counts || is_due) {
             return Ok(());
         }
-        let (key, outlet, aggregator) = (&self.key[..], &mut self.outlet, &table.codec().0);
-        let mut emitted = None;
-        visit_session(table, spec.windows.bucket_end(end_ms), key, end_ms, |session| {
-            if is_due || is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
-                let row = (key, session.range, Ok(&session.value), Firing::Early);
-                emitted = Some(outlet.emit(row, context));
-            }
+        let (aggregator, mut fires) = (&table.codec().0, is_due);
+        visit_session(table, spec.windows.bucket_end(end_ms), &self.key, end_ms, |session| {
+            fires |= is_early_at(spec.early, joined.rows, aggregator.rows(&session.value));
         })?;
-        if let Some(emitted) = emitted {
-            emitted?;
+        if fires {
             let key = std::mem::take(&mut self.key);
-            self.purge(end_ms, &key)?;
+            self.fire_one(end_ms, &key, Firing::Early, context)?;
             self.key = key;
         }
         Ok(())
@@ -64,7 +59,9 @@ where
     pub(super) fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All(place)) if self.early.purge => self.purge_all(place, context)?.map(Round::All),
+            Some(Round::All(place)) if self.early.purge || self.state.tells_later => {
+                self.change_all(place, context)?.map(Round::All)
+            }
             Some(Round::All(place)) => {
                 let outlet = &mut self.outlet;
                 let left = self.state.fire_all(place, context, &mut |unfired, key, values, context| {
@@ -103,8 +100,8 @@ where
         Ok(None)
     }
 
-    /// Early records of all sessions that have not fired, from `place` on, which begin anew; where there are more.
-    fn purge_all(
+    /// Early records, which change what sessions keep, of all that have not fired, from `place` on; where there are more.
+    fn change_all(
         &mut self,
         place: Place,
         context: &mut Context<'_, '_>,

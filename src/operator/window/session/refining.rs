@@ -18,7 +18,7 @@ where
     A: Aggregator<R>,
     F: WindowResult<A::Value, O>,
 {
-    /// With refinements by the clock, so often, and not after each record; not in a changelog.
+    /// With refinements by the clock, so often, and not after each record.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
         self.state.refine_every(every_ms);
         self
@@ -73,6 +73,9 @@ where
         until_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
+        if self.state.tells_later {
+            return self.tell_all(place, until_ms, context);
+        }
         let (closed_ms, outlet) = (self.state.closed_ms(), &mut self.outlet);
         let buckets = i64::MIN..=self.state.spec.windows.bucket_end(until_ms);
         self.state.fire_within(buckets, place, context, &mut |_, key, values, context| {
