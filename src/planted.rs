@@ -153,6 +153,12 @@ bugs! {
     ClosedSessionJoined = "closed-session-joined",
     /// A session's end that is nearer than what was looked for is not noted: it fires with the next restart.
     SessionEndNotNoted = "session-end-not-noted",
+    /// What was told of a window is no part of its entry: whoever reads that again takes it for what it holds, or for nothing.
+    ToldNotStored = "told-not-stored",
+    /// A window that has fired is taken for one that has told nothing since its last early row: that is taken back again.
+    FiringNotTold = "firing-not-told",
+    /// What was told of the sessions that have become one stays, but for the last.
+    PartNotTakenBack = "part-not-taken-back",
     /// A duplicate is looked for only among what expires in the same bucket as it would: what passed a little
     /// earlier or later is missed.
     NeighbourBucketForgotten = "neighbour-bucket-forgotten",

@@ -7,12 +7,13 @@ mod distinct;
 mod encoding;
 mod hyperloglog;
 mod partial;
+mod told;
 
 use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::window::Aggregator;
+use super::window::{Aggregator, Told};
 use crate::expression::{Environment, EvaluationError, Expression};
 use crate::record::{Dynamic, Event, Slot, Type};
 use crate::state::key::{STATE_TEXT_BYTES_MAX, STATE_TEXTS_BYTES_MAX};
@@ -22,6 +23,7 @@ use accumulator::{Refusal, Sample, is_text, of_texts};
 use distinct::Bounds;
 pub(super) use encoding::{decode_held, encode_held};
 pub use partial::{MergedRows, PartialRows};
+pub use told::KeptTold;
 
 /// The aggregates of a window.
 pub struct RowAggregates {
@@ -36,16 +38,18 @@ pub struct RowAggregates {
     counts_rows: bool,
     /// In how many panes an entry keeps them, which share what texts have.
     panes: usize,
+    /// Whether what was told of a window is kept behind the others.
+    keeps_told: bool,
 }
 
 impl RowAggregates {
     /// What an operator of a topology file keeps.
     pub fn of(window: &WindowPlan) -> Self {
-        let aggregates = RowAggregates::new(window.aggregates.clone());
-        match window.counts_rows() {
-            true => aggregates.counting_rows(),
-            false => aggregates,
+        let mut aggregates = RowAggregates::new(window.aggregates.clone());
+        if window.counts_rows() {
+            aggregates = aggregates.counting_rows();
         }
+        if window.tells_later() { aggregates.keeping_told() } else { aggregates }
     }
 
     /// In entries that keep so many panes together, at least 1. What [they take](pane_bytes) together, if there are several,
@@ -70,6 +74,15 @@ impl RowAggregates {
         RowAggregates { counts_rows: true, ..self }
     }
 
+    /// With what was told of their window, which takes as much as they do.
+    pub fn keeping_told(self) -> Self {
+        let keepers: usize = self.aggregates.iter().map(text_keepers).sum();
+        let reserved: usize = self.aggregates.iter().map(reserved_bytes).sum();
+        let share = STATE_TEXTS_BYTES_MAX.saturating_sub(2 * reserved) / keepers.max(1) / 2;
+        let text_bytes_max = STATE_TEXT_BYTES_MAX.min(share);
+        RowAggregates { text_bytes_max, distinct_bytes_max: share, keeps_told: true, ..self }
+    }
+
     /// Computes these. Together they [reserve](reserved_bytes) at most
     /// [`STATE_RESERVED_BYTES_MAX`](crate::state::key::STATE_RESERVED_BYTES_MAX), which a topology's check sees to.
     pub fn new(aggregates: Vec<AggregatePlan>) -> Self {
@@ -78,8 +91,16 @@ impl RowAggregates {
         let share = STATE_TEXTS_BYTES_MAX.saturating_sub(reserved) / keepers.max(1);
         let compares = aggregates.iter().any(|plan| plan.by.is_some());
         let text_bytes_max = STATE_TEXT_BYTES_MAX.min(share);
-        let (distinct_bytes_max, counts_rows, panes) = (share, false, 1);
-        RowAggregates { aggregates, text_bytes_max, distinct_bytes_max, compares, counts_rows, panes }
+        let (distinct_bytes_max, counts_rows, panes, keeps_told) = (share, false, 1, false);
+        RowAggregates {
+            aggregates,
+            text_bytes_max,
+            distinct_bytes_max,
+            compares,
+            counts_rows,
+            panes,
+            keeps_told,
+        }
     }
 
     /// Writes the results of `value` to the first slots of `results`, in order.
@@ -87,6 +108,16 @@ impl RowAggregates {
         let shown = self.aggregates.len() - usize::from(self.counts_rows);
         for ((accumulator, plan), slot) in value.iter().zip(&self.aggregates[..shown]).zip(results) {
             *slot = accumulator.result(plan, arena);
+        }
+    }
+
+    /// A row has been added.
+    fn fill(&self, value: &mut Accumulators) {
+        if self.keeps_told
+            && let Some(Accumulator::Told(kept)) = value.last_mut()
+            && let Some(told) = kept.take_if(|kept| kept.is_hollow)
+        {
+            *kept = KeptTold { is_hollow: false, ..*told }.kept();
         }
     }
 
@@ -240,35 +271,74 @@ impl Aggregator<Dynamic> for RowAggregates {
     }
 
     fn create(&self) -> Accumulators {
-        self.aggregates.iter().map(Accumulator::new).collect()
+        let told = self.keeps_told.then_some(Accumulator::Told(None));
+        self.aggregates.iter().map(Accumulator::new).chain(told).collect()
     }
 
     fn add(&self, value: &mut Accumulators, input: RowInput<'_>) -> Result<(), EvaluationError> {
         // First what can fail, for all of them; only then is anything changed.
-        for (index, accumulator) in value.iter().enumerate() {
+        for (index, accumulator) in value.iter().take(self.aggregates.len()).enumerate() {
             let checked = accumulator.check(&input.sample(index), self.bounds(index, self.panes));
             checked.map_err(|what| self.failed(index, what))?;
         }
         for (index, (accumulator, plan)) in value.iter_mut().zip(&self.aggregates).enumerate() {
             accumulator.add(plan.function, input.sample(index), self.bounds(index, self.panes));
         }
+        self.fill(value);
         Ok(())
     }
 
     fn rows(&self, value: &Accumulators) -> i64 {
-        match value.last() {
+        match value.get(self.aggregates.len().saturating_sub(1)) {
             Some(Accumulator::Count(rows)) if self.counts_rows => *rows,
             _ => 0,
         }
     }
 
     fn merge(&self, value: &mut Accumulators, later: &Accumulators) -> Result<(), EvaluationError> {
-        for (index, (accumulator, later)) in value.iter_mut().zip(later).enumerate() {
+        let all = value.iter_mut().zip(later).take(self.aggregates.len());
+        for (index, (accumulator, later)) in all.enumerate() {
             let function = self.aggregates[index].function;
             let merged = accumulator.merge(function, later, self.bounds(index, 1));
             merged.map_err(|what| self.failed(index, what))?;
         }
         Ok(())
+    }
+
+    fn copied(&self, value: &Accumulators) -> Result<Accumulators, EvaluationError> {
+        let told = self.keeps_told.then_some(Accumulator::Told(None));
+        Ok(value.iter().take(self.aggregates.len()).cloned().chain(told).collect())
+    }
+
+    fn keeps_told(&self) -> bool {
+        self.keeps_told
+    }
+
+    fn told<'v>(&self, value: &'v Accumulators) -> &'v Told<Accumulators> {
+        match value.last() {
+            Some(Accumulator::Told(Some(kept))) => &kept.told,
+            _ => &Told::WithFiring,
+        }
+    }
+
+    fn set_told(&self, value: &mut Accumulators, told: Told<Accumulators>) -> Told<Accumulators> {
+        let Some(Accumulator::Told(kept)) = value.last_mut() else { return Told::WithFiring };
+        let mut changed = kept.take().map_or_else(KeptTold::default, |kept| *kept);
+        let before = std::mem::replace(&mut changed.told, told);
+        *kept = changed.kept();
+        before
+    }
+
+    fn hollow(&self) -> Accumulators {
+        let mut value = self.create();
+        if let Some(Accumulator::Told(kept)) = value.last_mut() {
+            *kept = KeptTold { is_hollow: true, ..KeptTold::default() }.kept();
+        }
+        value
+    }
+
+    fn is_hollow(&self, value: &Accumulators) -> bool {
+        matches!(value.last(), Some(Accumulator::Told(Some(kept))) if kept.is_hollow)
     }
 }
 

@@ -488,12 +488,27 @@ proptest! {
     }
 
     #[test]
+    fn changelogs_of_early_rows_by_their_number_conform(
+        windows in prop_oneof![Just(tumbling(10)), Just(session(4)), Just(session(10))],
+        rows in prop_oneof![Just(None), (1..4_i64).prop_map(Some)],
+        emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime)],
+        inputs in vec(input(), 0..40),
+    ) {
+        let early = Some(rows.map_or(EarlyFiring::When, EarlyFiring::EveryRows));
+        let early_when = rows.is_none().then(|| expression(&orders(), "12 / amount > 2"));
+        let window = Windowed { early, early_when, changelog: true, windows, ..window(emit) };
+        conforms(&move || windowed_as(&window), inputs);
+    }
+
+    #[test]
     fn sessions_of_rows_with_their_own_gaps_conform(
         emit in prop_oneof![Just(EmitRows::OnClose), Just(EmitRows::OnTime), Just(EmitRows::OnUpdate)],
+        changelog in any::<bool>(),
         inputs in vec(input(), 0..30),
     ) {
         let gap = expression(&orders(), "duration(amount * 4)");
-        let window = Windowed { gap: Some(gap), windows: session(5), ..window(emit) };
+        let changelog = changelog && emit != EmitRows::OnClose;
+        let window = Windowed { gap: Some(gap), windows: session(5), changelog, ..window(emit) };
         conforms(&move || windowed_as(&window), inputs);
     }
 

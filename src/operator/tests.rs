@@ -4,7 +4,7 @@ mod across;
 mod anew;
 mod branch;
 mod calendar;
-mod changelog;
+pub(super) mod changelog;
 mod deduplicate;
 mod early;
 mod errors;
@@ -16,6 +16,7 @@ mod processing;
 mod refining;
 mod repartition;
 mod session;
+mod told;
 mod two_phase;
 mod window;
 
@@ -326,7 +327,7 @@ impl Windowed {
         fields.push(field("window_start", Type::Timestamp, false));
         fields.push(field("window_end", Type::Timestamp, false));
         fields.extend(self.aggregates.iter().map(|plan| field(&plan.name, plan.ty, true)));
-        if self.early.is_some() {
+        if self.early.is_some() && !self.changelog {
             fields.push(field("early", Type::Bool, false));
         }
         match self.emit {
@@ -355,14 +356,17 @@ impl Windowed {
             EmitRows::OnTime => Some(Firing::Refinement),
             EmitRows::OnUpdate => Some(Firing::Close),
         };
-        let marks = self.early.map(|_| Firing::Early).into_iter().chain(mark).collect();
+        let early = self.early.filter(|_| !self.changelog);
+        let marks = early.map(|_| Firing::Early).into_iter().chain(mark).collect();
         let aggregates = || {
             let aggregates = RowAggregates::new(self.aggregates.clone());
-            match self.early {
+            let aggregates = match self.early {
                 Some(EarlyFiring::EveryRows(_)) => aggregates.counting_rows(),
                 _ if self.merges || self.purge => aggregates.counting_rows(),
                 _ => aggregates,
-            }
+            };
+            let tells_later = self.changelog && (self.early.is_some() || self.refine_every_ms.is_some());
+            if tells_later { aggregates.keeping_told() } else { aggregates }
         };
         let results = RowResults::new(&self.schema(input), 1, aggregates(), marks);
         let key = first_field(input);

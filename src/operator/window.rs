@@ -17,6 +17,7 @@ mod refining;
 mod rows;
 mod session;
 mod state;
+mod told;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub use local::{LocalAggregate, PartialResult};
 pub(super) use rows::begin_row;
 pub use rows::{RowGap, RowKey, RowResults, local_row_windows, row_windows};
 pub use session::{Session, SessionCodec, SessionGap, SessionOperator};
+pub use told::Told;
 
 /// Takes a record's key, as bytes.
 pub trait KeySelector<R: RecordType> {
@@ -80,6 +82,27 @@ pub trait Aggregator<R: RecordType>: ValueCodec {
     fn copied(&self, value: &Self::Value) -> Result<Self::Value, EvaluationError> {
         let mut copy = self.create();
         self.merge(&mut copy, value).map(|()| copy)
+    }
+    /// Whether a value keeps what was told of its window. Only asked for a changelog whose records are not made after each
+    /// update: without this there is none.
+    fn keeps_told(&self) -> bool {
+        false
+    }
+    /// What was told of the window of a value.
+    fn told<'v>(&self, _value: &'v Self::Value) -> &'v Told<Self::Value> {
+        &Told::WithFiring
+    }
+    /// Changes that, and returns what it was.
+    fn set_told(&self, _value: &mut Self::Value, _told: Told<Self::Value>) -> Told<Self::Value> {
+        Told::WithFiring
+    }
+    /// The value over no records of a pane that is there for what was told alone, until a record is added to it.
+    fn hollow(&self) -> Self::Value {
+        self.create()
+    }
+    /// Whether a value is that.
+    fn is_hollow(&self, _value: &Self::Value) -> bool {
+        false
     }
 }
 
@@ -150,8 +173,9 @@ pub struct WindowSpec<W = AlignedWindows> {
     pub allowed_lateness_ms: i64,
     /// When it makes records.
     pub emit: EmitRows,
-    /// Whether they are a changelog, with no early ones: each record takes back, or takes the place of, what was told before, and
-    /// none comes at the close that changes nothing.
+    /// Whether they are a changelog: each record takes back, or takes the place of, what was told before, and none comes at the
+    /// close that changes nothing. With early ones, or refinements by the clock, only if the [`Aggregator`] keeps what was told;
+    /// if not, there are none of these. Not of windows that begin anew with early ones.
     pub changelog: bool,
     /// When it makes records of windows that are not over as well. To count records is up to the [`Aggregator`].
     pub early: Option<EarlyFiring>,

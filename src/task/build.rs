@@ -253,7 +253,8 @@ impl Builder<'_> {
             Emit::OnTime => Some(Firing::Refinement),
             Emit::OnUpdate => Some(Firing::Close),
         };
-        let marks = window.early.map(|_| Firing::Early).into_iter().chain(mark).collect();
+        let early = window.early.filter(|_| !window.changelog);
+        let marks = early.map(|_| Firing::Early).into_iter().chain(mark).collect();
         let aggregates = RowAggregates::of(window);
         let results = RowResults::new(&operator.schema, window.key.len(), aggregates, marks);
         let aggregates = RowAggregates::of(window);

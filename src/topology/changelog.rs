@@ -19,32 +19,19 @@ pub(super) fn add_op(fields: &Fields, span: Span, stream: &mut Stream, reader: &
     stream.add(OP_FIELD, Some(plain(OP_FIELD, Type::String, false)), span, &fields.what, reader);
 }
 
-/// Whether what windows of time tell can be taken back; reports it if not. `joins_any`: a row may join any number of sessions.
-pub(super) fn check_changelog(
-    span: Option<Span>,
-    emits: &ReadEmit,
-    joins_any: bool,
-    reader: &mut Reader,
-) -> Option<()> {
+/// Whether what windows of time tell can be taken back; reports it if not.
+pub(super) fn check_changelog(span: Option<Span>, emits: &ReadEmit, reader: &mut Reader) -> Option<()> {
     let Some(span) = span else { return Some(()) };
     let (message, help) = match emits.emit {
-        _ if emits.early.is_some() => (
-            "windows with early rows make no changelog",
-            "what an early row told is not kept, so that it cannot be taken back; `emit: on_update` makes a row after each",
+        _ if emits.purge => (
+            "windows that begin anew with early rows make no changelog",
+            "their rows add up, so that none is taken back; without `purge` each takes the place of the one before",
         ),
-        _ if emits.refine_every_ms.is_some() => (
-            "windows with refinements by the clock make no changelog",
-            "what the last one told is not kept, so that it cannot be taken back; `emit: on_time` makes one after each late row",
-        ),
-        Emit::OnClose => (
+        Emit::OnClose if emits.early.is_none() => (
             "with `emit: on_close` each row is made once, and there is nothing to take back",
             "say `emit: on_update` or `emit: on_time`, or leave `changelog` out",
         ),
-        _ if joins_any => (
-            "sessions of rows with their own gaps make no changelog",
-            "a row may join any number of them, whose rows would all be taken back at once; with one gap for all it joins two",
-        ),
-        Emit::OnTime | Emit::OnUpdate => return Some(()),
+        Emit::OnClose | Emit::OnTime | Emit::OnUpdate => return Some(()),
     };
     reader.problems.error(span, message).help(help);
     None

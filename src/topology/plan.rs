@@ -291,6 +291,12 @@ impl WindowPlan {
         in_steps || self.purge || matches!(self.early, Some(EarlyFiring::EveryRows(_)))
     }
 
+    /// Whether its rows are a changelog that tells not after each update what has changed, so that what was told is kept.
+    pub fn tells_later(&self) -> bool {
+        let at_times = self.early.is_some() || self.refine_every_ms.is_some();
+        self.changelog && at_times && self.phase != Phase::Local
+    }
+
     /// The fields at the end of the rows that tell them apart.
     pub fn marks(&self) -> impl Iterator<Item = (&'static str, Type)> {
         marks(self.emit, self.early, self.changelog)

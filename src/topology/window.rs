@@ -107,11 +107,11 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
     let plan = (|| {
         let OfTime { windows, gap, time, allowed_lateness_ms } = windows?;
         let emits = emits?;
-        check_changelog(changelog, &emits, gap.is_some(), reader)?;
+        check_changelog(changelog, &emits, reader)?;
         let (ReadEmit { emit, early, early_when, purge, refine_every_ms }, changelog) =
             (emits, changelog.is_some());
         check_time(fields, time, emit, reader)?;
-        check_early(fields, (&windows, time), (early, purge), reader)?;
+        check_early(fields, (&windows, time), (early, purge, changelog), reader)?;
         check_updates(fields, &windows, (emit, early, changelog), allowed_lateness_ms, reader)?;
         Some(WindowPlan {
             key: key?,
@@ -254,7 +254,7 @@ fn check_updates(
 fn check_early(
     fields: &Fields,
     (windows, time): (&Windows, TimeDomain),
-    (early, purge): (Option<EarlyFiring>, bool),
+    (early, purge, changelog): (Option<EarlyFiring>, bool, bool),
     reader: &mut Reader,
 ) -> Option<()> {
     match windows {
@@ -275,6 +275,14 @@ fn check_early(
                 .problems
                 .error(span, "windows that overlap do not begin anew: they share what they hold")
                 .help("leave `purge` out");
+            None
+        }
+        Windows::Aligned(windows) if early.is_some() && changelog && windows.overlap() > 1 => {
+            let span = fields.entry("changelog").map_or(fields.owner, |entry| entry.value.span);
+            reader
+                .problems
+                .error(span, "windows that overlap make no changelog of early rows")
+                .help("what an early row of one of them told is not kept; leave `early` or `changelog` out");
             None
         }
         _ => Some(()),

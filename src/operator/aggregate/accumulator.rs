@@ -10,6 +10,7 @@ use super::collected::{Collected, Top};
 use super::ddsketch::DdSketch;
 use super::distinct::{Bounds, Distinct, Identity, Texts};
 use super::hyperloglog::HyperLogLog;
+use super::told::KeptTold;
 use crate::record::{Slot, Type};
 use crate::topology::plan::{AggregateFunction, AggregatePlan, Parameter};
 
@@ -50,6 +51,8 @@ pub enum Accumulator {
     Collected(Box<Collected>),
     /// The best rows.
     Top(Box<Top>),
+    /// No aggregate: what was told of the window of those before it. `None`: nothing but what it tells as it fires.
+    Told(Option<Box<KeptTold>>),
 }
 
 /// A value that is kept.
@@ -342,6 +345,7 @@ impl Accumulator {
             Accumulator::DdSketch(sketch) => sketch.add(double(&argument)),
             Accumulator::Collected(collected) => collected.add(&argument),
             Accumulator::Top(top) => top.add(&sample, bounds.values),
+            Accumulator::Told(_) => {}
         }
     }
 
@@ -361,7 +365,7 @@ impl Accumulator {
                 *sum = Some(sum.map_or(Ok(*later), |sum| finite(sum + later))?);
             }
             (Accumulator::Avg { sum, count }, Accumulator::Avg { sum: later, count: of_later }) => {
-                *sum = finite(*sum + later)?;
+                *sum = if *count == 0 { *later } else { finite(*sum + later)? };
                 *count += of_later;
             }
             (Accumulator::Moments(moments), Accumulator::Moments(later)) => {
@@ -422,6 +426,7 @@ impl Accumulator {
             },
             Accumulator::Collected(collected) if collected.values().is_empty() => Slot::Null,
             Accumulator::Collected(collected) => list(collected.values().iter().map(Some), plan.ty, arena),
+            Accumulator::Told(_) => Slot::Null,
             Accumulator::Top(top) if top.rows().is_empty() => Slot::Null,
             Accumulator::Top(top) => list(top.rows().iter().map(|row| row.value.as_ref()), plan.ty, arena),
         }
@@ -442,9 +447,18 @@ impl Accumulator {
             Accumulator::DdSketch(sketch) => size_of::<DdSketch>() + sketch.heap_bytes(),
             Accumulator::Collected(collected) => size_of::<Collected>() + collected.heap_bytes(),
             Accumulator::Top(top) => size_of::<Top>() + top.heap_bytes(),
+            Accumulator::Told(Some(kept)) => {
+                size_of::<KeptTold>() + kept.told.row().map_or(0, |(_, value)| heap_bytes(value))
+            }
             _ => 0,
         }
     }
+}
+
+/// Bytes that accumulators hold outside themselves.
+pub(super) fn heap_bytes(value: &Accumulators) -> usize {
+    let held: usize = value.iter().map(Accumulator::heap_bytes).sum();
+    held + if value.spilled() { value.capacity() * size_of::<Accumulator>() } else { 0 }
 }
 
 /// Whether an aggregate's argument is text or bytes.

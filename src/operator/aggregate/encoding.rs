@@ -10,13 +10,16 @@ use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint, skip_field,
 };
 
-use super::accumulator::{Accumulator, Accumulators, Best, Held, Moments, Timed};
+use super::accumulator::{Accumulator, Accumulators, Best, Held, Moments, Timed, heap_bytes};
 use super::collected::{Collected, Top};
 use super::ddsketch::{Buckets, DdSketch};
 use super::distinct::{Distinct, Texts};
 use super::hyperloglog::{HASHES_MAX, HyperLogLog, RANK_MAX};
-use super::{Aggregator, RowAggregates};
+use super::told::KeptTold;
+use super::{Aggregator, RowAggregates, Told};
+use crate::planted::{Bug, is_planted};
 use crate::state::ValueCodec;
+use crate::window::WindowRange;
 
 const WHOLE: u32 = 1;
 const DOUBLE: u32 = 2;
@@ -310,8 +313,10 @@ fn put(accumulator: &Accumulator, base: u32, bytes: &mut Vec<u8>) {
             let rows = top.rows().iter().map(TimedMessage::of).collect();
             put_message(base + TEXT, &TopMessage { rows }, bytes);
         }
+        // What is told is written by those who know how accumulators are.
+        Accumulator::Told(_)
         // Over nothing. No order is defined for bools and bytes, so that they are no extremes.
-        Accumulator::SumInt(None)
+        | Accumulator::SumInt(None)
         | Accumulator::SumDouble(None)
         | Accumulator::Extreme(_)
         | Accumulator::Timed(None)
@@ -395,7 +400,12 @@ impl ValueCodec for RowAggregates {
 
     fn encode(&self, value: &Accumulators, bytes: &mut Vec<u8>) {
         for (index, accumulator) in value.iter().enumerate() {
-            put(accumulator, index as u32 * FIELDS_PER_AGGREGATE, bytes);
+            let base = index as u32 * FIELDS_PER_AGGREGATE;
+            match accumulator {
+                Accumulator::Told(Some(_)) if is_planted(Bug::ToldNotStored) => {}
+                Accumulator::Told(Some(kept)) => put_message(base + TEXT, &self.told_message(kept), bytes),
+                accumulator => put(accumulator, base, bytes),
+            }
         }
     }
 
@@ -423,15 +433,84 @@ impl ValueCodec for RowAggregates {
                 }
             };
             let index = (tag - 1) / FIELDS_PER_AGGREGATE;
-            if let Some(accumulator) = value.get_mut(index as usize) {
-                set(accumulator, tag - index * FIELDS_PER_AGGREGATE, stored)?;
+            let field = tag - index * FIELDS_PER_AGGREGATE;
+            match (value.get_mut(index as usize), stored) {
+                (Some(Accumulator::Told(kept)), Stored::Text(bytes)) if field == TEXT => {
+                    *kept = self.kept_told(decode_message(bytes)?)?.kept();
+                }
+                (Some(accumulator), stored) => set(accumulator, field, stored)?,
+                (None, _) => {}
             }
         }
         Ok(value)
     }
 
     fn heap_bytes(&self, value: &Accumulators) -> usize {
-        let held: usize = value.iter().map(Accumulator::heap_bytes).sum();
-        held + if value.spilled() { value.capacity() * size_of::<Accumulator>() } else { 0 }
+        heap_bytes(value)
+    }
+}
+
+/// [`KeptTold`]: `is_current` and `before` are two kinds of [`Told`], and without both it is the third.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ToldMessage {
+    #[prost(bool, tag = "1")]
+    is_hollow: bool,
+    #[prost(bool, tag = "2")]
+    is_current: bool,
+    #[prost(message, optional, tag = "3")]
+    before: Option<BeforeMessage>,
+}
+
+/// [`Told::Before`].
+#[derive(Clone, PartialEq, prost::Message)]
+struct BeforeMessage {
+    #[prost(bool, tag = "1")]
+    has_fired: bool,
+    #[prost(message, optional, tag = "2")]
+    row: Option<ToldRowMessage>,
+}
+
+/// A window, and its accumulators as they are stored.
+#[derive(Clone, PartialEq, prost::Message)]
+struct ToldRowMessage {
+    #[prost(sint64, tag = "1")]
+    start_ms: i64,
+    #[prost(int64, tag = "2")]
+    length_ms: i64,
+    #[prost(bytes = "vec", tag = "3")]
+    value: Vec<u8>,
+}
+
+impl RowAggregates {
+    fn told_message(&self, kept: &KeptTold) -> ToldMessage {
+        let row = kept.told.row().map(|(window, value)| {
+            let mut bytes = Vec::new();
+            self.encode(value, &mut bytes);
+            let WindowRange { start_ms, end_ms } = window;
+            ToldRowMessage { start_ms, length_ms: end_ms - start_ms, value: bytes }
+        });
+        let before = match kept.told {
+            Told::Before { has_fired, .. } => Some(BeforeMessage { has_fired, row }),
+            Told::WithFiring | Told::Current => None,
+        };
+        let is_current = matches!(kept.told, Told::Current);
+        ToldMessage { is_hollow: kept.is_hollow, is_current, before }
+    }
+
+    fn kept_told(&self, message: ToldMessage) -> Result<KeptTold, String> {
+        let ToldMessage { is_hollow, is_current, before } = message;
+        let told = match before {
+            Some(BeforeMessage { has_fired, row }) => {
+                let row = row.map(|ToldRowMessage { start_ms, length_ms, value }| {
+                    let end_ms =
+                        start_ms.checked_add(length_ms).ok_or("a window that was told is out of range")?;
+                    Ok::<_, String>((WindowRange { start_ms, end_ms }, self.decode(&value)?))
+                });
+                Told::Before { row: row.transpose()?, has_fired }
+            }
+            None if is_current => Told::Current,
+            None => Told::WithFiring,
+        };
+        Ok(KeptTold { is_hollow, told })
     }
 }

@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::super::tests::changelog::{applied, counted};
 use super::*;
-use crate::window::TimeDomain;
+use crate::window::{PanedWindows, TimeDomain};
 
 fn text(row: &OutputRecord) -> String {
     String::from_utf8(row.value.clone().unwrap_or_default()).unwrap()
@@ -95,6 +96,38 @@ fn refines(window: &Windowed, refine_every_ms: i64, inputs: Vec<Input>) {
     }
 }
 
+/// A changelog that tells at times what has changed comes to what its windows hold in the end, however it is cut; and tells of each
+/// what it held at some time.
+fn comes_to_what_windows_hold(window: &Windowed, inputs: Vec<Input>) {
+    let inputs = numbered(inputs);
+    let written = |window: &Windowed, cut: Cut| -> Vec<String> {
+        let make = {
+            let window = window.clone();
+            move || windowed_as(&window)
+        };
+        let (rows, _) = Run::new(&make, cut).run(&inputs);
+        rows.iter().filter(|row| &*row.topic == "out").map(text).collect()
+    };
+    let plain = Windowed { changelog: false, early: None, refine_every_ms: None, ..window.clone() };
+    let last = counted(written(&Windowed { emit: EmitRows::OnClose, ..plain.clone() }, WHOLE));
+    let updates = written(&Windowed { emit: EmitRows::OnUpdate, ..plain }, WHOLE);
+    let held: BTreeSet<&str> = updates.iter().map(|row| row.rsplit_once(",\"mark\"").unwrap().0).collect();
+    for cut in cuts() {
+        let in_parts = cut.rows.min(cut.rows_per_call) < usize::MAX;
+        match cut.after {
+            // Who dies with each window that is looked at never comes to the last one.
+            After::Restore if in_parts && window.refine_every_ms.is_some() => continue,
+            // What is being made is kept in memory.
+            After::Eviction if in_parts && window.early.is_some() => continue,
+            _ => {}
+        }
+        let changelog = written(window, cut);
+        assert_eq!(applied(&changelog), last, "{cut:?} of {inputs:?}: {changelog:#?}");
+        let told = changelog.iter().map(|row| row.rsplit_once(",\"op\"").unwrap().0);
+        told.for_each(|row| assert!(held.contains(row), "{row} of {cut:?} of {inputs:?}"));
+    }
+}
+
 /// Aggregates that take any value, and in any parts.
 fn safe_aggregates() -> Vec<AggregatePlan> {
     let is_safe =
@@ -134,5 +167,39 @@ proptest! {
         let aggregates = safe_aggregates();
         let window = Windowed { windows, allowed_lateness_ms, aggregates, ..window(EmitRows::OnTime) };
         refines(&window, every_ms, inputs);
+    }
+
+    #[test]
+    fn changelogs_of_early_rows_and_refinements_by_time_come_to_what_windows_hold(
+        (windows, gap) in prop_oneof![
+            Just((tumbling(10), None)),
+            Just((sliding(12, 4), None)),
+            Just((Windows::Aligned(AlignedWindows::sliding(10, 4).with_offset(3)), None)),
+            Just((Windows::Aligned(AlignedWindows::cumulative(15, 5).with_offset(2)), None)),
+            Just((session(3), None)),
+            Just((session(10), None)),
+            Just((session(3), Some("duration(3 + int(at) % 20)"))),
+        ],
+        early in prop_oneof![
+            Just(None),
+            (1..20_i64).prop_map(|every_ms| Some(EarlyFiring::EveryMs(every_ms, TimeDomain::Event))),
+            (1..60_i64).prop_map(|every_ms| Some(EarlyFiring::EveryMs(every_ms, TimeDomain::Processing))),
+            (1..4_i64).prop_map(|rows| Some(EarlyFiring::EveryRows(rows))),
+        ],
+        on_time in any::<bool>(),
+        refine_every_ms in prop_oneof![Just(None), (1..100_i64).prop_map(Some)],
+        allowed_lateness_ms in prop_oneof![Just(3), Just(12), Just(25)],
+        inputs in vec(input(), 0..40),
+    ) {
+        let overlaps = matches!(&windows, Windows::Aligned(windows) if windows.overlap() > 1);
+        let early = early.filter(|_| !overlaps);
+        // Something has to be told, and taken back.
+        let on_time = on_time || early.is_none();
+        let refine_every_ms = refine_every_ms.or(early.is_none().then_some(40)).filter(|_| on_time);
+        let emit = if on_time { EmitRows::OnTime } else { EmitRows::OnClose };
+        let (gap, aggregates) = (gap.map(|gap| expression(&orders(), gap)), safe_aggregates());
+        let changelog = true;
+        let window = Windowed { windows, gap, early, refine_every_ms, changelog, allowed_lateness_ms, aggregates, ..window(emit) };
+        comes_to_what_windows_hold(&window, inputs);
     }
 }

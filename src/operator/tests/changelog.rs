@@ -15,11 +15,11 @@ fn changelog(windows: Windows, emit: EmitRows) -> Windowed {
 }
 
 /// A row of a count of the key `a`.
-fn change(op: &str, start_ms: i64, end_ms: i64, rows: i64) -> String {
+pub(super) fn change(op: &str, start_ms: i64, end_ms: i64, rows: i64) -> String {
     with_op(&range(start_ms, end_ms, rows, None), op)
 }
 
-fn with_op(row: &str, op: &str) -> String {
+pub(super) fn with_op(row: &str, op: &str) -> String {
     row.replace('}', &format!(r#","op":"{op}"}}"#))
 }
 
@@ -34,7 +34,7 @@ fn customer(row: &str) -> &str {
 }
 
 /// The rows that are there after a changelog: each one that it takes back is there before, and what takes its place follows.
-fn applied(changelog: &[String]) -> BTreeMap<String, usize> {
+pub(in crate::operator) fn applied(changelog: &[String]) -> BTreeMap<String, usize> {
     let mut there = BTreeMap::<String, usize>::new();
     let mut replaced = None;
     for change in changelog {
@@ -63,7 +63,7 @@ fn applied(changelog: &[String]) -> BTreeMap<String, usize> {
     there
 }
 
-fn counted(rows: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
+pub(in crate::operator) fn counted(rows: impl IntoIterator<Item = String>) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     rows.into_iter().for_each(|row| *counts.entry(row).or_default() += 1);
     counts
@@ -282,7 +282,7 @@ fn a_window_that_is_open_when_the_changelog_begins_takes_back_what_it_held() {
 }
 
 /// Sums that may overflow, doubles, what has an order, lists.
-fn aggregates() -> Vec<AggregatePlan> {
+pub(super) fn aggregates() -> Vec<AggregatePlan> {
     use AggregateFunction::{Avg, Collect, Count, Last, Max, Stddev, Sum};
     let schema = orders();
     let of =
@@ -299,7 +299,7 @@ fn aggregates() -> Vec<AggregatePlan> {
     ]
 }
 
-fn inputs() -> impl Strategy<Value = Vec<Input>> {
+pub(super) fn inputs() -> impl Strategy<Value = Vec<Input>> {
     let amount = prop_oneof![9 => (-3..9_i64).prop_map(|amount| amount.to_string()),
         2 => Just(i64::MAX.to_string()), 1 => Just(i64::MIN.to_string()), 1 => Just("null".to_owned())];
     let time = prop_oneof![9 => 0..60_i64, 1 => 60..200_i64];
@@ -307,7 +307,7 @@ fn inputs() -> impl Strategy<Value = Vec<Input>> {
 }
 
 /// All rows, those of the end included.
-fn made(reader: Reader, inputs: &[Input]) -> Vec<String> {
+pub(super) fn made(reader: Reader, inputs: &[Input]) -> Vec<String> {
     let mut pipeline = source(4, vec![reader]);
     start(&mut *pipeline);
     let mut staged = go_on(&mut *pipeline, inputs.to_vec()).unwrap();

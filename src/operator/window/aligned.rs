@@ -10,6 +10,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 use super::early::{Early, EarlyRecords, Place};
 use super::refining::{Extent, Refines};
 use super::state::{Derived, WindowState};
+use super::told::keep;
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
 };
@@ -63,7 +64,9 @@ pub(super) fn copies<R: RecordType, A: Aggregator<R>>(
 ) -> Result<Panes<A::Value>, StoreError> {
     let mut panes = Vec::new();
     table.visit_key(ends, key, |end_ms, value| {
-        panes.push((end_ms, table.codec().copied(value)));
+        if !table.codec().is_hollow(value) {
+            panes.push((end_ms, table.codec().copied(value)));
+        }
         ControlFlow::Continue(())
     })?;
     Ok(panes)
@@ -79,7 +82,7 @@ pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W =
     pub(super) key: Vec<u8>,
     /// Where there is a changelog that tells of a window with the pane of the record at hand: what that held before it, if it
     /// was there.
-    before: Option<Result<A::Value, EvaluationError>>,
+    pub(super) before: Option<Result<A::Value, EvaluationError>>,
 }
 
 impl<R, O, K, A, F, W> WindowOperator<R, O, K, A, F, W>
@@ -100,8 +103,11 @@ where
         errors: ErrorPolicy,
         readers: Readers<O>,
     ) -> Self {
-        let mut state = WindowState::new(spec, aggregator);
-        if state.spec.windows.overlap() > 1 {
+        let (overlaps, keeps_told) = (spec.windows.overlap() > 1, aggregator.keeps_told());
+        // What was told early of windows that overlap is kept nowhere.
+        let early = spec.early.filter(|_| !(overlaps && spec.changelog));
+        let mut state = WindowState::new(WindowSpec { early, ..spec }, aggregator, keeps_told);
+        if overlaps {
             state.early = state.early.map(Early::of_panes);
         }
         WindowOperator {
@@ -114,13 +120,15 @@ where
         }
     }
 
-    /// With more to know of early records. Windows that overlap do not begin anew: they share what they hold.
+    /// With more to know of early records. Windows that overlap do not begin anew: they share what they hold. Nor do those of
+    /// a changelog.
     pub fn with_early(self, early: EarlyRecords<R>) -> Self {
-        let purge = early.purge && self.state.spec.windows.overlap() == 1;
+        let WindowSpec { windows, changelog, .. } = &self.state.spec;
+        let purge = early.purge && windows.overlap() == 1 && !changelog;
         WindowOperator { early: EarlyRecords { purge, ..early }, ..self }
     }
 
-    /// With refinements by the clock, so often, and not after each record; not in a changelog.
+    /// With refinements by the clock, so often, and not after each record.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
         self.state.refine_every(every_ms);
         self
@@ -147,17 +155,22 @@ where
             Ok(checked) => checked,
             Err(error) => return Ok(Err(error)),
         };
-        let WindowState { spec, fired, .. } = &self.state;
-        let is_told = spec.changelog && (spec.emit == EmitRows::OnUpdate || pane_end_ms <= fired.end_ms);
         let entry = self.state.table.entry(pane_end_ms, &self.key, A::create)?;
+        let is_told = self.is_told(pane_end_ms, self.state.table.value(entry));
         let (aggregator, value) = self.state.table.value_mut(entry);
         let heap_before = aggregator.heap_bytes(value);
         if is_told {
-            self.before = (!entry.is_new()).then(|| aggregator.copied(value));
+            let is_there = !entry.is_new() && !aggregator.is_hollow(value);
+            self.before = is_there.then(|| aggregator.copied(value));
         }
         if let Err(error) = aggregator.add(value, input) {
             self.state.table.take_back(entry);
             return Ok(Err(error));
+        }
+        if self.state.tells_later && self.state.spec.windows.overlap() == 1 {
+            let window = self.state.spec.windows.ending_at(pane_end_ms);
+            let told = is_told.then(|| Some((window, self.before.take()?.ok()?)));
+            keep(aggregator, value, told, pane_end_ms <= self.state.fired.end_ms);
         }
         self.state.table.heap_changed(entry, heap_before);
         Ok(Ok((entry, is_due)))
@@ -176,6 +189,9 @@ where
             EmitRows::OnTime => (Firing::Refinement, self.state.fired.end_ms),
             EmitRows::OnUpdate => (Firing::Update, i64::MAX),
         };
+        if self.state.tells_later {
+            return self.updated_later(pane_end_ms, context);
+        }
         let windows = &self.state.spec.windows;
         let closed_ms = self.state.closed_ms();
         let first_ms = windows.next_end(pane_end_ms, closed_ms).filter(|end_ms| *end_ms <= until_ms);
@@ -311,11 +327,15 @@ where
             return self.fire_all_anew(end_ms, from, firing, context);
         }
         let window = self.state.spec.windows.ending_at(end_ms);
-        let panes = self.panes(window);
+        let (panes, tells_later) = (self.panes(window), self.state.tells_later);
+        let is_shared = self.state.spec.windows.overlap() > 1;
         let (outlet, early, mut next) = (&mut self.outlet, &self.early, None);
         let flow = self.state.table.visit::<OperatorError>(panes, from, &mut |aggregator, key, values| {
             match values {
                 [value] if early.is_empty(aggregator, value) => {}
+                values if tells_later => {
+                    outlet.tell_fired(aggregator, key, (window, values, is_shared), context)?
+                }
                 [value] => outlet.emit((key, window, Ok(*value), firing), context)?,
                 _ => {
                     let merged = merge(aggregator, values.iter().map(|value| Ok(*value)));

@@ -87,7 +87,7 @@ impl<C: ValueCodec> Expiring<C> {
             early: None,
             late,
         };
-        Expiring { state: WindowState::new(spec, codec) }
+        Expiring { state: WindowState::new(spec, codec, false) }
     }
 
     /// What writes the entries.

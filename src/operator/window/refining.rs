@@ -223,6 +223,9 @@ where
         key: &[u8],
         context: &mut Context<'_, '_>,
     ) -> Result<usize, OperatorError> {
+        if self.state.tells_later {
+            return self.tell(end_ms, key, true, context);
+        }
         if self.early.begins_anew(Firing::Refinement) {
             return self.fire_anew(end_ms, key, Firing::Refinement, context).map(usize::from);
         }
@@ -247,6 +250,10 @@ where
         until_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
-        self.emit_within(i64::MIN..=until_ms, place, Firing::Refinement, context)
+        let until = i64::MIN..=until_ms;
+        if self.state.tells_later {
+            return self.tell_all(until, place, true, context);
+        }
+        self.emit_within(until, place, Firing::Refinement, context)
     }
 }

@@ -24,6 +24,7 @@ use bumpalo::Bump;
 use super::early::EarlyRecords;
 use super::refining::Refines;
 use super::state::WindowState;
+use super::told::keep;
 use super::{
     Aggregator, EmitRows, Firing, KeySelector, Outlet, WindowResult, WindowSpec, behind, prefetch, select,
 };
@@ -115,8 +116,9 @@ where
         errors: ErrorPolicy,
         readers: Readers<O>,
     ) -> Self {
+        let keeps_told = aggregator.keeps_told();
         SessionOperator {
-            state: WindowState::new(spec, SessionCodec::new(aggregator)),
+            state: WindowState::new(spec, SessionCodec::new(aggregator), keeps_told),
             gaps: None,
             early: EarlyRecords::of_all(),
             keys,
@@ -155,26 +157,43 @@ where
         windows.bucket_end(range.end_ms) != bucket_end_ms || range.end_ms - range.start_ms < windows.gap_ms()
     }
 
-    /// Adds a record to its session; the error says why it cannot be.
+    /// Adds a record to its session; the error says why it cannot be. Of what was `told` of those that it joins, if that is
+    /// kept, one stays with the session.
     fn add(
         &mut self,
         input: A::Input<'_>,
         joined: &Joined,
+        told: &mut Told<A::Value>,
     ) -> Result<Result<(), EvaluationError>, StoreError> {
         let bucket_end_ms = self.state.spec.windows.bucket_end(joined.whole.end_ms);
+        let tells_later = self.state.tells_later;
+        let has_fired = self.has_fired(joined.whole.end_ms);
         if let [range] = &joined.sessions[..]
             && self.state.spec.windows.bucket_end(range.end_ms) == bucket_end_ms
         {
+            let had_fired = self.has_fired(range.end_ms);
             let added = self.change(bucket_end_ms, |aggregator, session| {
                 let Session { range, value } = session.as_mut()?;
-                Some(aggregator.add(value, input).map(|()| *range = joined.whole))
+                let before = (tells_later && aggregator.told(value).is_current(had_fired))
+                    .then(|| aggregator.copied(value).ok().map(|value| (*range, value)));
+                Some(aggregator.add(value, input).map(|()| {
+                    if tells_later {
+                        keep(aggregator, value, before, has_fired);
+                    }
+                    *range = joined.whole;
+                }))
             })?;
             return added.ok_or_else(|| damage(joined.whole));
         }
-        let value = match self.merged(input, joined)? {
+        let mut value = match self.merged(input, joined)? {
             Ok(value) => value,
             Err(error) => return Ok(Err(error)),
         };
+        if tells_later {
+            self.told_of_parts(joined, told)?;
+            let last = told.pop().map(|Session { range, value }| (range, value));
+            keep(&self.state.table.codec().0, &mut value, last.map(Some), has_fired);
+        }
         for range in &joined.sessions {
             self.change(self.state.spec.windows.bucket_end(range.end_ms), |_, session| *session = None)?;
         }
@@ -222,6 +241,9 @@ where
         told: Told<A::Value>,
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
+        if self.state.tells_later {
+            return self.updated_later(range, context);
+        }
         if self.state.spec.changelog {
             return self.tell(range, told, context);
         }
@@ -266,6 +288,9 @@ where
         firing: Firing,
         context: &mut Context<'_, '_>,
     ) -> Result<bool, OperatorError> {
+        if self.state.tells_later {
+            return self.tell_later(end_ms, key, firing, context);
+        }
         let bucket_end_ms = self.state.spec.windows.bucket_end(end_ms);
         let (outlet, early, mut emitted) = (&mut self.outlet, &self.early, None);
         let aggregator = &self.state.table.codec().0;
@@ -359,14 +384,15 @@ where
                 if self.state.is_closed(joined.whole.end_ms) {
                     return self.state.spec.put_late(&event, 1, &self.keys, &self.outlet.errors, context);
                 }
-                let checked = self.early.is_due(&event, context.arena).and_then(|holds| {
+                let checked = self.may_join(&joined).and_then(|()| self.early.is_due(&event, context.arena));
+                let checked = checked.and_then(|holds| {
                     is_due = holds;
                     self.state.table.codec().0.input(&event, context.arena)
                 });
                 match checked {
                     Ok(input) => {
                         told = self.told(&joined)?;
-                        self.add(input, &joined)?.map(|()| joined)
+                        self.add(input, &joined, &mut told)?.map(|()| joined)
                     }
                     Err(error) => Err(error),
                 }
@@ -380,6 +406,9 @@ where
                 let before = joined.sessions.iter().map(|session| session.end_ms);
                 if joined.whole.end_ms > self.state.fired.end_ms {
                     self.state.changed(joined.whole.end_ms, before, &self.key, context);
+                }
+                if self.state.tells_later {
+                    self.take_back(&std::mem::take(&mut told), context)?;
                 }
                 self.fire_counted(&joined, is_due, context)?;
                 match self.refine_later(&joined, context) {

@@ -34,22 +34,24 @@ pub(super) struct WindowState<W, C: ValueCodec, D> {
     pub early: Option<Early>,
     /// Where refinements are made now and then by the clock.
     pub refining: Option<Refining>,
+    /// Whether the values keep what was told, for a changelog whose rows are not made after each update.
+    pub tells_later: bool,
 }
 
 impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
-    /// Nothing, to be restored before use.
-    pub fn new(spec: WindowSpec<W>, codec: C) -> Self {
+    /// Nothing, to be restored before use. `keeps_told`: values keep what was told.
+    pub fn new(spec: WindowSpec<W>, codec: C, keeps_told: bool) -> Self {
         let table = WindowTable::new(&spec.id, codec);
-        let spec = WindowSpec { early: spec.early.filter(|_| !spec.changelog), ..spec };
-        let early = Early::of(spec.early);
-        WindowState { spec, table, fired: Fired::nothing(), derived: D::default(), early, refining: None }
+        let tells_later = spec.changelog && keeps_told;
+        let spec = WindowSpec { early: spec.early.filter(|_| !spec.changelog || tells_later), ..spec };
+        let (early, fired) = (Early::of(spec.early), Fired::nothing());
+        WindowState { spec, table, fired, derived: D::default(), early, refining: None, tells_later }
     }
 
-    /// Has refinements made by the clock, so often, and not after each record; not in a changelog.
+    /// Has refinements made by the clock, so often, and not after each record.
     pub fn refine_every(&mut self, every_ms: Option<i64>) {
-        let WindowSpec { emit, changelog, .. } = self.spec;
-        let every_ms = every_ms.filter(|_| emit == EmitRows::OnTime && !changelog);
-        self.refining = every_ms.map(Refining::new);
+        let may_refine = self.spec.emit == EmitRows::OnTime && (!self.spec.changelog || self.tells_later);
+        self.refining = every_ms.filter(|_| may_refine).map(Refining::new);
     }
 
     /// The event as the windows date it: in processing time it happens now, and never before what has happened.

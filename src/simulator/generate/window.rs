@@ -29,6 +29,19 @@ impl Window {
     }
 }
 
+impl Window {
+    /// Whether it is a changelog that does not tell after each update what has changed.
+    pub fn tells_later(&self) -> bool {
+        self.changelog && (self.early.is_some() || self.refine_every_ms.is_some())
+    }
+
+    /// Whether nobody knows when it does.
+    pub fn tells_by_time(&self) -> bool {
+        let by_time = matches!(self.early, Some(EarlyFiring::EveryMs(..))) || self.refine_every_ms.is_some();
+        self.changelog && by_time
+    }
+}
+
 impl Maker<'_> {
     pub(super) fn repartition(&mut self, input: &Stream) -> (OperatorKind, Stream) {
         let key = self.new_key(input);
@@ -174,8 +187,8 @@ impl Maker<'_> {
             Some(_) => true,
         };
         let purge = may_purge && random.one_in(2);
-        let may_change =
-            emit != Emit::OnClose && !purge && early.is_none() && refine_every_ms.is_none() && gap.is_none();
+        // What was told early of windows that overlap is kept nowhere.
+        let may_change = !purge && if early.is_some() { !overlaps } else { emit != Emit::OnClose };
         let changelog = may_change && random.fork("changelog").one_in(3);
         fields.extend(marks(emit, early, changelog).map(|(mark, ty)| field(mark, ty, false)));
         let allowed_lateness_ms = if by_clock { 0 } else { *random.pick(&[0, 0, 1_000, 4_000]) };

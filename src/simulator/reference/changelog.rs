@@ -1,25 +1,16 @@
 //! Changelogs, row by row.
 
 use super::evaluate::Failed;
-use super::{KeyPart, OpenWindow, Task, result};
+use super::{KeyPart, Task, folded, object, result};
 use crate::simulator::generate::formula::Value;
-use crate::simulator::generate::{Operator, Window};
-use crate::topology::plan::Emit;
+use crate::simulator::generate::{Operator, OperatorKind};
 
 /// What was told of a key's window, by its end and start.
+#[derive(Clone, Debug)]
 pub(super) struct Told {
     pub place: (i64, Vec<KeyPart>),
     pub start_ms: i64,
     pub row: Vec<Value>,
-}
-
-/// What was told last of an open window, if its rows are a changelog; nothing of what cannot be.
-pub(super) fn told(window: &Window, place: &(i64, Vec<KeyPart>), open: &OpenWindow) -> Option<Told> {
-    if !window.changelog || (window.emit == Emit::OnTime && !open.fired) {
-        return None;
-    }
-    let row = result(window, place, open, false).ok()?;
-    Some(Told { place: place.clone(), start_ms: open.start_ms, row })
 }
 
 /// A row that does this.
@@ -56,6 +47,36 @@ impl<'g> Task<'_, 'g> {
                 }
                 self.fire(index, operator, place, start_ms, row);
             }
+        }
+    }
+
+    /// Tells what an open window holds, if a row has come since it was told, and takes back what was.
+    pub(super) fn tell_changed(&mut self, index: usize, operator: &'g Operator, place: &(i64, Vec<KeyPart>)) {
+        let OperatorKind::Window(window) = &operator.kind else { return };
+        let Some(open) = self.windows[index].open.get_mut(place) else { return };
+        if !std::mem::take(&mut open.changed) {
+            return;
+        }
+        let (start_ms, row) = (open.start_ms, result(window, place, open, false));
+        let now = row.clone().ok().map(|row| Told { place: place.clone(), start_ms, row });
+        let mut told = std::mem::replace(&mut open.told, now);
+        // What begins or ends elsewhere is another one.
+        if let Some(other) = told.take_if(|told| (told.place.0, told.start_ms) != (place.0, start_ms)) {
+            self.take_back(index, operator, other);
+        }
+        self.change(index, operator, told, (place, start_ms), row);
+    }
+
+    /// Notes what a window holds that tells at times which nobody knows.
+    pub(super) fn hold(&mut self, index: usize, operator: &'g Operator, place: &(i64, Vec<KeyPart>)) {
+        let OperatorKind::Window(window) = &operator.kind else { return };
+        if !window.tells_by_time() {
+            return;
+        }
+        let Some(open) = self.windows[index].open.get(place) else { return };
+        if let Ok(row) = result(window, place, open, false) {
+            let value = object(&operator.fields, &row);
+            self.out.held.entry(index).or_default().extend(folded::without_op(&value));
         }
     }
 }

@@ -35,9 +35,10 @@ pub fn compare(expected: &Expected, written: &BTreeMap<String, Vec<Written>>) ->
         let writers = expected.topics.get(topic).unwrap_or(&nothing);
         let (writers, rows) = without_repeats(&expected.repeated, writers, rows);
         let writers = &*writers;
-        match expected.refined.get(topic) {
-            Some(refined) => refined.check(topic, writers, rows)?,
-            None => compare_topic(topic, writers, &rows)?,
+        match (expected.refined.get(topic), expected.folded.get(topic)) {
+            (Some(refined), _) => refined.check(topic, writers, rows)?,
+            (None, Some(folded)) => folded.check(topic, writers, rows)?,
+            (None, None) => compare_topic(topic, writers, &rows)?,
         }
     }
     let unwritten = |topic: &str| !written.contains_key(topic) && !expected.sums.contains_key(topic);

@@ -1,8 +1,8 @@
 //! Records of sources.
 
-use super::RFC3339_MS;
 use super::Source;
 use super::Value;
+use super::json::RFC3339_MS;
 use super::json::{Json, parse_rfc3339};
 use crate::record::{EACH, Field, FieldForm, ListType, Type};
 use crate::simulator::Input;

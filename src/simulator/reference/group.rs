@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::changelog::told;
+use super::changelog::Told;
 use super::evaluate::{Environment, Failed};
 use super::fold::{Fold, Sample};
 use super::{EarlyRows, Event, KeyPart, OpenWindow, States, Task, key_part, object, windows};
@@ -53,12 +53,12 @@ impl<'g> Task<'_, 'g> {
             let place = (end_ms, key.clone());
             self.tally(index, window, &place);
             let is_over = watermark_ms.is_some_and(|watermark_ms| watermark_ms >= end_ms);
-            let told = self.windows[index].open.get(&place).and_then(|open| told(window, &place, open));
             let opened = self.windows[index].open.entry(place.clone()).or_default();
             opened.start_ms = windows::start(window, end_ms);
             opened.parts.insert(part, folds.clone());
             opened.fired |= is_over;
             opened.rows += 1;
+            opened.changed = true;
             let is_early = (window.emit == Emit::OnClose || !opened.fired)
                 && (is_due || is_early(window, opened.rows - 1, opened.rows));
             let emits = match window.emit {
@@ -66,7 +66,12 @@ impl<'g> Task<'_, 'g> {
                 Emit::OnTime => is_over,
                 Emit::OnUpdate => true,
             };
-            if emits || is_early {
+            if window.changelog {
+                self.hold(index, operator, &place);
+                if emits || is_early {
+                    self.tell_changed(index, operator, &place);
+                }
+            } else if emits || is_early {
                 // A refinement is marked, an update is not.
                 let row = result(window, &place, opened, window.emit == Emit::OnTime && !is_early);
                 let row = if is_early { row.map(|row| marked_early(window, row)) } else { row };
@@ -74,10 +79,7 @@ impl<'g> Task<'_, 'g> {
                 if window.purge {
                     self.begin_anew(index, window, &place, is_early);
                 }
-                match window.changelog {
-                    true => self.change(index, operator, told, (&place, start_ms), row),
-                    false => self.fire(index, operator, &place, start_ms, row),
-                }
+                self.fire(index, operator, &place, start_ms, row);
             }
             self.holds(index, window, &place);
         }
@@ -86,7 +88,7 @@ impl<'g> Task<'_, 'g> {
 
     /// Notes what a window holds that makes early rows by a time, if one may tell it.
     fn holds(&mut self, index: usize, window: &Window, place: &(i64, Vec<KeyPart>)) {
-        if window.purge || !matches!(window.early, Some(EarlyFiring::EveryMs(..))) {
+        if window.purge || window.changelog || !matches!(window.early, Some(EarlyFiring::EveryMs(..))) {
             return;
         }
         let at = StreamRef::Operator(index);
@@ -163,37 +165,55 @@ impl<'g> Task<'_, 'g> {
         let is_over = watermark_ms >= end_ms;
         let counts = joined.iter().filter_map(|place| Some(open.get(place)?.rows));
         let (before, rows) = (counts.clone().max().unwrap_or(0), counts.sum::<i64>() + 1);
-        let mut session = OpenWindow { start_ms, fired: is_over, rows, parts: [(0, folds)].into() };
+        let mut session = OpenWindow {
+            start_ms,
+            fired: is_over,
+            rows,
+            parts: [(0, folds)].into(),
+            told: None,
+            changed: true,
+        };
         let is_early =
             (!is_over || window.emit == Emit::OnClose) && (is_due || is_early(window, before, rows));
+        let emits = match window.emit {
+            Emit::OnClose => false,
+            Emit::OnTime => is_over,
+            Emit::OnUpdate => true,
+        };
+        if window.changelog {
+            let open = &mut self.windows[index].open;
+            let mut told: Vec<Told> = joined.iter().filter_map(|old| open.remove(old)?.told).collect();
+            // What is told at times keeps that of the last one for then.
+            let stays = match window.tells_later() {
+                true => told.len().checked_sub(1),
+                false => {
+                    told.iter().position(|told| emits && (told.place.0, told.start_ms) == (end_ms, start_ms))
+                }
+            };
+            session.told = stays.map(|stays| told.remove(stays));
+            told.into_iter().for_each(|told| self.take_back(index, operator, told));
+            self.windows[index].open.insert(place.clone(), session);
+            self.hold(index, operator, &place);
+            if emits || is_early {
+                self.tell_changed(index, operator, &place);
+            }
+            return Ok(());
+        }
         let row = match window.emit {
             _ if is_early => {
                 Some(result(window, &place, &session, false).map(|row| marked_early(window, row)))
             }
-            Emit::OnClose => None,
-            Emit::OnTime => is_over.then(|| result(window, &place, &session, true)),
-            Emit::OnUpdate => Some(result(window, &place, &session, false)),
+            // A refinement is marked, an update is not.
+            _ => emits.then(|| result(window, &place, &session, window.emit == Emit::OnTime)),
         };
         if row.is_some() && window.purge {
             (session.parts, session.rows) = (BTreeMap::new(), 0);
         }
-        let mut before = None;
-        for old in &joined {
-            let Some(open) = self.windows[index].open.remove(old) else { continue };
-            match told(window, old, &open) {
-                Some(told) if row.is_some() && (old.0, told.start_ms) == (end_ms, start_ms) => {
-                    before = Some(told)
-                }
-                Some(told) => self.take_back(index, operator, told),
-                None => {}
-            }
-        }
+        joined.iter().for_each(|old| drop(self.windows[index].open.remove(old)));
         self.windows[index].open.insert(place.clone(), session);
         self.holds(index, window, &place);
-        match row {
-            Some(row) if window.changelog => self.change(index, operator, before, (&place, start_ms), row),
-            Some(row) => self.fire(index, operator, &place, start_ms, row),
-            None => {}
+        if let Some(row) = row {
+            self.fire(index, operator, &place, start_ms, row);
         }
         Ok(())
     }

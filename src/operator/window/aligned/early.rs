@@ -42,6 +42,12 @@ where
             return Ok(());
         }
         // Windows that do not overlap are a pane each.
+        if self.state.tells_later {
+            let key = std::mem::take(&mut self.key);
+            let told = self.tell(pane_end_ms, &key, false, context).map(drop);
+            self.key = key;
+            return told;
+        }
         let window = spec.windows.ending_at(pane_end_ms);
         self.outlet.emit((&self.key, window, Ok(value), Firing::Early), context)?;
         if self.early.purge {
@@ -118,7 +124,11 @@ where
             Some(Round::OfPanes { changed, told_ms }) => self.fire_panes(changed, told_ms, context)?,
             Some(Round::All(place)) => {
                 let unfired = self.state.unfired();
-                self.emit_within(unfired, place, Firing::Early, context)?.map(Round::All)
+                let left = match self.state.tells_later {
+                    true => self.tell_all(unfired, place, false, context),
+                    false => self.emit_within(unfired, place, Firing::Early, context),
+                };
+                left?.map(Round::All)
             }
             None => None,
         };
@@ -135,7 +145,9 @@ where
             if end_ms <= self.state.fired.end_ms {
                 continue;
             }
-            if self.early.purge {
+            if self.state.tells_later {
+                self.tell(end_ms, &key, false, context)?;
+            } else if self.early.purge {
                 self.fire_anew(end_ms, &key, Firing::Early, context)?;
             } else {
                 let (window, outlet) = (self.state.spec.windows.ending_at(end_ms), &mut self.outlet);

@@ -42,17 +42,13 @@ where
         if end_ms <= fired.end_ms || !(counts || is_due) {
             return Ok(());
         }
-        let (key, outlet, aggregator) = (&self.key[..], &mut self.outlet, &table.codec().0);
-        let mut emitted = None;
-        visit_session(table, spec.windows.bucket_end(end_ms), key, end_ms, |session| {
-            if is_due || is_early_at(spec.early, joined.rows, aggregator.rows(&session.value)) {
-                let row = (key, session.range, Ok(&session.value), Firing::Early);
-                emitted = Some(outlet.emit(row, context));
-            }
+        let (aggregator, mut fires) = (&table.codec().0, is_due);
+        visit_session(table, spec.windows.bucket_end(end_ms), &self.key, end_ms, |session| {
+            fires |= is_early_at(spec.early, joined.rows, aggregator.rows(&session.value));
         })?;
-        if emitted.transpose()?.is_some() && self.early.purge {
+        if fires {
             let key = std::mem::take(&mut self.key);
-            self.purge(end_ms, &key)?;
+            self.fire_one(end_ms, &key, Firing::Early, context)?;
             self.key = key;
         }
         Ok(())
@@ -62,10 +58,10 @@ where
     pub(super) fn fire_early(&mut self, context: &mut Context<'_, '_>) -> Result<Progress, OperatorError> {
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
-            Some(Round::All(place)) if self.early.purge => {
+            Some(Round::All(place)) if self.early.purge || self.state.tells_later => {
                 let unfired = self.state.unfired();
                 let is_due = |operator: &Self, end_ms, key: &[u8]| !operator.state.fired.has(end_ms, key);
-                self.fire_all_anew(unfired, place, (Firing::Early, &is_due), context)?.map(Round::All)
+                self.fire_each(unfired, place, (Firing::Early, &is_due), context)?.map(Round::All)
             }
             Some(Round::All(place)) => {
                 let (unfired, outlet) = (self.state.unfired(), &mut self.outlet);
@@ -105,8 +101,9 @@ where
         Ok(None)
     }
 
-    /// Records of all sessions in these buckets that are due, from `place` on, which begin anew; where there may be more.
-    pub(super) fn fire_all_anew(
+    /// Records of all sessions in these buckets that are due, from `place` on, one by one, since that changes what they keep;
+    /// where there may be more.
+    pub(super) fn fire_each(
         &mut self,
         buckets: RangeInclusive<i64>,
         place: Place,

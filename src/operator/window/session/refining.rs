@@ -18,7 +18,7 @@ where
     A: Aggregator<R>,
     F: WindowResult<A::Value, O>,
 {
-    /// With refinements by the clock, so often, and not after each record; not in a changelog.
+    /// With refinements by the clock, so often, and not after each record.
     pub fn with_refinements(mut self, every_ms: Option<i64>) -> Self {
         self.state.refine_every(every_ms);
         self
@@ -73,11 +73,14 @@ where
         until_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
+        if self.state.tells_later {
+            return self.tell_all(place, until_ms, context);
+        }
         let closed_ms = self.state.closed_ms();
         let buckets = i64::MIN..=self.state.spec.windows.bucket_end(until_ms);
         if self.early.begins_anew(Firing::Refinement) {
             let is_due = |_: &Self, end_ms, _: &[u8]| end_ms > closed_ms && end_ms <= until_ms;
-            return self.fire_all_anew(buckets, place, (Firing::Refinement, &is_due), context);
+            return self.fire_each(buckets, place, (Firing::Refinement, &is_due), context);
         }
         let outlet = &mut self.outlet;
         self.state.fire_within(buckets, place, context, &mut |_, key, values, context| {
