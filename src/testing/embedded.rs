@@ -165,6 +165,7 @@ fn record(plan: &Plan, line: &str) -> Result<CaseRecord, String> {
         }),
         timestamp_ms: timestamp.map(|timestamp| instant(&timestamp)).transpose()?,
         partition: None,
+        headers: Vec::new(),
     })
 }
 

@@ -107,7 +107,11 @@ impl Producer {
             partition: TopicPartition::new(&plan.sources[record.source].topic, partition),
             key,
             value: record.value.clone(),
-            headers: Vec::new(),
+            headers: record
+                .headers
+                .iter()
+                .map(|(name, value)| (name.clone(), Some(value.clone().into_bytes())))
+                .collect(),
             timestamp_ms,
         }
     }

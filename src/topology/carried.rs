@@ -56,36 +56,65 @@ impl Plan {
 
     /// Whether rows of a stream come from one record of a source each; of a union it may be so of some.
     fn has_records(&self, stream: StreamRef) -> bool {
-        match stream {
-            StreamRef::Source(_) => true,
-            StreamRef::Repartition(i) => self.has_records(self.repartitions[i].input),
-            StreamRef::Operator(i) => {
-                let OperatorPlan { kind, inputs, .. } = &self.operators[i];
-                !kind.makes_rows_of_many() && inputs.iter().any(|input| self.has_records(*input))
+        let mut streams = Streams::from(stream);
+        while let Some(stream) = streams.next() {
+            match stream {
+                StreamRef::Source(_) => return true,
+                StreamRef::Repartition(i) => streams.add(self.repartitions[i].input),
+                StreamRef::Operator(i) => {
+                    let OperatorPlan { kind, inputs, .. } = &self.operators[i];
+                    let inputs = inputs.iter().filter(|_| !kind.makes_rows_of_many());
+                    inputs.for_each(|input| streams.add(*input));
+                }
             }
         }
+        false
     }
 
     /// By all that comes behind a stream, up to the next windows.
     fn asked_of(&self, stream: StreamRef) -> Asked {
-        let mut asked = Asked::default();
-        for (index, operator) in self.operators.iter().enumerate() {
-            if !operator.inputs.contains(&stream) {
-                continue;
+        let (mut asked, mut streams) = (Asked::default(), Streams::from(stream));
+        while let Some(stream) = streams.next() {
+            let operators = self.operators.iter().enumerate();
+            for (index, operator) in operators.filter(|(_, operator)| operator.inputs.contains(&stream)) {
+                asked = asked.and(Asked::of_operator(operator));
+                if !operator.kind.makes_rows_of_many() {
+                    streams.add(StreamRef::Operator(index));
+                }
             }
-            asked = asked.and(Asked::of_operator(operator));
-            if !operator.kind.makes_rows_of_many() {
-                asked = asked.and(self.asked_of(StreamRef::Operator(index)));
-            }
-        }
-        for (index, repartition) in self.repartitions.iter().enumerate() {
-            if repartition.input == stream {
+            let repartitions = self.repartitions.iter().enumerate();
+            for (index, repartition) in repartitions.filter(|(_, repartition)| repartition.input == stream) {
                 asked = asked.and(Asked::of_policy(&repartition.on_error));
-                asked = asked.and(self.asked_of(StreamRef::Repartition(index)));
+                streams.add(StreamRef::Repartition(index));
             }
+            let sinks = self.sinks.iter().filter(|sink| sink.input == stream);
+            asked = sinks.fold(asked, |asked, sink| asked.and(Asked::of_policy(&sink.on_error)));
         }
-        let sinks = self.sinks.iter().filter(|sink| sink.input == stream);
-        sinks.fold(asked, |asked, sink| asked.and(Asked::of_policy(&sink.on_error)))
+        asked
+    }
+}
+
+/// Streams to be looked at, each once, however many ways lead to it.
+struct Streams {
+    all: Vec<StreamRef>,
+    seen: usize,
+}
+
+impl Streams {
+    fn from(stream: StreamRef) -> Streams {
+        Streams { all: vec![stream], seen: 0 }
+    }
+
+    fn add(&mut self, stream: StreamRef) {
+        if !self.all.contains(&stream) {
+            self.all.push(stream);
+        }
+    }
+
+    fn next(&mut self) -> Option<StreamRef> {
+        let next = self.all.get(self.seen).copied();
+        self.seen += usize::from(next.is_some());
+        next
     }
 }
 

@@ -279,7 +279,8 @@ impl Reader<'_> {
         })
     }
 
-    fn headers(&mut self, fields: &Fields) -> Vec<(String, String)> {
+    /// What `headers` says.
+    pub(super) fn headers(&mut self, fields: &Fields) -> Vec<(String, String)> {
         let Some(node) = fields.get("headers") else { return Vec::new() };
         let mut headers = Vec::new();
         for entry in self.entries(node, "`headers`").unwrap_or_default() {

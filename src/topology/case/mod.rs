@@ -63,6 +63,8 @@ pub struct CaseRecord {
     pub timestamp_ms: Option<i64>,
     /// Its partition; `None`: the one that its key leads to.
     pub partition: Option<i32>,
+    /// Its headers, in their order.
+    pub headers: Vec<(String, String)>,
 }
 
 /// What a topic, or a window operator's state, must hold.

@@ -13,7 +13,8 @@ use super::{Case, CaseRecord, CaseStep, ExpectedCount, ExpectedRows};
 
 const CASE_KEYS: [&str; 9] =
     ["name", "partitions", "bounded", "crashes", "input", "expect", "late", "failed", "state"];
-const RECORD_KEYS: [&str; 7] = ["source", "value", "raw", "key", "timestamp", "partition", "advance"];
+const RECORD_KEYS: [&str; 8] =
+    ["source", "value", "raw", "key", "timestamp", "headers", "partition", "advance"];
 
 /// A file has at most so many cases.
 const CASES_MAX: usize = 1_000;
@@ -216,6 +217,7 @@ fn read_record(
         key: fields.get("key").and_then(|node| reader.json(node, "a record's `key`")),
         timestamp_ms: fields.get("timestamp").and_then(|node| reader.timestamp(node)),
         partition,
+        headers: reader.headers(fields),
     })
 }
 
