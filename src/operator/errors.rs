@@ -41,7 +41,8 @@ impl ErrorPolicy {
         &self.operator
     }
 
-    /// Deals with a record that its operator failed on; `render` is called only if it comes from no single source record.
+    /// Deals with a record that its operator failed on; `render` is called only if it comes from no single source record, or
+    /// the value of that is not known.
     pub(super) fn refuse<R: RecordType>(
         &self,
         message: &str,
@@ -60,8 +61,9 @@ impl ErrorPolicy {
     }
 
     /// Deals with a record that failed with `message`. `derived` renders a record that comes from no
-    /// single source record; it is called only if there is none. A source record has one dead letter of an operator,
-    /// however many rows of it fail there one after the other: those behind the first one are only counted.
+    /// single source record, or from one whose value is not known; it is called only then. A source record has one dead letter of
+    /// an operator, however many rows of it fail there one after the other: those behind the first one are only counted. Rows
+    /// without a record, or the value of theirs, have one each.
     ///
     /// # Errors
     /// If the policy is to fail, or the dead letter is larger than its topic takes.

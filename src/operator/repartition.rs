@@ -17,9 +17,9 @@ use bumpalo::Bump;
 
 use super::window::select;
 use super::{Context, ErrorPolicy, KeySelector, Operator, OperatorError, Progress};
-use crate::format::block::{RowDecoder, RowEncoder};
+use crate::format::block::{Carried, RowDecoder, RowEncoder};
 use crate::format::key::partition;
-use crate::record::{Dynamic, Event, RecordType, Row, Schema};
+use crate::record::{Dynamic, Event, RecordType, Row, Schema, SourceRecord};
 use crate::state::Stateful;
 
 pub use outgoing::Exchange;
@@ -80,12 +80,42 @@ pub struct Repartition<K, T> {
     errors: ErrorPolicy,
     key: Vec<u8>,
     bytes: Vec<u8>,
+    of_record: OfRecord,
+}
+
+/// What has been sent of the rows of one record of the source.
+#[derive(Default)]
+struct OfRecord {
+    /// Its [number](super::Staged::record); `None`: none has come.
+    number: Option<u64>,
+    /// What of it goes with a row, in bytes, at most.
+    carried_bytes: usize,
+    rows: usize,
+    row_bytes: usize,
 }
 
 impl<K, T> Repartition<K, T> {
     /// Sends records through `exchange`, the one at `place` among those of the [pipeline](super::Pipeline::exchanges).
     pub fn new(exchange: Arc<Exchange>, place: usize, keys: K, transfer: T, errors: ErrorPolicy) -> Self {
-        Repartition { exchange, place, keys, transfer, errors, key: Vec::new(), bytes: Vec::new() }
+        let (key, bytes, of_record) = (Vec::new(), Vec::new(), OfRecord::default());
+        Repartition { exchange, place, keys, transfer, errors, key, bytes, of_record }
+    }
+
+    /// What of its record goes with the row that is to be sent, in bytes, at most, or why it cannot be sent.
+    fn carried_bytes(&mut self, source: Option<&SourceRecord<'_>>, number: u64) -> Result<usize, String> {
+        let (exchange, row_bytes) = (&self.exchange, self.bytes.len());
+        let Some(source) = source.filter(|_| exchange.carried > Carried::Nothing) else {
+            return exchange.fits(row_bytes, 0).map(|()| 0);
+        };
+        if self.of_record.number != Some(number) {
+            let carried_bytes = exchange.carried.bytes_of(source);
+            self.of_record = OfRecord { number: Some(number), carried_bytes, ..OfRecord::default() };
+        }
+        let OfRecord { carried_bytes, rows, row_bytes: sent, .. } = self.of_record;
+        exchange.fits(row_bytes, carried_bytes)?;
+        exchange.may_carry(carried_bytes, rows + 1, sent + row_bytes)?;
+        (self.of_record.rows, self.of_record.row_bytes) = (rows + 1, sent + row_bytes);
+        Ok(carried_bytes)
     }
 }
 
@@ -99,8 +129,7 @@ impl<R: RecordType, K: KeySelector<R>, T: Transfer<R>> Operator<R> for Repartiti
         let selected = select(&self.keys, &event.record, &mut self.key).map_err(|error| error.message);
         let put = selected.and_then(|()| {
             self.transfer.put(&event.record, event.time_ms, &mut self.bytes);
-            let carried_bytes = self.exchange.carried.bytes_of(event.source.as_ref());
-            self.exchange.fits(self.bytes.len(), carried_bytes).map(|()| carried_bytes)
+            self.carried_bytes(event.source.as_ref(), context.staged.record())
         });
         let carried_bytes = match put {
             Ok(carried_bytes) => carried_bytes,

@@ -79,6 +79,8 @@ pub struct Staged {
     tick_ms: Option<i64>,
     /// Whether an operator holds something back until the checkpoint.
     holds_back: bool,
+    /// How many of the source's records have begun.
+    records: u64,
     /// The operators that the source's record at hand has a dead letter of.
     refused: Vec<Arc<str>>,
     /// What flat maps have made of the row at hand.
@@ -111,6 +113,7 @@ impl Staged {
             due_ms: None,
             tick_ms: None,
             holds_back: false,
+            records: 0,
             refused: Vec::new(),
             unfolded: Unfolded::default(),
             partition: 0,
@@ -175,7 +178,14 @@ impl Staged {
     /// The rows of another record of the source follow: as the source hands it over, or as they come through a change of
     /// keys.
     pub(super) fn begin_record(&mut self) {
+        self.records += 1;
         self.refused.clear();
+    }
+
+    /// The number of the source's record at hand: of rows that come one after the other it is the same if, and only if, they
+    /// come from the same record, for all that come from one.
+    pub(super) fn record(&self) -> u64 {
+        self.records
     }
 
     /// Notes that an operator fails on a row of the record at hand. Returns whether it is the first one.

@@ -110,7 +110,7 @@ impl StateReader {
         let mut keys: BTreeMap<&[u8], BTreeMap<i64, Accumulators>> = BTreeMap::new();
         for (key, value) in entries {
             let value = self.codec.decode(value)?;
-            if self.is_purged(&value) {
+            if self.is_purged(&value) || self.codec.is_hollow(&value) {
                 continue;
             }
             keys.entry(key.key).or_default().insert(key.window_end_ms, value);

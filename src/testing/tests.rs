@@ -266,6 +266,34 @@ fn what_differs_is_shown_with_its_line_and_how_to_run_it_alone() {
     }
 }
 
+#[test]
+fn a_pane_that_is_there_for_what_was_told_is_no_window() {
+    let told = WINDOWS
+        .replace("type: tumbling, size: 10s", "type: sliding, size: 20s, slide: 10s, allowed_lateness: 30s")
+        .replace(
+            "    aggregate:",
+            "    emit: { then: on_time, refinements: { every: 1h } }\n    changelog: true\n    aggregate:",
+        );
+    let case = "  - name: a case
+    input:
+      - value: { k: a, v: 1, t: 5000 }
+      - value: { k: b, v: 1, t: 22000 }
+      - value: { k: a, v: 1, t: 6000 }
+    state:
+      w:
+        - { k: a, window_start: -10000, window_end: 10000, n: 2, total: 2 }
+        - { k: a, window_start: 0, window_end: 20000, n: 2, total: 2 }
+        - { k: b, window_start: 10000, window_end: 30000, n: 1, total: 1 }
+        - { k: b, window_start: 20000, window_end: 40000, n: 1, total: 1 }
+";
+    let text = format!("{told}{case}");
+    let checked = parse(&text, "w.yaml", &|_| Err("no files".into()), &|_| None);
+    let Checked { plan, cases, .. } =
+        checked.unwrap_or_else(|findings| panic!("{}", render_findings(&findings, &text)));
+    let report = run_case(&prepare(plan), &cases[0], None, &play).unwrap();
+    assert!(report.failure.is_none(), "{:?}", report.failure);
+}
+
 /// The two windows of `a` the wrong way round.
 fn reversed() -> String {
     let lines: Vec<&str> = RIGHT.lines().collect();

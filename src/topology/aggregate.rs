@@ -47,10 +47,12 @@ pub(super) fn function_name(function: AggregateFunction) -> &'static str {
     FUNCTIONS.iter().find(|(_, known)| *known == function).map_or("", |(name, _)| name)
 }
 
-/// The aggregates of a window, whose fields are added to the stream of its rows.
+/// The aggregates of a window, whose fields are added to the stream of its rows. `keeps_told`: what was told of it is kept as
+/// well.
 pub(super) fn check_aggregates(
     fields: &Fields,
     input: &Stream,
+    keeps_told: bool,
     stream: &mut Stream,
     reader: &mut Reader,
 ) -> Option<Vec<AggregatePlan>> {
@@ -69,7 +71,7 @@ pub(super) fn check_aggregates(
         stream.add(&entry.key, field, entry.key_span, &fields.what, reader);
         aggregates.extend(aggregate);
     }
-    check_reserved(&aggregates, node, fields, reader);
+    check_reserved(&aggregates, keeps_told, node, fields, reader);
     (aggregates.len() == entries.len()).then_some(aggregates)
 }
 
@@ -91,12 +93,22 @@ pub(super) fn has_bounded_aggregate(fields: &Fields, reader: &Reader) -> bool {
 }
 
 /// Reports aggregates that together may keep more than an entry of the state holds.
-fn check_reserved(aggregates: &[AggregatePlan], node: &Node, fields: &Fields, reader: &mut Reader) {
+fn check_reserved(
+    aggregates: &[AggregatePlan],
+    keeps_told: bool,
+    node: &Node,
+    fields: &Fields,
+    reader: &mut Reader,
+) {
     let reserved: usize = aggregates.iter().map(reserved_bytes).sum();
+    let (reserved, twice) = match keeps_told {
+        true => (2 * reserved, ", what was told in the changelog included,"),
+        false => (reserved, ""),
+    };
     if reserved > STATE_RESERVED_BYTES_MAX {
         let most = STATE_RESERVED_BYTES_MAX;
         let message = format!(
-            "{}: its aggregates may keep {reserved} bytes for a key and window, more than {most}",
+            "{}: its aggregates may keep {reserved} bytes for a key and window{twice}, more than {most}",
             fields.what
         );
         let help = "lower a `max` of `count_distinct` (10 bytes for each value) or `collect` (14) or an `n` of `top_n` (48), \

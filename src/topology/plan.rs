@@ -293,8 +293,7 @@ impl WindowPlan {
 
     /// Whether its rows are a changelog that tells not after each update what has changed, so that what was told is kept.
     pub fn tells_later(&self) -> bool {
-        let at_times = self.early.is_some() || self.refine_every_ms.is_some();
-        self.changelog && at_times && self.phase != Phase::Local
+        self.changelog && (self.early.is_some() || self.refine_every_ms.is_some())
     }
 
     /// The fields at the end of the rows that tell them apart.

@@ -64,9 +64,13 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         Some(ReadWindows::OfNoTime(_)) => None,
         _ => Some(OfWhen { emits: read_emit(fields, input, reader), late: read_late(fields, reader) }),
     };
+    let changelog = read_changelog(fields, reader);
     let two_phase = match (&windows, &of_time, &key) {
         (Some(windows), of_time, Some(key)) => {
-            let against = against_two_phase(windows, of_time.as_ref(), repartition.is_some());
+            let against = match changelog {
+                Some(_) => Some("what was told is made of all rows of a key"),
+                None => against_two_phase(windows, of_time.as_ref(), repartition.is_some()),
+            };
             let by_itself = key.is_empty() && !has_bounded_aggregate(fields, reader);
             check_two_phase(fields, by_itself, against, reader)
         }
@@ -77,8 +81,11 @@ pub(super) fn check_window(fields: &Fields, input: &Stream, reader: &mut Reader)
         stream.add(name, Some(field), fields.owner, &fields.what, reader);
     }
     // The first of two steps sees rows as they are before they change keys.
-    let aggregates = check_aggregates(fields, if two_phase { rows } else { input }, &mut stream, reader);
-    let changelog = read_changelog(fields, reader);
+    let rows = if two_phase { rows } else { input };
+    let emits = of_time.as_ref().and_then(|of_time| of_time.emits.as_ref());
+    let keeps_told = changelog.is_some()
+        && emits.is_some_and(|emits| emits.early.is_some() || emits.refine_every_ms.is_some());
+    let aggregates = check_aggregates(fields, rows, keeps_told, &mut stream, reader);
     let windows = match windows {
         Some(ReadWindows::OfTime(windows)) => Some(windows),
         Some(ReadWindows::OfNoTime(windows)) => {

@@ -450,6 +450,21 @@ operators:
     key_by: []
     window: { type: tumbling, size: 5m }
     aggregate: { rows: 'count()', orders: 'sum(orders)' }
+  changes:
+    type: window
+    input: paid
+    key_by: [customer]
+    window: { type: tumbling, size: 1m, allowed_lateness: 30s }
+    aggregate: { orders: 'count()' }
+    emit: { early: { rows: 2 }, then: on_time }
+    changelog: true
+  signed: { type: map, input: changes, set: { sign: 'op == "insert" || op == "update_after" ? 1 : -1' } }
+  settled:
+    type: window
+    input: signed
+    key_by: [customer]
+    window: { type: tumbling, size: 1m }
+    aggregate: { rows: 'sum(sign)', orders: 'sum(sign * orders)' }
 sinks:
   minutes: { input: per_minute, topic: OUT0, key: [customer], format: { type: json } }
   fives: { input: per_five, topic: OUT1, key: [customer], format: { type: json } }
@@ -459,6 +474,7 @@ sinks:
   busy_times: { input: busy, topic: OUT5, key: [orders], format: { type: json } }
   rush_times: { input: rushes, topic: OUT6, key: [customers], format: { type: json } }
   totals: { input: everybody, topic: OUT7, key: [window_start], format: { type: json } }
+  balances: { input: settled, topic: OUT8, key: [customer], format: { type: json } }
 "#,
     windows: MINUTE,
     late_topic: true,
@@ -499,8 +515,22 @@ sinks:
             key: &["window_start"],
             fields: &["window_start", "window_end", "rows", "orders"],
         },
+        Output {
+            expect: |e| on_close(e.folded, balance),
+            key: &["customer"],
+            fields: &["customer", "window_start", "window_end", "rows", "orders"],
+        },
     ],
 };
+
+/// What the changelog of a window comes to: one row, of all of its orders.
+fn balance(window: &Window, start: i64) -> Value {
+    let orders = &window.orders;
+    json!({
+        "customer": orders[0].customer, "window_start": start, "window_end": start + 60_000,
+        "rows": 1, "orders": orders.len(),
+    })
+}
 
 const SOURCE: &str = r#"version: 1
 name: NAME

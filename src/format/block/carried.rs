@@ -5,7 +5,8 @@
 //!           that of the record before it (zigzag varint), Kafka timestamp after the row's event time (zigzag varint),
 //!           key, headers, value if the block has them
 //! headers = each: length of its name + 1 (varint), name, value; then 0
-//! key, value = 0: null, or not known | length + 1 (varint), bytes
+//! key     = 0: null | length + 1 (varint), bytes; so is the value of a header
+//! value   = 0: not known | 1: null | length + 2 (varint), bytes
 //! ```
 
 use prost::encoding::encode_varint;
@@ -31,6 +32,8 @@ const CARRIED: [Carried; 3] = [Carried::Nothing, Carried::Meta, Carried::Whole];
 
 /// What a record takes beside its bytes and the name of its topic, at most.
 const RECORD_OVERHEAD_BYTES: usize = 64;
+/// What of that is its partition's, in the block's header.
+const PARTITION_OVERHEAD_BYTES: usize = RECORD_OVERHEAD_BYTES / 2;
 /// And a header beside its own.
 const HEADER_OVERHEAD_BYTES: usize = 10;
 
@@ -40,16 +43,16 @@ impl Carried {
     }
 
     /// What of a record goes with a row, in bytes, at most.
-    pub fn bytes_of(self, source: Option<&SourceRecord<'_>>) -> usize {
-        let Some(source) = source.filter(|_| self > Carried::Nothing) else { return 0 };
+    pub fn bytes_of(self, source: &SourceRecord<'_>) -> usize {
         let topic = source.records.topic_partition().topic.len();
         let mut bytes = topic + source.key.map_or(0, <[u8]>::len) + RECORD_OVERHEAD_BYTES;
         source.records.headers(source.index, &mut |name, value| {
             bytes += name.len() + value.map_or(0, <[u8]>::len) + HEADER_OVERHEAD_BYTES;
         });
         match self {
+            Carried::Nothing => 0,
+            Carried::Meta => bytes,
             Carried::Whole => bytes + source.value.map_or(0, <[u8]>::len),
-            _ => bytes,
         }
     }
 }
@@ -131,7 +134,10 @@ impl RecordEncoder {
         });
         out.push(0);
         if carried == Carried::Whole {
-            put_optional(source.value, out);
+            match source.value {
+                None => out.push(u8::from(source.records.has_values())),
+                Some(value) => put_bytes(2, value, out),
+            }
         }
         self.last = Some((place, source.offset, out.len() - before));
         self.last_offset = source.offset;
@@ -140,7 +146,7 @@ impl RecordEncoder {
     fn place(&mut self, partition: &TopicPartition) -> usize {
         self.partitions.iter().position(|known| known == partition).unwrap_or_else(|| {
             self.partitions.push(partition.clone());
-            self.partition_bytes += partition.topic.len() + RECORD_OVERHEAD_BYTES / 2;
+            self.partition_bytes += partition.topic.len() + PARTITION_OVERHEAD_BYTES;
             self.partitions.len() - 1
         })
     }
@@ -164,7 +170,8 @@ pub struct CarriedRecord<'b> {
     key: Option<&'b [u8]>,
     /// As they stand in the block.
     headers: &'b [u8],
-    value: Option<&'b [u8]>,
+    /// `None`: it is not known.
+    value: Option<Option<&'b [u8]>>,
 }
 
 /// The records of a block that is being read.
@@ -208,7 +215,10 @@ impl RecordDecoder {
         let headers = *bytes;
         while take_header(bytes)?.is_some() {}
         let headers = &headers[..headers.len() - bytes.len()];
-        let value = if self.carried == Carried::Whole { take_optional(bytes)? } else { None };
+        let value = match self.carried {
+            Carried::Whole => take_value(bytes)?,
+            Carried::Nothing | Carried::Meta => None,
+        };
         self.has_last = true;
         let offset = self.last_offset;
         Ok(Origin::Record(CarriedRecord { partition, offset, timestamp_ms, key, headers, value }))
@@ -225,12 +235,12 @@ impl Records for CarriedRecord<'_> {
     }
 
     fn bytes(&self) -> usize {
-        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len)
+        self.key.map_or(0, <[u8]>::len) + self.value.flatten().map_or(0, <[u8]>::len)
     }
 
     fn record(&self, index: usize) -> SourceRecord<'_> {
         let CarriedRecord { offset, timestamp_ms, key, value, .. } = *self;
-        SourceRecord { offset, timestamp_ms, key, value, records: self, index }
+        SourceRecord { offset, timestamp_ms, key, value: value.flatten(), records: self, index }
     }
 
     fn headers<'b>(&'b self, _index: usize, visit: &mut dyn FnMut(&'b str, Option<&'b [u8]>)) {
@@ -248,8 +258,23 @@ impl Records for CarriedRecord<'_> {
 
 fn put_optional(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     let Some(bytes) = bytes else { return out.push(0) };
-    encode_varint(1 + bytes.len() as u64, out);
+    put_bytes(1, bytes, out);
+}
+
+/// With their length, `above` which other things have numbers.
+fn put_bytes(above: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    encode_varint(above + bytes.len() as u64, out);
     out.extend_from_slice(bytes);
+}
+
+fn take_value<'b>(bytes: &mut &'b [u8]) -> Result<Option<Option<&'b [u8]>>, DecodeError> {
+    match take_varint(bytes)? {
+        0 => Ok(None),
+        1 => Ok(Some(None)),
+        length => {
+            take(bytes, usize::try_from(length - 2).unwrap_or(usize::MAX)).map(|value| Some(Some(value)))
+        }
+    }
 }
 
 fn take_optional<'b>(bytes: &mut &'b [u8]) -> Result<Option<&'b [u8]>, DecodeError> {

@@ -12,6 +12,11 @@ use crate::time::MIN_TIME_MS;
 /// A block holds at most so many rows: the reader takes it as one record, whose rows it cannot leave off in the
 /// middle of.
 const ROWS_MAX: u32 = 64;
+/// Rows that share a record, which would have to be sent again, are so many at most.
+const ROWS_SHARING_MAX: u32 = 1_024;
+/// What goes with the rows of one record of the source takes at most so many bytes, in all blocks together: a checkpoint
+/// holds them all. Once it may always go.
+const CARRIED_BYTES_MAX: usize = 64 << 20;
 /// And is closed when its rows and the records that go with them take so many bytes.
 const BYTES_MAX: usize = 16 << 10;
 /// What a block's header takes beside the stream's id and the layout, at most.
@@ -44,6 +49,22 @@ impl Exchange {
         };
         Err(format!(
             "the row of {bytes} bytes{with} is larger than the {limit} bytes that topic {topic} takes"
+        ))
+    }
+
+    /// Whether the record that its rows come from may go with so many of them, which take so many bytes, or why not: by no
+    /// more than they are, since where blocks begin is by chance.
+    pub fn may_carry(&self, carried_bytes: usize, rows: usize, row_bytes: usize) -> Result<(), String> {
+        let partitions = usize::try_from(self.target.partitions).unwrap_or(1);
+        let (by_rows, by_bytes) = (rows / ROWS_SHARING_MAX as usize, row_bytes / BYTES_MAX);
+        let blocks = rows.min(partitions) + by_rows + by_bytes;
+        if blocks <= 1 || carried_bytes.saturating_mul(blocks) <= CARRIED_BYTES_MAX {
+            return Ok(());
+        }
+        Err(format!(
+            "its record of the source, of {carried_bytes} bytes, would go with its {rows} rows into some {blocks} blocks of topic \
+             {}, and may take {CARRIED_BYTES_MAX} bytes there",
+            self.target.topic
         ))
     }
 
@@ -111,14 +132,14 @@ impl Outgoing {
         let limit = BYTES_MAX.min(record_bytes_max / 2);
         let block = &self.blocks[place];
         // Rows of one record share it, however large it is, if the topic takes them together.
-        let (bytes, limit) = match block.bytes_held_of(row.source) {
+        let (bytes, limit, rows_max) = match block.bytes_held_of(row.source) {
             Some(held) => {
                 let most = record_bytes_max.saturating_sub(self.exchange.header_bytes());
-                (row.bytes.len(), (limit + held).min(most))
+                (row.bytes.len(), (limit + held).min(most), ROWS_SHARING_MAX)
             }
-            None => (row.bytes.len() + row.carried_bytes, limit),
+            None => (row.bytes.len() + row.carried_bytes, limit, ROWS_MAX),
         };
-        let full = block.len() >= ROWS_MAX || (!block.is_empty() && block.bytes() + bytes > limit);
+        let full = block.len() >= rows_max || (!block.is_empty() && block.bytes() + bytes > limit);
         let sealed = full.then(|| self.seal(place));
         let bytes = if full { row.bytes.len() + row.carried_bytes } else { bytes };
         self.blocks[place].push(row.time_ms, row.source, |out| out.extend_from_slice(row.bytes));
@@ -304,6 +325,24 @@ mod tests {
         let mut outgoing = outgoing();
         outgoing.set_idle(true);
         assert_eq!(taken(&mut outgoing, 0), [(0, 0, None, true, false), (1, 0, None, true, false)]);
+    }
+
+    #[test]
+    fn what_goes_with_the_rows_of_one_record_is_bounded() {
+        let of = |partitions| {
+            let target = OutputTarget { topic: "t".into(), partitions, record_bytes_max: 1 << 27 };
+            let (stream, layout) = ("s".into(), [7; 1].into());
+            Exchange { target: target.into(), stream, layout, carried: Carried::Whole }
+        };
+        let (one, many, mib) = (of(1), of(16), 1 << 20);
+        assert!(many.may_carry(70 * mib, 1, 10).is_ok(), "once it may go");
+        assert!(many.may_carry(5 * mib, 12, 100).is_ok());
+        let refused = many.may_carry(5 * mib, 13, 100).unwrap_err();
+        assert!(refused.contains("13 rows") && refused.contains("13 blocks of topic t"), "{refused}");
+        assert!(many.may_carry(4 * mib, 1_000, 10_000).is_ok(), "no more than there are partitions");
+        assert!(one.may_carry(30 * mib, 2_000, 10_000).is_ok());
+        assert!(one.may_carry(30 * mib, 2_048, 10_000).is_err(), "a block holds some");
+        assert!(one.may_carry(30 * mib, 1_000, 2 * BYTES_MAX).is_err(), "of some length");
     }
 
     #[test]

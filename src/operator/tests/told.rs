@@ -105,7 +105,7 @@ fn who_does_not_know_what_has_changed_tells_what_differs() {
 }
 
 #[test]
-fn a_session_that_grows_is_taken_back_when_it_is_told_again() {
+fn a_session_that_ends_later_than_it_was_told_is_taken_back_at_once() {
     for is_restarted in [false, true] {
         let window = clocked(session(10));
         let mut clocked = begun(&window);
@@ -113,12 +113,11 @@ fn a_session_that_grows_is_taken_back_when_it_is_told_again() {
         assert_eq!(clocked.written(), [change("insert", 0, 10, 1)]);
         // Within its bucket, and beyond.
         clocked.rows_at("a", &[1, 9]);
-        assert!(clocked.written().is_empty());
+        assert_eq!(clocked.written(), [change("delete", 0, 10, 1)]);
         if is_restarted {
             clocked = restarted(&window, &mut clocked, 1_150);
         }
-        let expected = [change("delete", 0, 10, 1), change("insert", 0, 19, 3)];
-        assert_eq!(clocked.at(1_200).written(), expected);
+        assert_eq!(clocked.at(1_200).written(), [change("insert", 0, 19, 3)]);
         // It ends without having grown, and another one as it was told.
         clocked.rows_at("a", &[2]).rows_at("b", &[3]).at(1_300);
         let told = [&update(0, 19, 3, 4)[..], &[of_b(change("insert", 3, 13, 1))]].concat();
@@ -132,7 +131,56 @@ fn a_session_that_grows_is_taken_back_when_it_is_told_again() {
 }
 
 #[test]
-fn of_sessions_that_become_one_the_last_is_taken_back_when_that_is_told() {
+fn a_session_that_begins_earlier_is_taken_back_when_it_is_told_again() {
+    let window = Windowed { allowed_lateness_ms: 100, ..clocked(session(10)) };
+    let mut clocked = begun(&window);
+    clocked.rows_at("a", &[20]).at(1_100);
+    assert_eq!(clocked.written(), [change("insert", 20, 30, 1)]);
+    assert!(clocked.rows_at("a", &[15]).written().is_empty());
+    clocked = restarted(&window, &mut clocked, 1_150);
+    assert_eq!(clocked.at(1_200).written(), [change("delete", 20, 30, 1), change("insert", 15, 30, 2)]);
+}
+
+#[test]
+fn what_sessions_take_back_is_late_for_no_window_behind() {
+    let schema = orders();
+    let sessions = counting(session(10), 2);
+    let rows = sessions.schema(&schema);
+    let signed = signed(&rows);
+    let sum = aggregate(&signed, "sum", AggregateFunction::Sum, Some("n"), Type::Int);
+    let behind =
+        Windowed { id: "behind", windows: tumbling(1), aggregates: vec![sum], ..Windowed::new("behind") };
+    let behind = vec![behind.reads(&signed, vec![sink(&behind.schema(&signed), "out")])];
+    let mut pipeline = source(0, vec![sessions.reads(&schema, vec![sign(&rows, behind)])]);
+    start(&mut *pipeline);
+    let inputs = [("a", 0), ("a", 1), ("a", 9), ("b", 15), ("b", 19), ("b", 100)];
+    let inputs = inputs.map(|(customer, at_ms)| order(customer, "1", at_ms)).into();
+    let staged = go_on(&mut *pipeline, inputs).unwrap();
+    assert!(staged.counters.late.is_empty(), "{:?}", staged.counters.late);
+    let of_a: Vec<String> = written(&staged, "out").into_iter().filter(|row| row.contains("\"a\"")).collect();
+    let row = |start_ms: i64, sum: i64| {
+        range(start_ms, start_ms + 1, 0, None).replace(r#""rows":0"#, &format!(r#""sum":{sum}"#))
+    };
+    assert_eq!(of_a, [row(10, 0), row(18, 1)], "told until 11 and taken back, and told until 19");
+}
+
+/// The rows of a changelog with a field `n`: what each adds.
+fn signed(rows: &Schema) -> Schema {
+    let mut signed = rows.clone();
+    signed.fields.push(field("n", Type::Int, false));
+    signed
+}
+
+/// Adds that field.
+fn sign(rows: &Schema, readers: Vec<Reader>) -> Reader {
+    let n = expression(rows, "op == 'insert' || op == 'update_after' ? 1 : -1");
+    let slots = (0..rows.fields.len()).map(MapSlot::Input).chain([MapSlot::Expression(n)]).collect();
+    let map = RowMap { slots, encoder: Arc::new(Encoder::new(rows)) };
+    Box::new(Map::<Dynamic, Dynamic, _>::new(map, rejected("signed"), Readers::new(readers)))
+}
+
+#[test]
+fn of_sessions_that_become_one_that_which_ends_as_it_is_taken_back_when_that_is_told() {
     let window = Windowed { allowed_lateness_ms: 100, ..clocked(session(10)) };
     let mut clocked = begun(&window);
     clocked.rows_at("a", &[20, 0]).at(1_100);
@@ -188,6 +236,18 @@ fn each_of_windows_that_overlap_takes_back_what_it_told() {
 }
 
 #[test]
+fn a_pane_that_is_there_for_what_was_told_makes_no_row() {
+    let mut clocked = begun(&refined(sliding(20, 10)));
+    clocked.rows_at("a", &[5]).rows_at("b", &[22]);
+    assert_eq!(clocked.written()[..2], [change("insert", -10, 10, 1), change("insert", 0, 20, 1)]);
+    // No row of a lies in the last pane of the window until 20, which is also the first one of that until 30.
+    clocked.rows_at("a", &[6]).rows_at("b", &[32]);
+    assert!(clocked.written().iter().all(|row| row.contains("\"b\"")));
+    let told = [update(-10, 10, 1, 2), update(0, 20, 1, 2)].concat();
+    assert_eq!(clocked.at(1_100).written(), told);
+}
+
+#[test]
 fn a_session_that_was_told_on_time_is_taken_back_when_it_is_told_again() {
     let mut clocked = begun(&Windowed { allowed_lateness_ms: 20, ..refined(session(10)) });
     clocked.rows_at("a", &[0]).rows_at("b", &[15]);
@@ -196,9 +256,9 @@ fn a_session_that_was_told_on_time_is_taken_back_when_it_is_told_again() {
     assert_eq!(clocked.at(1_100).written(), [change("delete", 0, 10, 1), change("insert", 0, 11, 2)]);
     // It has not fired as it is now.
     clocked.rows_at("a", &[9]);
-    assert!(clocked.at(1_200).written().is_empty());
+    assert_eq!(clocked.at(1_200).written(), [change("delete", 0, 11, 2)]);
     clocked.rows_at("b", &[19]);
-    assert_eq!(clocked.written(), [change("delete", 0, 11, 2), change("insert", 0, 19, 3)]);
+    assert_eq!(clocked.written(), [change("insert", 0, 19, 3)]);
     clocked.rows_at("a", &[2]);
     assert_eq!(clocked.at(1_300).written(), update(0, 19, 3, 4));
 }

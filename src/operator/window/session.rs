@@ -35,7 +35,7 @@ use crate::record::{Event, RecordType};
 use crate::state::store::StoreError;
 use crate::state::{Stateful, ValueCodec, WindowTable};
 use crate::window::{SessionWindows, WindowRange};
-use changelog::Told;
+use changelog::ToldSessions;
 pub use codec::{Session, SessionCodec};
 use joined::Joined;
 use timers::Timers;
@@ -127,9 +127,10 @@ where
         }
     }
 
-    /// With more to know of early records.
+    /// With more to know of early records. Those of a changelog do not begin anew.
     pub fn with_early(self, early: EarlyRecords<R>) -> Self {
-        SessionOperator { early, ..self }
+        let purge = early.purge && !self.state.spec.changelog;
+        SessionOperator { early: EarlyRecords { purge, ..early }, ..self }
     }
 
     /// With records that have their own gaps, none of which is less than that of the windows: such a record is an error.
@@ -163,13 +164,18 @@ where
         &mut self,
         input: A::Input<'_>,
         joined: &Joined,
-        told: &mut Told<A::Value>,
+        told: &mut ToldSessions<A::Value>,
     ) -> Result<Result<(), EvaluationError>, StoreError> {
         let bucket_end_ms = self.state.spec.windows.bucket_end(joined.whole.end_ms);
         let tells_later = self.state.tells_later;
         let has_fired = self.has_fired(joined.whole.end_ms);
+        // What was told of one that ends elsewhere now is taken back.
+        let stays = |range: &WindowRange| match tells_later {
+            true => range.end_ms == joined.whole.end_ms,
+            false => self.state.spec.windows.bucket_end(range.end_ms) == bucket_end_ms,
+        };
         if let [range] = &joined.sessions[..]
-            && self.state.spec.windows.bucket_end(range.end_ms) == bucket_end_ms
+            && stays(range)
         {
             let had_fired = self.has_fired(range.end_ms);
             let added = self.change(bucket_end_ms, |aggregator, session| {
@@ -191,8 +197,9 @@ where
         };
         if tells_later {
             self.told_of_parts(joined, told)?;
-            let last = told.pop().map(|Session { range, value }| (range, value));
-            keep(&self.state.table.codec().0, &mut value, last.map(Some), has_fired);
+            let stays = told.iter().position(|told| told.range.end_ms == joined.whole.end_ms);
+            let kept = stays.map(|place| told.remove(place)).map(|Session { range, value }| (range, value));
+            keep(&self.state.table.codec().0, &mut value, kept.map(Some), has_fired);
         }
         for range in &joined.sessions {
             self.change(self.state.spec.windows.bucket_end(range.end_ms), |_, session| *session = None)?;
@@ -238,7 +245,7 @@ where
     fn updated(
         &mut self,
         range: WindowRange,
-        told: Told<A::Value>,
+        told: ToldSessions<A::Value>,
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
         if self.state.tells_later {
@@ -377,7 +384,7 @@ where
     ) -> Result<(), OperatorError> {
         let event = self.state.dated(event, context);
         let selected = select(&self.keys, &event.record, &mut self.key);
-        let (mut is_due, mut told) = (false, Told::new());
+        let (mut is_due, mut told) = (false, ToldSessions::new());
         let added = match selected.and_then(|()| self.alone(&event, context.arena)) {
             Ok(alone) => {
                 let joined = self.join(alone)?;

@@ -42,7 +42,8 @@ impl<W, C: ValueCodec, D: Derived> WindowState<W, C, D> {
     /// Nothing, to be restored before use. `keeps_told`: values keep what was told.
     pub fn new(spec: WindowSpec<W>, codec: C, keeps_told: bool) -> Self {
         let table = WindowTable::new(&spec.id, codec);
-        let tells_later = spec.changelog && keeps_told;
+        // On update all is told at once.
+        let tells_later = spec.changelog && keeps_told && spec.emit != EmitRows::OnUpdate;
         let spec = WindowSpec { early: spec.early.filter(|_| !spec.changelog || tells_later), ..spec };
         let (early, fired) = (Early::of(spec.early), Fired::nothing());
         WindowState { spec, table, fired, derived: D::default(), early, refining: None, tells_later }

@@ -25,7 +25,7 @@ impl Window {
         let has_panes = self.shape != Shape::Session && self.time == TimeDomain::Event;
         let refines = self.emit == Emit::OnTime && self.refine_every_ms.is_none();
         let sees_rows = self.emit == Emit::OnUpdate || refines || self.early.is_some() || self.late.is_some();
-        self.rekeys && has_panes && !sees_rows
+        self.rekeys && has_panes && !sees_rows && !self.changelog
     }
 }
 

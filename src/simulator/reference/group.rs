@@ -183,9 +183,9 @@ impl<'g> Task<'_, 'g> {
         if window.changelog {
             let open = &mut self.windows[index].open;
             let mut told: Vec<Told> = joined.iter().filter_map(|old| open.remove(old)?.told).collect();
-            // What is told at times keeps that of the last one for then.
+            // What is told at times keeps that of one that ends as it does.
             let stays = match window.tells_later() {
-                true => told.len().checked_sub(1),
+                true => told.iter().position(|told| told.place.0 == end_ms),
                 false => {
                     told.iter().position(|told| emits && (told.place.0, told.start_ms) == (end_ms, start_ms))
                 }

@@ -30,7 +30,7 @@ where
     ) -> Result<(), OperatorError> {
         let WindowState { spec, table, .. } = &self.state;
         let counts = matches!(spec.early, Some(EarlyFiring::EveryRows(_)));
-        if !(counts || is_due) {
+        if spec.early.is_none() || !(counts || is_due) {
             return Ok(());
         }
         if spec.windows.overlap() > 1 {

@@ -1,12 +1,12 @@
 //! Changelogs of sessions: one that grows, or joins others, takes the place of those that it was.
 //!
-//! Where rows are not made after each update one that grows keeps what was told, until it is told itself. One that joins
-//! others keeps that of the last of them; what was told of the others is taken back at once, so that an entry has a bound.
+//! Where rows are not made after each update one keeps what was told, until it is told itself, as long as it ends then. What
+//! was told with another end is taken back at once: later the watermark behind might have passed it. So an entry has a
+//! bound as well.
 
 use super::joined::Joined;
 use super::{Session, SessionOperator, change, visit_session};
 use crate::expression::EvaluationError;
-use crate::operator::window::early::Place;
 use crate::operator::window::{Aggregator, EmitRows, Firing, KeySelector, WindowResult, told};
 use crate::operator::{Context, OperatorError};
 use crate::planted::{Bug, is_planted};
@@ -15,7 +15,7 @@ use crate::state::store::StoreError;
 use crate::window::WindowRange;
 
 /// The sessions that a record joins and of which a row was told, as they were then.
-pub(super) type Told<V> = Vec<Session<V>>;
+pub(super) type ToldSessions<V> = Vec<Session<V>>;
 
 /// Of a changelog a record joins at most so many sessions: it may take back a row of each, and then makes two of its own.
 const JOINED_MAX: usize = 98;
@@ -53,8 +53,8 @@ where
     }
 
     /// What was told of the sessions that a record joins, if there is a changelog whose rows are made after each update.
-    pub(super) fn told(&self, joined: &Joined) -> Result<Told<A::Value>, StoreError> {
-        let mut told = Told::new();
+    pub(super) fn told(&self, joined: &Joined) -> Result<ToldSessions<A::Value>, StoreError> {
+        let mut told = ToldSessions::new();
         if !self.state.spec.changelog || self.state.tells_later {
             return Ok(told);
         }
@@ -74,7 +74,7 @@ where
     pub(super) fn tell(
         &mut self,
         range: WindowRange,
-        told: Told<A::Value>,
+        told: ToldSessions<A::Value>,
         context: &mut Context<'_, '_>,
     ) -> Result<(), OperatorError> {
         let is_told = self.is_told(range.end_ms);
@@ -99,7 +99,11 @@ where
     }
 
     /// What was told of the sessions that become parts of one, where rows are not made after each update, in the order of time.
-    pub(super) fn told_of_parts(&self, joined: &Joined, told: &mut Told<A::Value>) -> Result<(), StoreError> {
+    pub(super) fn told_of_parts(
+        &self,
+        joined: &Joined,
+        told: &mut ToldSessions<A::Value>,
+    ) -> Result<(), StoreError> {
         let aggregator = &self.state.table.codec().0;
         for range in &joined.sessions {
             self.visit(&self.key, range.end_ms, |session| {
@@ -170,7 +174,7 @@ where
         visit_session(&self.state.table, bucket_end_ms, key, end_ms, |Session { range, value }| {
             let told = told.as_ref().map_or(Some(aggregator.told(value)), Option::as_ref);
             let row = told.and_then(told::Told::row);
-            // What ends or begins elsewhere is another one.
+            // What begins elsewhere is another one.
             let (before, other) = match row {
                 Some((before, _)) if before != *range => (None, row),
                 row => (row, None),
@@ -180,37 +184,5 @@ where
                 .and_then(|()| outlet.emit_change(key, before, (*range, Ok(value)), context));
         })?;
         made.map(|()| true)
-    }
-
-    /// Makes those of all sessions that have fired, lie at `place` or behind it, end at or before `until_ms` and are not
-    /// closed; where there are more.
-    pub(super) fn tell_all(
-        &mut self,
-        place: Place,
-        until_ms: i64,
-        context: &mut Context<'_, '_>,
-    ) -> Result<Option<Place>, OperatorError> {
-        let closed_ms = self.state.closed_ms();
-        let windows = self.state.spec.windows;
-        let mut next = Some(place);
-        while let Some(place) = next.take() {
-            let end_of = |session: &Option<Session<A::Value>>| session.as_ref().map(|it| it.range.end_ms);
-            let buckets = i64::MIN..=windows.bucket_end(until_ms);
-            let (mut found, more) = self.state.keys_within(buckets, place, end_of)?;
-            next = more;
-            while let Some((end_ms, key)) = found.pop() {
-                if end_ms > closed_ms && end_ms <= until_ms {
-                    self.tell_later(end_ms, &key, Firing::Refinement, context)?;
-                }
-                if context.made_row() {
-                    let place = |(end_ms, key): (i64, Box<[u8]>)| Place {
-                        end_ms: windows.bucket_end(end_ms),
-                        from: key.into(),
-                    };
-                    return Ok(found.pop().map(place).or(next));
-                }
-            }
-        }
-        Ok(None)
     }
 }

@@ -39,7 +39,7 @@ where
         let WindowState { spec, table, fired, .. } = &self.state;
         let end_ms = joined.whole.end_ms;
         let counts = matches!(spec.early, Some(EarlyFiring::EveryRows(_)));
-        if end_ms <= fired.end_ms || !(counts || is_due) {
+        if spec.early.is_none() || end_ms <= fired.end_ms || !(counts || is_due) {
             return Ok(());
         }
         let (aggregator, mut fires) = (&table.codec().0, is_due);

@@ -73,12 +73,9 @@ where
         until_ms: i64,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
-        if self.state.tells_later {
-            return self.tell_all(place, until_ms, context);
-        }
         let closed_ms = self.state.closed_ms();
         let buckets = i64::MIN..=self.state.spec.windows.bucket_end(until_ms);
-        if self.early.begins_anew(Firing::Refinement) {
+        if self.state.tells_later || self.early.begins_anew(Firing::Refinement) {
             let is_due = |_: &Self, end_ms, _: &[u8]| end_ms > closed_ms && end_ms <= until_ms;
             return self.fire_each(buckets, place, (Firing::Refinement, &is_due), context);
         }
