@@ -197,7 +197,8 @@ fn a_call_that_is_full_goes_on_with_the_next_window_that_overlaps() {
         let of = |end_ms, key: fn(String) -> String| key(marked(end_ms - 40, end_ms, 2, true));
         let mut expected: Vec<String> =
             ends.iter().flat_map(|end_ms| [of(*end_ms, |row| row), of(*end_ms, of_b)]).collect();
-        (rows.sort(), expected.sort());
+        rows.sort();
+        expected.sort();
         assert_eq!(rows, expected);
     }
 }

@@ -26,9 +26,9 @@ impl Generated {
         for (number, operator) in self.operators.iter().enumerate() {
             let OperatorKind::Window(window) = &operator.kind else { continue };
             let by_time = matches!(window.early, Some(EarlyFiring::EveryMs(..)));
-            let by_time = (window.purge && by_time) || window.refine_every_ms.is_some();
+            let by_time = ((window.purge || window.changelog) && by_time) || window.refine_every_ms.is_some();
             if window.time == TimeDomain::Processing || by_time {
-                continue; // what its open windows have counted when they are given up is not known
+                continue; // what its open windows have told when they are given up is not known
             }
             let aggregates = window.aggregates.iter().enumerate();
             let others =

@@ -59,9 +59,7 @@ where
         let left = match self.state.early_round(context) {
             Some(Round::Changed(changed)) => self.fire_changed(changed, context)?.map(Round::Changed),
             Some(Round::All(place)) if self.early.purge || self.state.tells_later => {
-                let unfired = self.state.unfired();
-                let is_due = |operator: &Self, end_ms, key: &[u8]| !operator.state.fired.has(end_ms, key);
-                self.fire_each(unfired, place, (Firing::Early, &is_due), context)?.map(Round::All)
+                self.fire_each(self.state.unfired(), place, Firing::Early, context)?.map(Round::All)
             }
             Some(Round::All(place)) => {
                 let (unfired, outlet) = (self.state.unfired(), &mut self.outlet);
@@ -101,22 +99,23 @@ where
         Ok(None)
     }
 
-    /// Records of all sessions in these buckets that are due, from `place` on, one by one, since that changes what they keep;
+    /// Records of all sessions whose ends lie within `ends`, from `place` on, one by one, since that changes what they keep;
     /// where there may be more.
     pub(super) fn fire_each(
         &mut self,
-        buckets: RangeInclusive<i64>,
+        ends: RangeInclusive<i64>,
         place: Place,
-        (firing, is_due): (Firing, &dyn Fn(&Self, i64, &[u8]) -> bool),
+        firing: Firing,
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
+        let buckets = *ends.start()..=self.state.spec.windows.bucket_end(*ends.end());
         let mut next = Some(place);
         while let Some(place) = next.take() {
             let end_of = |session: &Option<Session<A::Value>>| session.as_ref().map(|it| it.range.end_ms);
             let (mut found, more) = self.state.keys_within(buckets.clone(), place, end_of)?;
             next = more;
             while let Some((end_ms, key)) = found.pop() {
-                if is_due(self, end_ms, &key) {
+                if ends.contains(&end_ms) {
                     self.fire_one(end_ms, &key, firing, context)?;
                 }
                 if context.made_row() {

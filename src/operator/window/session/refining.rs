@@ -76,8 +76,8 @@ where
         let closed_ms = self.state.closed_ms();
         let buckets = i64::MIN..=self.state.spec.windows.bucket_end(until_ms);
         if self.state.tells_later || self.early.begins_anew(Firing::Refinement) {
-            let is_due = |_: &Self, end_ms, _: &[u8]| end_ms > closed_ms && end_ms <= until_ms;
-            return self.fire_each(buckets, place, (Firing::Refinement, &is_due), context);
+            let open = closed_ms.saturating_add(1)..=until_ms;
+            return self.fire_each(open, place, Firing::Refinement, context);
         }
         let outlet = &mut self.outlet;
         self.state.fire_within(buckets, place, context, &mut |_, key, values, context| {
