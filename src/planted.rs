@@ -157,7 +157,7 @@ bugs! {
     ToldNotStored = "told-not-stored",
     /// A window that has fired is taken for one that has told nothing since its last early row: that is taken back again.
     FiringNotTold = "firing-not-told",
-    /// What was told of the sessions that have become one stays, but for the last.
+    /// What was told of sessions that have become one, or end later now, is not taken back.
     PartNotTakenBack = "part-not-taken-back",
     /// A duplicate is looked for only among what expires in the same bucket as it would: what passed a little
     /// earlier or later is missed.

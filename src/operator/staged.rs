@@ -95,7 +95,8 @@ pub struct Staged {
 
 /// How often operators that go by the clock are told the time.
 const TICK_MS: i64 = 1_000;
-/// How many rows operators make by themselves in one call of a pipeline, at most. Each may take a read of the store, of some 8 us.
+/// How many rows operators make by themselves in one call of a pipeline, at most. What they take is in docs/benchmarks.md, under
+/// pauses.
 const ROWS_PER_CALL_MAX: usize = 5_000;
 /// What a record costs in memory beside its bytes.
 const RECORD_OVERHEAD_BYTES: usize = 128;

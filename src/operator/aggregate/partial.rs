@@ -5,7 +5,7 @@ use bumpalo::Bump;
 use super::{Accumulators, RowAggregates};
 use crate::expression::EvaluationError;
 use crate::format::json::Encoder;
-use crate::operator::window::{Aggregator, PartialResult, Told, begin_row};
+use crate::operator::window::{Aggregator, PartialResult, begin_row};
 use crate::record::{Dynamic, Event, Row, Schema, Slot};
 use crate::state::ValueCodec;
 
@@ -101,7 +101,6 @@ impl Aggregator<Dynamic> for MergedRows {
     fn add(&self, value: &mut Accumulators, input: Accumulators) -> Result<(), EvaluationError> {
         let mut merged = value.clone();
         self.0.merge(&mut merged, &input)?;
-        self.0.fill(&mut merged);
         *value = merged;
         Ok(())
     }
@@ -120,25 +119,5 @@ impl Aggregator<Dynamic> for MergedRows {
 
     fn copied(&self, value: &Accumulators) -> Result<Accumulators, EvaluationError> {
         self.0.copied(value)
-    }
-
-    fn keeps_told(&self) -> bool {
-        self.0.keeps_told()
-    }
-
-    fn told<'v>(&self, value: &'v Accumulators) -> &'v Told<Accumulators> {
-        self.0.told(value)
-    }
-
-    fn set_told(&self, value: &mut Accumulators, told: Told<Accumulators>) -> Told<Accumulators> {
-        self.0.set_told(value, told)
-    }
-
-    fn hollow(&self) -> Accumulators {
-        self.0.hollow()
-    }
-
-    fn is_hollow(&self, value: &Accumulators) -> bool {
-        self.0.is_hollow(value)
     }
 }

@@ -9,8 +9,8 @@ use crate::planted::{Bug, is_planted};
 use crate::record::{OutputRecord, SourceRecord};
 use crate::time::MIN_TIME_MS;
 
-/// A block holds at most so many rows: the reader takes it as one record, whose rows it cannot leave off in the
-/// middle of.
+/// A block is closed at so many rows: the reader takes it as one record, whose rows it cannot leave off in the middle
+/// of.
 const ROWS_MAX: u32 = 64;
 /// Rows that share a record, which would have to be sent again, are so many at most.
 const ROWS_SHARING_MAX: u32 = 1_024;
@@ -19,6 +19,8 @@ const ROWS_SHARING_MAX: u32 = 1_024;
 const CARRIED_BYTES_MAX: usize = 64 << 20;
 /// And is closed when its rows and the records that go with them take so many bytes.
 const BYTES_MAX: usize = 16 << 10;
+/// What a row takes in a block beside its fields, at most: its event time, and where its record is that of the row before.
+const ROW_OVERHEAD_BYTES: usize = 11;
 /// What a block's header takes beside the stream's id and the layout, at most.
 const HEADER_BYTES: usize = 64;
 
@@ -55,9 +57,7 @@ impl Exchange {
     /// Whether the record that its rows come from may go with so many of them, which take so many bytes, or why not: by no
     /// more than they are, since where blocks begin is by chance.
     pub fn may_carry(&self, carried_bytes: usize, rows: usize, row_bytes: usize) -> Result<(), String> {
-        let partitions = usize::try_from(self.target.partitions).unwrap_or(1);
-        let (by_rows, by_bytes) = (rows / ROWS_SHARING_MAX as usize, row_bytes / BYTES_MAX);
-        let blocks = rows.min(partitions) + by_rows + by_bytes;
+        let blocks = self.blocks_of(carried_bytes, rows, row_bytes);
         if blocks <= 1 || carried_bytes.saturating_mul(blocks) <= CARRIED_BYTES_MAX {
             return Ok(());
         }
@@ -66,6 +66,17 @@ impl Exchange {
              {}, and may take {CARRIED_BYTES_MAX} bytes there",
             self.target.topic
         ))
+    }
+
+    /// In how many blocks a record goes at most with so many rows, which take so many bytes. Two blocks after one another hold
+    /// more than there is room for in one.
+    fn blocks_of(&self, carried_bytes: usize, rows: usize, row_bytes: usize) -> usize {
+        let partitions = usize::try_from(self.target.partitions).unwrap_or(1);
+        let record_bytes_max = self.target.record_bytes_max;
+        let beside = record_bytes_max.saturating_sub(self.header_bytes() + carried_bytes);
+        let room = BYTES_MAX.min(record_bytes_max / 2).min(beside).max(1);
+        let row_bytes = row_bytes + rows * ROW_OVERHEAD_BYTES;
+        rows.min(partitions.min(rows) + rows / ROWS_SHARING_MAX as usize + 2 * row_bytes / room)
     }
 
     fn header_bytes(&self) -> usize {
@@ -230,6 +241,7 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::format::block::Block;
+    use crate::record::{Records, TopicPartition};
 
     const INTERVAL_MS: u64 = 1_000;
 
@@ -327,22 +339,72 @@ mod tests {
         assert_eq!(taken(&mut outgoing, 0), [(0, 0, None, true, false), (1, 0, None, true, false)]);
     }
 
+    fn exchange(partitions: i32, record_bytes_max: usize) -> Exchange {
+        let target = OutputTarget { topic: "t".into(), partitions, record_bytes_max };
+        let (stream, layout) = ("s".into(), [7; 1].into());
+        Exchange { target: target.into(), stream, layout, carried: Carried::Whole }
+    }
+
     #[test]
     fn what_goes_with_the_rows_of_one_record_is_bounded() {
-        let of = |partitions| {
-            let target = OutputTarget { topic: "t".into(), partitions, record_bytes_max: 1 << 27 };
-            let (stream, layout) = ("s".into(), [7; 1].into());
-            Exchange { target: target.into(), stream, layout, carried: Carried::Whole }
-        };
-        let (one, many, mib) = (of(1), of(16), 1 << 20);
+        let (one, many, mib) = (exchange(1, 1 << 27), exchange(16, 1 << 27), 1 << 20);
         assert!(many.may_carry(70 * mib, 1, 10).is_ok(), "once it may go");
+        assert!(many.may_carry(2 * mib, 1, 2 * mib).is_ok(), "with whatever row");
+        assert!(many.may_carry(mib / 2, 5, 5 * mib / 2).is_ok(), "no more often than there are rows");
         assert!(many.may_carry(5 * mib, 12, 100).is_ok());
         let refused = many.may_carry(5 * mib, 13, 100).unwrap_err();
         assert!(refused.contains("13 rows") && refused.contains("13 blocks of topic t"), "{refused}");
-        assert!(many.may_carry(4 * mib, 1_000, 10_000).is_ok(), "no more than there are partitions");
-        assert!(one.may_carry(30 * mib, 2_000, 10_000).is_ok());
-        assert!(one.may_carry(30 * mib, 2_048, 10_000).is_err(), "a block holds some");
+        assert!(one.may_carry(30 * mib, 500, 1_000).is_ok());
+        assert!(one.may_carry(30 * mib, 3 * 1_024, 0).is_err(), "a block holds some");
         assert!(one.may_carry(30 * mib, 1_000, 2 * BYTES_MAX).is_err(), "of some length");
+    }
+
+    /// A record without a key, which lies in a batch of its own.
+    struct Alone(TopicPartition, Vec<u8>);
+
+    impl Records for Alone {
+        fn topic_partition(&self) -> &TopicPartition {
+            &self.0
+        }
+        fn len(&self) -> usize {
+            1
+        }
+        fn bytes(&self) -> usize {
+            self.1.len()
+        }
+        fn record(&self, index: usize) -> SourceRecord<'_> {
+            SourceRecord { offset: 7, timestamp_ms: 8, key: None, value: Some(&self.1), records: self, index }
+        }
+        fn headers<'b>(&'b self, _: usize, _: &mut dyn FnMut(&'b str, Option<&'b [u8]>)) {}
+    }
+
+    #[test]
+    fn a_record_goes_in_no_more_blocks_than_are_reckoned_with() {
+        for (record, row, rows, record_bytes_max) in [
+            (40_000, 10, 3_000, 1 << 20),
+            (40_000, 100, 3_000, 1 << 20),
+            (40_000, 20_000, 50, 1 << 20),
+            (40_000, 60, 2_000, 40_900),
+            (40_000, 100, 300, 40_300),
+            (100, 9_000, 100, 20_000),
+            (100, 1, 2_500, 900),
+        ] {
+            let exchange = Arc::new(exchange(1, record_bytes_max));
+            let alone = Alone(TopicPartition::new("of", 3), vec![7; record]);
+            let source = alone.record(0);
+            let carried_bytes = Carried::Whole.bytes_of(&source);
+            exchange.fits(row, carried_bytes).unwrap();
+            let mut outgoing = Outgoing::new(exchange.clone(), 0);
+            let bytes = vec![7; row];
+            let sealed = (0..rows).filter(|time_ms| {
+                let row =
+                    OutgoingRow { time_ms: *time_ms, bytes: &bytes, source: Some(&source), carried_bytes };
+                outgoing.push(0, row).1.is_some()
+            });
+            let blocks = sealed.count() + 1;
+            let most = exchange.blocks_of(carried_bytes, rows as usize, rows as usize * row);
+            assert!(blocks <= most && most <= 8 * blocks, "{blocks} of {most}: {record} {row} {rows}");
+        }
     }
 
     #[test]

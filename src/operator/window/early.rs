@@ -57,7 +57,7 @@ impl<R: RecordType> EarlyRecords<R> {
     }
 }
 
-/// So many keys are looked for at once whose windows begin anew: as many entries as a table reads together.
+/// So many keys are looked for at once whose entries are changed one by one: as many as a table reads together.
 pub(super) const KEYS_AT_ONCE: usize = BLOCK_ENTRIES;
 
 /// What early rows are due of.

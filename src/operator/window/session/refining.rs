@@ -74,11 +74,11 @@ where
         context: &mut Context<'_, '_>,
     ) -> Result<Option<Place>, OperatorError> {
         let closed_ms = self.state.closed_ms();
-        let buckets = i64::MIN..=self.state.spec.windows.bucket_end(until_ms);
         if self.state.tells_later || self.early.begins_anew(Firing::Refinement) {
             let open = closed_ms.saturating_add(1)..=until_ms;
             return self.fire_each(open, place, Firing::Refinement, context);
         }
+        let buckets = i64::MIN..=self.state.spec.windows.bucket_end(until_ms);
         let outlet = &mut self.outlet;
         self.state.fire_within(buckets, place, context, &mut |_, key, values, context| {
             let sessions = values.iter().filter_map(|session| session.as_ref());
