@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::format::block::{Block, BlockHeader, BlockRow, BlockRows, Carried};
+use crate::record::Slot;
 
 fn by_customer(schema: &Schema) -> RowKey {
     RowKey { fields: vec![("customer".into(), 0)], encoder: Arc::new(Encoder::new(schema)) }
@@ -284,6 +285,37 @@ fn a_row_whose_record_is_too_large_goes_to_on_error() {
     assert_eq!(letter.value, Some(large_value(400)));
     let error = header(letter, "thalweg.error").unwrap();
     assert!(error.contains(" of them for its record of the source, is larger than the 400 bytes"), "{error}");
+}
+
+#[test]
+fn rows_with_which_a_record_would_go_too_often_go_to_on_error() {
+    const ROWS: u64 = 2_000;
+    let target = OutputTarget { topic: "between".into(), partitions: 1, record_bytes_max: 1 << 26 };
+    let layout = RowTransfer::new(&orders()).layout().clone();
+    let carried = Carried::Whole;
+    let exchange = Arc::new(Exchange { target: target.into(), stream: "orders".into(), layout, carried });
+    let (keys, rows) = (by_customer(&orders()), RowTransfer::new(&orders()));
+    let errors = ErrorPolicy::skip("by_customer");
+    let mut sender: Reader = Box::new(Repartition::new(exchange.clone(), 0, keys, rows, errors));
+    let mut staged = Staged::new(usize::MAX, usize::MAX).with_exchanges(&[exchange]);
+    let batch = Batch::new(vec![Input { value: Some(large_value(20 << 20)), ..order("a", "1", 1) }]);
+    let (arena, source) = (Bump::new(), Some(batch.record(0)));
+    let row: &[Slot<'_>] = &[Slot::String("a"), Slot::Int(1), Slot::Null, Slot::Timestamp(1)];
+    staged.begin_record();
+    for _ in 0..ROWS {
+        let event = Event { record: row, time_ms: 1, source };
+        sender.process(event, &mut Context::new(&arena, &mut staged)).unwrap();
+    }
+    let (failed, sent) = (staged.counters.failed["by_customer"], staged.counters.records_out["between"]);
+    assert!(failed > 0 && sent > 0 && failed + sent == ROWS, "{failed} and {sent}");
+    staged.send_due(0, 0);
+    let bytes: usize = staged.outputs.iter().flat_map(|block| &block.value).map(Vec::len).sum();
+    assert!((20 << 20..64 << 20).contains(&bytes), "{bytes}");
+    // Another record begins anew.
+    staged.begin_record();
+    let event = Event { record: row, time_ms: 1, source };
+    sender.process(event, &mut Context::new(&arena, &mut staged)).unwrap();
+    assert_eq!(staged.counters.failed["by_customer"], failed);
 }
 
 #[test]

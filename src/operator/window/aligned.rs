@@ -72,6 +72,31 @@ pub(super) fn copies<R: RecordType, A: Aggregator<R>>(
     Ok(panes)
 }
 
+/// The value over those of a key's panes that lie within a window, as they are; `None` if none does.
+pub(super) fn merge_within<'v, R: RecordType, A: Aggregator<R>>(
+    aggregator: &A,
+    panes: impl IntoIterator<Item = (i64, &'v Result<A::Value, EvaluationError>)>,
+    within: &RangeInclusive<i64>,
+) -> Option<Result<A::Value, EvaluationError>>
+where
+    A::Value: 'v,
+{
+    let of_window = panes.into_iter().filter(|(end_ms, _)| within.contains(end_ms));
+    let mut values = of_window.map(|(_, value)| value.as_ref().map_err(Clone::clone)).peekable();
+    values.peek().is_some().then(|| merge(aggregator, values))
+}
+
+/// A key's panes as they were before that which ends then has changed, which held `before` if it was there.
+pub(super) fn panes_before<'v, V>(
+    panes: &'v Panes<V>,
+    (changed_ms, before): (i64, Option<&'v Result<V, EvaluationError>>),
+) -> impl Iterator<Item = (i64, &'v Result<V, EvaluationError>)> {
+    panes.iter().filter_map(move |(end_ms, value)| {
+        let was = if *end_ms == changed_ms { before } else { Some(value) };
+        was.map(|was| (*end_ms, was))
+    })
+}
+
 /// The operator. `K` selects keys, `A` aggregates, `F` makes the results, `W` are the windows.
 pub struct WindowOperator<R: RecordType, O: RecordType, K, A: ValueCodec, F, W = AlignedWindows> {
     /// The value of each key and pane.
@@ -215,20 +240,15 @@ where
         for end_ms in ends() {
             let window = windows.ending_at(end_ms);
             let within = self.panes(window);
-            let of_window = || panes.iter().filter(|(end_ms, _)| within.contains(end_ms));
-            let values = of_window().map(|(_, value)| value.as_ref().map_err(Clone::clone));
-            let sum = merge(aggregator, values);
+            let now = panes.iter().map(|(end_ms, value)| (*end_ms, value));
+            let Some(sum) = merge_within(aggregator, now, &within) else { continue };
             let value = sum.as_ref().map_err(Clone::clone);
             if !changelog {
                 self.outlet.emit((key, window, value, firing), context)?;
                 continue;
             }
-            let was = |(end_ms, value)| if end_ms == pane_end_ms { before.as_ref() } else { Some(value) };
-            let mut told = of_window().filter_map(|(end_ms, value)| was((*end_ms, value))).peekable();
-            let told = told
-                .peek()
-                .is_some()
-                .then(|| merge(aggregator, told.map(|value| value.as_ref().map_err(Clone::clone))));
+            let were = panes_before(&panes, (pane_end_ms, before.as_ref()));
+            let told = merge_within(aggregator, were, &within);
             let told = told.as_ref().and_then(|told| Some((window, told.as_ref().ok()?)));
             self.outlet.emit_change(key, told, (window, value), context)?;
         }

@@ -12,7 +12,7 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use smallvec::SmallVec;
 
-use super::aligned::{copies, merge};
+use super::aligned::{copies, merge, merge_within, panes_before};
 use super::early::Place;
 use super::state::WindowState;
 use super::{Aggregator, EmitRows, KeySelector, Outlet, WindowOperator, WindowResult, behind};
@@ -194,14 +194,10 @@ where
             }
             let window = self.state.spec.windows.ending_at(*end_ms);
             let (within, aggregator) = (self.panes(window), self.state.table.codec());
-            let were = panes.iter().flatten().filter(|(end_ms, _)| within.contains(end_ms));
-            let were = were.filter_map(|(end_ms, value)| match *end_ms == pane_end_ms {
-                true => before.as_ref(),
-                false => Some(value),
-            });
-            let mut were = were.map(|value| value.as_ref().map_err(Clone::clone)).peekable();
+            let changed = (pane_end_ms, before.as_ref());
+            let were = panes.iter().flat_map(|panes| panes_before(panes, changed));
             // What cannot be put together could not be told either.
-            let row = were.peek().is_some().then(|| merge(aggregator, were).ok()).flatten();
+            let row = merge_within(aggregator, were, &within).and_then(Result::ok);
             let entry = self.state.table.entry(*end_ms, &self.key, A::hollow)?;
             let (aggregator, value) = self.state.table.value_mut(entry);
             let heap_before = aggregator.heap_bytes(value);

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::{Panes, WindowOperator, copies, merge};
+use super::{Panes, WindowOperator, copies, merge_within};
 use crate::operator::window::early::{Changed, Round};
 use crate::operator::window::state::WindowState;
 use crate::operator::window::{Aggregator, Firing, KeySelector, WindowResult, is_early_at};
@@ -109,12 +109,11 @@ where
     ) -> Result<usize, OperatorError> {
         let window = self.state.spec.windows.ending_at(end_ms);
         let within = self.panes(window);
-        let of_window = || panes.iter().filter(|(end_ms, _)| within.contains(end_ms));
-        let values = of_window().map(|(_, value)| value.as_ref().map_err(Clone::clone));
-        let merged = merge(self.state.table.codec(), values);
+        let now = || panes.iter().map(|(end_ms, value)| (*end_ms, value));
+        let Some(merged) = merge_within(self.state.table.codec(), now(), &within) else { return Ok(0) };
         let value = merged.as_ref().map_err(Clone::clone);
         self.outlet.emit((key, window, value, Firing::Early), context)?;
-        Ok(of_window().count())
+        Ok(now().filter(|(end_ms, _)| within.contains(end_ms)).count())
     }
 
     /// Makes the early records that are due by a time.
